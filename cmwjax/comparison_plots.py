@@ -1,0 +1,239 @@
+"""ERM, MW-Net and CMW-Net side by side over the epochs: a figure and an animation."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmwjax.audit import read_samples, replacing
+from cmwjax.plot_style import (
+    MUTED,
+    end_labels,
+    family_styles,
+    new_figure,
+    save,
+    styled,
+    weight_limit,
+)
+from cmwjax.run_files import find_runs, read_accuracies, read_curves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+METHOD_STYLES = {  # label and line of each method
+    "erm": ("ERM", dict(color="#B8860B", linewidth=2)),
+    "mw_net": ("MW-Net", dict(color="#7B8794", linewidth=2, linestyle=(0, (4, 1.5)))),
+    "cmw_net": ("CMW-Net", dict(color="#4B2E9E", linewidth=3)),
+}
+MAX_FRAMES = 60
+FRAME_MS, HOLD_MS = 80, 2000
+# Animated artists are drawn one by one over a still background (and by `save` as well).
+MOVING = dict(animated=True, clip_on=False)
+
+Curves = tuple[np.ndarray, np.ndarray]  # losses [E, G], weights [E, K, G]
+
+
+def comparison_figures(comparison_dir: str | os.PathLike) -> list[Path]:
+    """Writes `training_curves.png` and `animation.gif` into a comparison folder."""
+    folder = Path(comparison_dir)
+    return [
+        save(training_curves(folder), folder / "training_curves.png"),
+        animation(folder, folder / "animation.gif"),
+    ]
+
+
+@styled()
+def training_curves(comparison_dir: str | os.PathLike) -> "Figure":
+    """Test accuracy of each method over the epochs: mean ± std (ddof 0) over seeds."""
+    accuracies = read_accuracies(comparison_dir)
+    figure = new_figure(7.2, 4)
+    axes = figure.subplots()
+    draw = _accuracy_panel(axes, accuracies)
+    draw(next(iter(accuracies.values())).shape[1])
+    axes.set_title(f"Test accuracy (%), {_over_seeds(accuracies)}")
+    return figure
+
+
+def animation(comparison_dir: str | os.PathLike, path: str | os.PathLike) -> Path:
+    """Writes a looping GIF of the weighting functions and accuracies over the epochs.
+
+    Left, the family curves of CMW-Net's first seed, with MW-Net's single curve; right,
+    the test accuracies so far, mean ± std over seeds. One frame per epoch, at most 60
+    (then of evenly spaced epochs); the last is held for two seconds.
+
+    Raises:
+      FileNotFoundError: if the folder holds no run.
+      ValueError: if no run has a weighting function of CMW-Net, or one is incomplete.
+    """
+    from PIL import Image
+
+    frames = []
+    with styled():
+        figure, draw, epochs = _scene(comparison_dir)
+        canvas = figure.canvas
+        canvas.draw()  # all that stands still; the rest is marked as animated
+        still = canvas.copy_from_bbox(figure.bbox)
+        moving = figure.findobj(lambda artist: artist.get_animated())
+        moving.sort(key=lambda artist: artist.get_zorder())
+        for epoch in np.linspace(1, epochs, min(epochs, MAX_FRAMES)).round():
+            draw(int(epoch))
+            canvas.restore_region(still)
+            for artist in moving:
+                figure.draw_artist(artist)
+            frames.append(Image.fromarray(np.array(canvas.buffer_rgba())[..., :3]))
+    palette = _shared_palette([frames[0], frames[len(frames) // 2], frames[-1]])
+    first, *others = (
+        frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+    )
+    with replacing(path) as temporary:
+        first.save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=others,
+            duration=[FRAME_MS] * len(others) + [HOLD_MS],
+            loop=0,
+        )
+    return Path(path)
+
+
+def _shared_palette(images: "Sequence[Image.Image]") -> "Image.Image":
+    """The most frequent colours, exactly: flat areas and solid lines stay as drawn.
+
+    With one palette for all, each frame stores only what has changed; 255 colours, as
+    one more stands for "unchanged". Only the first of similar colours is taken: Pillow
+    looks colours up coarsely, and would confuse them.
+    """
+    from PIL import Image
+
+    pixels = np.concatenate([np.asarray(image).reshape(-1, 3) for image in images])
+    codes = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    colours, counts = np.unique(codes, return_counts=True)
+    colours = colours[np.argsort(-counts, kind="stable")]
+    _, first = np.unique(colours & 0xF8F8F8, return_index=True)
+    chosen = colours[np.sort(first)[:255]].tolist()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([code >> shift & 255 for code in chosen for shift in (16, 8, 0)])
+    return palette
+
+
+def _scene(comparison_dir: str | os.PathLike):
+    """The animation's figure, what draws epoch 1..E into it, and E."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    accuracies = read_accuracies(comparison_dir)
+    runs = find_runs(comparison_dir)
+    curves = {method: read_curves(folders[0]) for method, folders in runs.items()}
+    if curves.get("cmw_net") is None:
+        raise ValueError(
+            f"{comparison_dir} holds no weighting function of CMW-Net: run the method "
+            "cmw_net into it"
+        )
+    figure = Figure(figsize=(9, 3.8), dpi=100)
+    FigureCanvasAgg(figure)
+    left = figure.add_axes((0.045, 0.14, 0.34, 0.64))
+    right = figure.add_axes((0.56, 0.14, 0.29, 0.64))
+    _heading(left, "How much a label is trusted", "weight of a sample by its loss")
+    wrong = _wrong_share(runs["cmw_net"][0])
+    _heading(right, "Test accuracy", f"%, {_over_seeds(accuracies)}{wrong}")
+    clock = figure.text(
+        0.985, 0.877, "", ha="right", color=MUTED, fontsize=12, animated=True
+    )
+    draw_curves = _curve_panel(left, curves["cmw_net"], curves.get("mw_net"))
+    draw_accuracies = _accuracy_panel(right, accuracies)
+
+    def draw(epoch: int) -> None:
+        clock.set_text(f"epoch {epoch}")
+        draw_curves(epoch)
+        draw_accuracies(epoch)
+
+    return figure, draw, accuracies["cmw_net"].shape[1]
+
+
+def _curve_panel(
+    axes: "Axes", families: Curves, single: Curves | None
+) -> Callable[[int], None]:
+    """Lines with labels at their ends; returns what draws epoch 1..E into them."""
+    lines, data = [], []  # name, losses [E, G], weights [E, G]
+    if single is not None:
+        name, style = METHOD_STYLES["mw_net"]
+        lines += axes.plot([], [], **MOVING, **(style | {"linewidth": 1.5}))
+        data.append((name, single[0], single[1][:, 0]))
+    for k, (name, colour) in enumerate(family_styles(families[1].shape[1])):
+        lines += axes.plot([], [], **MOVING, color=colour, linewidth=3)
+        data.append((name, families[0], families[1][:, k]))
+    top = weight_limit([weights.max() for _, _, weights in data])
+    axes.set(xlabel="training loss", ylim=(0, 1.04 * top))
+    axes.set(xlim=(0, max(losses.max() for _, losses, _ in data)))
+    move_labels = end_labels(axes, [line.get_color() for line in lines])
+
+    def draw(epoch: int) -> None:
+        for line, (_, losses, weights) in zip(lines, data, strict=True):
+            line.set_data(losses[epoch - 1], weights[epoch - 1])
+        move_labels([(name, x[epoch - 1, -1], y[epoch - 1, -1]) for name, x, y in data])
+
+    return draw
+
+
+def _accuracy_panel(
+    axes: "Axes", accuracies: dict[str, np.ndarray]
+) -> Callable[[int], None]:
+    """The same for accuracies in percent, [seeds, E] by method."""
+    lines, bands, data = [], [], []  # label, mean [E], std [E]
+    for method, values in accuracies.items():
+        label, style = METHOD_STYLES[method]
+        lines += axes.plot([], [], **MOVING, **style, marker="o", markevery=[-1], ms=5)
+        band = axes.fill_between([], [], color=style["color"], alpha=0.18, lw=0)
+        band.set_animated(True)
+        bands.append(band)
+        data.append((label, values.mean(axis=0), values.std(axis=0)))
+    everything = np.concatenate(list(accuracies.values()))
+    epochs = np.arange(1, everything.shape[1] + 1)
+    low, high = np.floor(everything.min() / 10), np.ceil(everything.max() / 10)
+    axes.set(xlabel="epoch", xlim=(0, epochs[-1]), ylim=(10 * low, 10 * high))
+    move_labels = end_labels(axes, [line.get_color() for line in lines])
+
+    def draw(epoch: int) -> None:
+        x = epochs[:epoch]
+        for line, band, (_, mean, std) in zip(lines, bands, data, strict=True):
+            line.set_data(x, mean[:epoch])
+            band.set_data(x, (mean - std)[:epoch], (mean + std)[:epoch])
+        now = [(label, mean[epoch - 1]) for label, mean, _ in data]
+        move_labels([(f"{label} {value:.1f}", epoch, value) for label, value in now])
+
+    return draw
+
+
+def _heading(axes: "Axes", title: str, subtitle: str) -> None:
+    axes.set_title(title, pad=26)
+    axes.annotate(
+        subtitle,
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 10),
+        textcoords="offset points",
+        color=MUTED,
+    )
+
+
+def _over_seeds(accuracies: dict[str, np.ndarray]) -> str:
+    seeds = sorted({len(values) for values in accuracies.values()})
+    if seeds == [1]:
+        return "one seed"
+    return f"mean ± std over {'–'.join(map(str, seeds))} seeds"
+
+
+def _wrong_share(run_dir: Path) -> str:
+    """Says how many of the given labels are wrong, where the run's files tell."""
+    if not (run_dir / "samples.csv").is_file():
+        return ""
+    samples = read_samples(run_dir / "samples.csv")
+    if (samples["true_label"] < 0).any():
+        return ""
+    wrong = np.mean(samples["given_label"] != samples["true_label"])
+    return f" · {100 * wrong:.0f} % of labels wrong"

@@ -1,0 +1,363 @@
+"""Image sets held in memory, and the order in which training visits them.
+
+`load` returns arrays: uint8 images and int32 labels, checked. `epoch_batches` and
+`meta_batches` return tables of positions, one row per step. Both are pure functions of
+their arguments, so a run resumes at any step, and its order does not depend on how many
+devices there are: positions are cut once into virtual shards, every row takes the same
+number from each, and a device owns entire shards.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cmwjax.noise import check_labels
+
+CLASS_NAMES = {
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+}
+ARCHIVE_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+class Dataset(NamedTuple):
+    """Images and labels of a training and a test set."""
+
+    train_images: NDArray[np.uint8]  # [N, H, W, C]
+    train_labels: NDArray[np.int32]  # [N]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int32]
+    num_classes: int
+    class_names: tuple[str, ...]
+
+
+def load(name: str | os.PathLike[str], *, train_size: int | None = None) -> Dataset:
+    """Reads a data set into memory and checks it.
+
+    An archive holds `x_train, y_train, x_test, y_test`. Images are `[N, H, W]` or
+    `[N, H, W, C]`, uint8 or floats in [0, 1], which are scaled to 0..255 and rounded.
+    Labels are integers, `[N]` or `[N, 1]`; without a name for the set, there are as
+    many classes as the largest training label says.
+
+    Args:
+      name: 'digits' (1437 training and 360 test images, from scikit-learn), the path
+        of an `.npz` archive, or 'cifar10' / 'fashion_mnist' for the archive of that
+        name in the folder that the environment variable `CMWJAX_DATA_DIR` names.
+      train_size: take only that many training images, the first of a fixed random order
+        in which every class advances at the pace of its size. A smaller set is thus the
+        beginning of a larger one.
+
+    Returns:
+      The data set.
+
+    Raises:
+      ValueError: if there is no such set, its file is missing, damaged or incomplete,
+        `train_size` is not in [1, N], or `validate` rejects the arrays.
+    """
+    name = os.fspath(name)
+    dataset = _digits() if name == "digits" else _from_archive(name)
+    validate(dataset, name=name)
+    if train_size is None:
+        return dataset
+    if not 1 <= train_size <= len(dataset.train_labels):
+        raise ValueError(
+            f"train_size is {train_size}, but {name} has {len(dataset.train_labels)} "
+            "training images: choose a size from 1 to that, or None for all."
+        )
+    first = _stratified_order(dataset.train_labels)[:train_size]
+    dataset = dataset._replace(
+        train_images=dataset.train_images[first],
+        train_labels=dataset.train_labels[first],
+    )
+    validate(dataset, name=f"{name} with train_size={train_size}")
+    return dataset
+
+
+def validate(dataset: Dataset, *, name: str) -> None:
+    """Raises one clear error if training on this data set cannot go well.
+
+    Args:
+      dataset: what `load` returns, or arrays from elsewhere.
+      name: what the error calls the data set.
+
+    Raises:
+      ValueError: if images are not uint8 `[N, H, W, C]`, contain NaN or differ in
+        shape between training and test; if a label is not an integer in [0, C); if
+        images and labels differ in number, or there are none; if a class has no
+        training sample; or if there is not one name per class.
+    """
+    for split in ("train", "test"):
+        images, labels = (
+            np.asarray(getattr(dataset, f"{split}_{part}"))
+            for part in ("images", "labels")
+        )
+        _check_images(images, name=f"{name}: {split}_images")
+        check_labels(labels, dataset.num_classes, name=f"{name}: {split}_labels")
+        if len(images) != len(labels):
+            raise ValueError(
+                f"{name}: {len(images)} {split}_images, but {len(labels)} "
+                f"{split}_labels: give every image one label."
+            )
+    if dataset.train_images.shape[1:] != dataset.test_images.shape[1:]:
+        raise ValueError(
+            f"{name}: train_images are {list(dataset.train_images.shape[1:])}, but "
+            f"test_images {list(dataset.test_images.shape[1:])}: resize one of them."
+        )
+    empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
+    if empty.size:
+        raise ValueError(
+            f"{name}: no training sample of class {empty[0]} (of "
+            f"{dataset.num_classes}): add samples, or number the classes without gaps."
+        )
+    if len(dataset.class_names) != dataset.num_classes:
+        raise ValueError(
+            f"{name}: {len(dataset.class_names)} class_names for "
+            f"{dataset.num_classes} classes: give every class one name."
+        )
+
+
+def class_counts(labels: ArrayLike, num_classes: int) -> NDArray[np.int64]:
+    """Number of samples of each class, `[N]` -> `[C]`.
+
+    Args:
+      labels: classes in [0, C), integers `[N]`.
+      num_classes: number of classes C.
+
+    Raises:
+      ValueError: for a label outside [0, C).
+    """
+    return np.bincount(check_labels(labels, num_classes), minlength=num_classes)
+
+
+def epoch_batches(
+    indices: ArrayLike, *, batch_size: int, shards: int, seed: int, epoch: int
+) -> NDArray[np.int32]:
+    """One epoch over the training set: every position at most once, shuffled anew.
+
+    Virtual shard s is `indices[s::shards]`. A row lists `batch_size / shards` positions
+    of shard 0, then as many of shard 1, and so on. What is left of a shard after the
+    last full row waits for another epoch.
+
+    Args:
+      indices: positions to visit, integers `[N]`.
+      batch_size: global batch size B, a multiple of `shards`.
+      shards: number of virtual shards S, at least 1.
+      seed: seed of the run.
+      epoch: number of the epoch.
+
+    Returns:
+      Positions, int32 `[steps, B]`.
+
+    Raises:
+      ValueError: if `batch_size` is not a positive multiple of `shards`, or there are
+        too few positions for one row.
+    """
+    _check_batch_size(batch_size, shards)
+    indices, part = np.asarray(indices, np.int32), batch_size // shards
+    steps = len(indices) // shards // part
+    if not steps:
+        raise ValueError(
+            f"batch_size is {batch_size}, but {len(indices)} training samples in "
+            f"{shards} shards do not fill one batch: lower batch_size."
+        )
+
+    columns = []
+    for shard in range(shards):
+        rng = np.random.default_rng([seed, epoch, shard])
+        order = rng.permutation(indices[shard::shards])
+        columns.append(order[: steps * part].reshape(steps, part))
+    return np.hstack(columns)
+
+
+def meta_batches(
+    meta_index: ArrayLike,
+    *,
+    batch_size: int,
+    shards: int,
+    seed: int,
+    epoch: int,
+    steps: int,
+) -> NDArray[np.int32]:
+    """Meta batches of one epoch: the meta set over and over, shuffled for every round.
+
+    Rows are laid out as in `epoch_batches`, with m = min(batch_size, M) positions, less
+    what does not divide by `shards`. Within a shard, no position comes up more than
+    once more often than another; a row in which one round ends and the next begins may
+    hold a position twice.
+
+    Args:
+      meta_index: positions of the meta set, integers `[M]`.
+      batch_size: the most samples in a meta batch, a multiple of `shards`.
+      shards: number of virtual shards S, at least 1.
+      seed: seed of the run.
+      epoch: number of the epoch.
+      steps: number of rows.
+
+    Returns:
+      Positions, int32 `[steps, m]`.
+
+    Raises:
+      ValueError: if `batch_size` is not a positive multiple of `shards`, or the meta
+        set has fewer samples than there are shards.
+    """
+    _check_batch_size(batch_size, shards)
+    meta_index = np.asarray(meta_index, np.int32)
+    part = min(batch_size, len(meta_index)) // shards
+    if not part:
+        raise ValueError(
+            f"meta set has {len(meta_index)} samples, fewer than the {shards} shards: "
+            "choose more meta samples per class, or lower shards."
+        )
+
+    columns = []
+    for shard in range(shards):
+        # The last number keeps these draws apart from those of the training set.
+        rng = np.random.default_rng([seed, epoch, shard, 1])
+        members = meta_index[shard::shards]
+        rounds = steps * part // len(members) + 1
+        order = np.concatenate([rng.permutation(members) for _ in range(rounds)])
+        columns.append(order[: steps * part].reshape(steps, part))
+    return np.hstack(columns)
+
+
+def _check_batch_size(batch_size: int, shards: int) -> None:
+    if shards < 1 or batch_size < 1 or batch_size % shards:
+        raise ValueError(
+            f"batch_size is {batch_size}, not a positive multiple of the {shards} "
+            "virtual shards: change batch_size or shards."
+        )
+
+
+def _digits() -> Dataset:
+    # Here, because scikit-learn takes a second to import.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images, labels.astype(np.int32), test_size=360, stratify=labels, random_state=0
+    )
+    names = tuple(str(label) for label in range(10))
+    return Dataset(train_images, train_labels, test_images, test_labels, 10, names)
+
+
+def _from_archive(name: str) -> Dataset:
+    path = _archive_path(name)
+    if not path.is_file():
+        raise ValueError(
+            f"data: there is no file {path}. It must be a NumPy archive of "
+            f"{', '.join(ARCHIVE_KEYS)}: put it there, or correct the path or "
+            "CMWJAX_DATA_DIR."
+        )
+    x_train, y_train, x_test, y_test = _read_archive(path)
+    train_images = _as_images(x_train, name=f"{name}: x_train")
+    test_images = _as_images(x_test, name=f"{name}: x_test")
+    y_train, y_test = _one_axis(y_train), _one_axis(y_test)
+    names = CLASS_NAMES.get(name)
+    if names is None:
+        # N samples cannot fill more than N classes, so a label from N on is an error.
+        labels = check_labels(y_train, y_train.size, name=f"{name}: y_train")
+        names = tuple(str(label) for label in range(labels.max(initial=0) + 1))
+    return Dataset(
+        train_images,
+        check_labels(y_train, len(names), name=f"{name}: y_train"),
+        test_images,
+        check_labels(y_test, len(names), name=f"{name}: y_test"),
+        len(names),
+        names,
+    )
+
+
+def _archive_path(name: str) -> Path:
+    if name in CLASS_NAMES:
+        folder = os.environ.get("CMWJAX_DATA_DIR")
+        if not folder:
+            raise ValueError(
+                f"data {name!r} is read from {name}.npz (a NumPy archive of "
+                f"{', '.join(ARCHIVE_KEYS)}) in the folder CMWJAX_DATA_DIR, which is "
+                "not set: export CMWJAX_DATA_DIR=FOLDER, or give the archive's path."
+            )
+        return Path(folder, f"{name}.npz")
+    if not name.endswith(".npz"):
+        raise ValueError(
+            f"data {name!r} is unknown: choose 'digits', "
+            f"{', '.join(map(repr, CLASS_NAMES))}, or the path of an .npz archive."
+        )
+    return Path(name)
+
+
+def _read_archive(path: Path) -> list[np.ndarray]:
+    try:
+        # Opened here: np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            missing = [key for key in ARCHIVE_KEYS if key not in archive.files]
+            arrays = [archive[key] for key in ARCHIVE_KEYS if key not in missing]
+    # A damaged archive raises any of a dozen types, from zipfile, zlib and numpy.
+    except Exception as error:
+        raise ValueError(
+            f"data: {path} cannot be read as a NumPy archive of plain arrays "
+            f"({error}): write it anew with numpy.savez."
+        ) from error
+    if missing:
+        raise ValueError(
+            f"data: {path} has no {', '.join(missing)}: an archive holds "
+            f"{', '.join(ARCHIVE_KEYS)}."
+        )
+    return arrays
+
+
+def _as_images(images: np.ndarray, *, name: str) -> NDArray[np.uint8]:
+    """Brings an archive's images to uint8 `[N, H, W, C]` by the rules of `load`."""
+    if images.ndim == 3:
+        images = images[..., None]
+    floats = np.issubdtype(images.dtype, np.floating)
+    if floats and np.all((images >= 0) & (images <= 1)):
+        images = np.rint(images * 255).astype(np.uint8)
+    _check_images(images, name=name)
+    return images
+
+
+def _one_axis(labels: np.ndarray) -> np.ndarray:
+    """Drops the second axis of `[N, 1]`."""
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def _check_images(images: np.ndarray, *, name: str) -> None:
+    if images.ndim != 4 or not images.size:
+        raise ValueError(
+            f"{name} must have shape [N, H, W, C], all at least 1, got "
+            f"{list(images.shape)}: reshape or add images."
+        )
+    if np.issubdtype(images.dtype, np.floating) and np.isnan(images).any():
+        bad = np.flatnonzero(np.isnan(images).any(axis=(1, 2, 3)))
+        raise ValueError(
+            f"{name} contain NaN in {len(bad)} images, the first at position {bad[0]}: "
+            "repair or remove them."
+        )
+    if images.dtype != np.uint8:
+        numeric = images.dtype.kind in "iuf"
+        extent = f" from {images.min()} to {images.max()}" if numeric else ""
+        raise ValueError(
+            f"{name} must be uint8, or in an archive floats in [0, 1], got "
+            f"{images.dtype}{extent}: convert them."
+        )
+
+
+def _stratified_order(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """A fixed random order, every beginning of which has nearly the classes' shares."""
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    progress = np.empty(len(labels))  # how far through its class a sample comes
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        progress[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return shuffled[np.argsort(progress[shuffled], kind="stable")]

@@ -1,0 +1,104 @@
+"""The thin residual nets for CIFAR: ResNet-20, -32, -44, -56, -110."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from cmwjax.models.batch_norm import BatchNorm
+from cmwjax.models.initializers import torch_bias
+
+HEADS = ("linear", "cosine")
+kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class ResNetCifar(nn.Module):
+    """Three stages of basic blocks with parameter-free shortcuts; 464,154 parameters.
+
+    Attributes:
+      num_classes: C.
+      depth: 6n + 2, for n blocks per stage.
+      head: `'linear'`, or `'cosine'` as margin losses like LDAM want it.
+      scale: of the cosine head's logits.
+      axis_name: mapped axis over which batch statistics are averaged.
+      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+
+    References:
+      He et al., Deep Residual Learning (https://arxiv.org/abs/1512.03385), section
+      4.2; initial values as the CMW-Net authors draw them (paper.md 5.1).
+    """
+
+    num_classes: int
+    depth: int = 32
+    head: str = "linear"
+    scale: float = 30.0
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images `[B, H, W, channels]` -> logits `[B, C]`."""
+        if self.depth < 8 or self.depth % 6 != 2:
+            raise ValueError(f"depth={self.depth} must be 6n + 2: 8, 14, 20, 26, 32...")
+        if self.head not in HEADS:
+            raise ValueError(f"head={self.head!r} is unknown; choose one of {HEADS}.")
+        conv = partial(
+            nn.Conv,
+            kernel_size=(3, 3),
+            padding=1,
+            use_bias=False,
+            kernel_init=kaiming_normal,
+            dtype=self.dtype,
+        )
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+        x = nn.relu(norm()(conv(16)(x)))
+        for stage, features in enumerate((16, 32, 64)):
+            for block in range(self.depth // 6):
+                strides = 2 if stage and not block else 1
+                y = nn.relu(norm()(conv(features, strides=strides)(x)))
+                y = norm()(conv(features)(y))
+                x = nn.relu(y + pad_shortcut(x, features, strides))
+        x = jnp.mean(x, axis=(1, 2))
+        if self.head == "cosine":
+            return CosineHead(self.num_classes, self.scale, name="head")(x)
+        return nn.Dense(
+            self.num_classes,
+            kernel_init=kaiming_normal,
+            bias_init=torch_bias(x.shape[-1]),
+            name="head",
+        )(x)
+
+
+def pad_shortcut(x: jax.Array, features: int, strides: int) -> jax.Array:
+    """Option A: every `strides`-th pixel, and zero channels equally on both sides."""
+    pad = (features - x.shape[-1]) // 2
+    return jnp.pad(x[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), (pad, pad)))
+
+
+class CosineHead(nn.Module):
+    """Cosine between feature vector and class vector, times `scale`; no bias."""
+
+    num_classes: int
+    scale: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features `[B, F]` -> logits `[B, C]` within +-scale."""
+        lecun = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        kernel = self.param("kernel", lecun, (x.shape[-1], self.num_classes))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel)
+        return self.scale * unit(x, axis=1) @ unit(kernel, axis=0)
+
+
+def unit(x: jax.Array, axis: int) -> jax.Array:
+    """Scales vectors along `axis` to length one; a zero vector stays zero."""
+    square = jnp.sum(x**2, axis=axis, keepdims=True)
+    return x * lax.rsqrt(jnp.maximum(square, 1e-12))

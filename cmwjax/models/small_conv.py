@@ -1,0 +1,52 @@
+"""A convolutional net for small images on few CPU cores."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from cmwjax.models.batch_norm import BatchNorm
+
+
+class SmallConv(nn.Module):
+    """3x3 convolutions of stride 2 with batch norm and ReLU; linear output.
+
+    About a million multiply-adds per 28x28 image. Striding from the first layer on
+    costs little accuracy there and a quarter of the time of full-size feature maps;
+    XLA runs 3x3 kernels on CPUs several times faster than 4x4 ones.
+
+    Attributes:
+      num_classes: C.
+      features: channels of the convolutions.
+      axis_name: mapped axis over which batch statistics are averaged.
+      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+    """
+
+    num_classes: int
+    features: Sequence[int] = (16, 32, 64)
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images `[B, H, W, channels]` -> logits `[B, C]`."""
+        conv = partial(
+            nn.Conv,
+            kernel_size=(3, 3),
+            strides=2,
+            padding=1,
+            use_bias=False,
+            dtype=self.dtype,
+        )
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+        for features in self.features:
+            x = nn.relu(norm()(conv(features)(x)))
+        x = x.reshape(x.shape[0], -1)
+        return nn.Dense(self.num_classes, name="head")(x)

@@ -1,0 +1,133 @@
+"""How a step is laid over devices and hosts: pmap by default, jit on request."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXIS = "data"
+MODES = ("pmap", "jit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Devices of all processes in one row; state on each, batches cut along it.
+
+    Attributes:
+      mode: `'pmap'`, the step sees its device's slice and reduces over `axis_name`;
+        or `'jit'`, it sees global arrays and the compiler inserts the reductions.
+        Both give the same result.
+      devices: the devices, those of one process next to each other.
+    """
+
+    mode: str
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def axis_name(self) -> str | None:
+        """What the step must reduce over by name."""
+        return AXIS if self.mode == "pmap" else None
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh:
+        return _mesh(self.devices)
+
+    @property
+    def _local_mesh(self):
+        own = jax.process_index()
+        return _mesh([d for d in self.devices if d.process_index == own])
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """Sharding of the state and of tables that every device holds."""
+        # pmap would move, and then be unable to donate, what lies elsewhere.
+        mesh = self._local_mesh if self.mode == "pmap" else self.mesh
+        return NamedSharding(mesh, P())
+
+    def replicate(self, tree: Any) -> Any:
+        """Puts a tree of host or device arrays, equal on all processes, everywhere.
+
+        The result shares no buffer with its argument: it may be donated.
+        """
+
+        def put(x):
+            x = np.asarray(x)
+            return jax.make_array_from_callback(x.shape, self.replicated, lambda i: x[i])
+
+        return jax.tree.map(put, tree)
+
+    def split(self, batch: Any) -> Any:
+        """Global host batch, leaves `[B, ...]`, equal on all processes -> step's form.
+
+        The rows of device d are the d-th of equal consecutive parts.
+        """
+        if self.mode == "jit":
+            sharding = NamedSharding(self.mesh, P(AXIS))
+            return jax.tree.map(
+                lambda x: jax.make_array_from_callback(
+                    np.shape(x), sharding, lambda i: x[i]
+                ),
+                batch,
+            )
+        own = [
+            i
+            for i, device in enumerate(self.devices)
+            if device.process_index == jax.process_index()
+        ]
+        return jax.tree.map(
+            lambda x: x.reshape(len(self.devices), -1, *x.shape[1:])[own], batch
+        )
+
+    def map(
+        self, step: Callable[..., Any], *, num_tables: int, num_batches: int
+    ) -> Callable[..., Any]:
+        """Compiles `step(state, *tables, *batches) -> (state, metrics)`.
+
+        State (donated) and tables are replicated, batches split; what comes back is
+        replicated.
+        """
+        if self.mode == "pmap":
+            return jax.pmap(
+                step,
+                AXIS,
+                in_axes=(None,) * (1 + num_tables) + (0,) * num_batches,
+                out_axes=None,
+                donate_argnums=0,
+                devices=self.devices,
+            )
+        whole, cut = (NamedSharding(self.mesh, spec) for spec in (P(), P(AXIS)))
+        return jax.jit(
+            step,
+            in_shardings=(whole,) * (1 + num_tables) + (cut,) * num_batches,
+            out_shardings=whole,
+            donate_argnums=0,
+        )
+
+    def as_global(self, tree: Any) -> Any:
+        """Replicated arrays as global ones, which every process can save or read."""
+        sharding = NamedSharding(self.mesh, P())
+        return jax.tree.map(
+            lambda x: jax.make_array_from_single_device_arrays(
+                x.shape, sharding, [s.data for s in x.addressable_shards]
+            ),
+            tree,
+        )
+
+
+def layout(mode: str = "pmap", devices: Sequence[jax.Device] | None = None) -> Layout:
+    """Layout over the given devices, by default all of them.
+
+    Raises:
+      ValueError: if the mode is unknown.
+    """
+    if mode not in MODES:
+        raise ValueError(f"parallel={mode!r} is unknown; choose one of {MODES}.")
+    return Layout(mode, tuple(jax.devices() if devices is None else devices))
+
+
+def _mesh(devices):
+    return jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))

@@ -1,0 +1,146 @@
+"""How our figures look: colours, fonts, labels at line ends; and how they are saved."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cmwjax.audit import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, RULE, FAINT = "#1F2933", "#6B7785", "#B4BCC6", "#EBEEF2"
+# Told apart with any colour vision, and in grey (after Okabe and Ito).
+FAMILY_COLOURS = ("#0072B2", "#009E73", "#E66100", "#CC79A7", "#56B4E9", "#B79F00")
+CLEAN, CORRUPTED = "#AAB4C0", "#A5176E"
+STYLE = {
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": RULE,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+    "legend.fontsize": 9,
+    "lines.linewidth": 2.5,
+    "lines.solid_capstyle": "round",
+}
+
+
+@contextmanager
+def styled():
+    """Our style on matplotlib's defaults, whatever the user's own settings."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", STYLE]):
+        yield
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches, that arranges its contents when drawn."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    return figure
+
+
+def headline(figure: "Figure", text: str) -> None:
+    """A title of the whole figure, in the look of an axes' title."""
+    figure.suptitle(text, x=0.02, ha="left", fontsize=12, fontweight="bold")
+
+
+def save(figure: "Figure", path: str | os.PathLike) -> Path:
+    """Writes `figure` as PNG, replacing `path` atomically, and returns the path."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=160)
+    return Path(path)
+
+
+def family_styles(num_families: int) -> list[tuple[str, str]]:
+    """Name and colour of each family, in ascending order of class size."""
+    if num_families == 1:
+        return [("all classes", INK)]
+    names = {
+        2: ("small classes", "large classes"),
+        3: ("small classes", "moderate", "large classes"),
+    }.get(num_families, [f"family {k + 1}" for k in range(num_families)])
+    return [
+        (name, FAMILY_COLOURS[k % len(FAMILY_COLOURS)]) for k, name in enumerate(names)
+    ]
+
+
+def weight_limit(weights: ArrayLike) -> float:
+    """Where a weight axis ends: one, unless all weights are small."""
+    top = np.max(weights)
+    return 1.0 if top > 0.5 or top <= 0 else float(top)
+
+
+def end_labels(
+    axes: "Axes", colours: Sequence[str]
+) -> Callable[[Sequence[tuple[str, float, float]]], None]:
+    """Labels beside line ends, apart from each other; returns what moves them.
+
+    That function takes text, x and y of each line's end, in data coordinates.
+    """
+    labels = [
+        axes.annotate(
+            "",
+            (0, 0),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontweight="bold",
+            annotation_clip=False,
+            animated=True,
+        )
+        for colour in colours
+    ]
+
+    def update(ends: Sequence[tuple[str, float, float]]) -> None:
+        low, high = axes.get_ylim()
+        gap = min(0.07, 1 / (len(ends) + 1)) * (high - low)
+        heights = [y for _, _, y in ends]
+        places = spread(heights, gap=gap, low=low + gap / 3, high=high)
+        for label, (text, x, _), y in zip(labels, ends, places, strict=True):
+            label.set_text(text)
+            label.xy = (x, y)
+
+    return update
+
+
+def spread(
+    values: Sequence[float], *, gap: float, low: float, high: float
+) -> np.ndarray:
+    """Places in [low, high], `gap` or more apart, nearest to `values` (least squares).
+
+    Less a step of `gap` per rank, such places need only not decrease: a monotone fit.
+    """
+    from sklearn.isotonic import isotonic_regression
+
+    values = np.asarray(values, float)
+    order = np.argsort(values, kind="stable")
+    steps = gap * np.arange(len(values))
+    places = np.empty_like(values)
+    fit = isotonic_regression(values[order] - steps, y_min=low, y_max=high - steps[-1])
+    places[order] = fit + steps
+    return places

@@ -1,0 +1,108 @@
+"""What the files of a run, and of a comparison of runs, have to say."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METHODS = ("erm", "mw_net", "cmw_net")  # METHOD/seed_K/ in a comparison folder
+
+
+def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:
+    """The run folders of each method that was run, in the order of their seeds."""
+    folder = Path(comparison_dir)
+    runs = {
+        method: sorted(
+            (folder / method).glob("seed_*"), key=lambda run: (len(run.name), run.name)
+        )
+        for method in METHODS
+    }
+    if not any(runs.values()):
+        raise FileNotFoundError(
+            f"{folder} holds no run: give a folder with METHOD/seed_K in it, METHOD "
+            f"one of {', '.join(METHODS)}"
+        )
+    return {method: folders for method, folders in runs.items() if folders}
+
+
+def read_metrics(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
+    """The epochs of a run in order; of a repeated epoch (a resumed run) the last."""
+    path = Path(run_dir) / "metrics.jsonl"
+    remedy = "give the folder of a run, or continue it by running its command again"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {remedy}")
+    epochs = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            epochs[int(row["epoch"])] = row
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{path}, line {number} is not the record of an epoch: {remedy}"
+            ) from None
+    if not epochs:
+        raise ValueError(f"{path} holds no epoch: {remedy}")
+    return [epochs[epoch] for epoch in sorted(epochs)]
+
+
+def read_curves(run_dir: str | os.PathLike) -> tuple[np.ndarray, np.ndarray] | None:
+    """The weighting functions of every epoch.
+
+    Returns:
+      Losses [E, G] and weights [E, K, G], or `None` if the run learned none (ERM).
+      Epochs before the net is at work (a warm-up) weigh every sample with one.
+    """
+    rows = read_metrics(run_dir)
+    if "curve" not in rows[-1]:
+        return None
+    grid, ones = rows[-1]["curve_loss"], np.ones_like(rows[-1]["curve"], float)
+    losses = [row.get("curve_loss", grid) for row in rows]
+    weights = [row.get("curve", ones) for row in rows]
+    return np.array(losses, float), np.array(weights, float)
+
+
+def read_centres(run_dir: str | os.PathLike, num_families: int) -> list[float] | None:
+    """Mean class size per family, [K], where the run's weighting file tells."""
+    path = Path(run_dir) / "weighting.safetensors"
+    if not path.is_file():
+        return None
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        centres = json.loads((file.metadata() or {}).get("centres", "null"))
+    return centres if centres and len(centres) == num_families else None
+
+
+def read_accuracies(comparison_dir: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Test accuracy in percent, [seeds, E], of each method that was run.
+
+    Raises:
+      FileNotFoundError: if the folder holds no run.
+      ValueError: if a run has fewer epochs than another, or lacks the accuracy.
+    """
+    runs = find_runs(comparison_dir)
+    accuracies = {run: _accuracies(run) for folders in runs.values() for run in folders}
+    epochs = max(map(len, accuracies.values()))
+    for run, values in accuracies.items():
+        if len(values) < epochs:
+            raise ValueError(
+                f"{run} has {len(values)} of {epochs} epochs: continue it by running "
+                "its command again"
+            )
+    return {
+        method: np.array([accuracies[run] for run in folders])
+        for method, folders in runs.items()
+    }
+
+
+def _accuracies(run_dir: Path) -> list[float]:
+    rows = read_metrics(run_dir)
+    for row in rows:
+        if row.get("test_accuracy") is None:
+            raise ValueError(
+                f"{run_dir}/metrics.jsonl lacks test_accuracy in epoch {row['epoch']}: "
+                "run it with an evaluation after every epoch"
+            )
+    return [100 * row["test_accuracy"] for row in rows]

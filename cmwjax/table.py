@@ -1,0 +1,52 @@
+"""A data set as arrays on the device, and the batches gathered from it there."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Table(NamedTuple):
+    """Everything a batch is made of; replicated on all devices."""
+
+    images: Any  # uint8 [N, H, W, C]
+    labels: Any  # int32 [N], as observed
+    family: Any  # int32 [number of classes], family of each class
+    mean: Any  # float32 [C], of pixels scaled to [0, 1]
+    std: Any  # float32 [C]
+
+
+def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel of `[N, H, W, C]`, scaled to [0, 1]."""
+    # By counting levels: exact, and no float copy of the set.
+    levels = np.arange(256) / 255
+    shares = np.stack(
+        [
+            np.bincount(images[..., c].ravel(), minlength=256)
+            for c in range(images.shape[-1])
+        ]
+    )
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    mean = shares @ levels
+    std = np.sqrt(shares @ levels**2 - mean**2)
+    return mean.astype(np.float32), np.maximum(std, 1e-6).astype(np.float32)
+
+
+def make_batch(table: Table, index: jax.Array) -> dict[str, jax.Array]:
+    """Samples at `index`, int `[B]`, as the dict that steps take.
+
+    Returns:
+      `image` float32 [B, H, W, C], standardised per channel; `label` and `family`
+      int32 [B]; `index` itself.
+    """
+    label = table.labels[index]
+    pixels = table.images[index].astype(jnp.float32) / 255
+    channel = (1, 1, 1, -1)
+    image = (pixels - table.mean.reshape(channel)) / table.std.reshape(channel)
+    return {
+        "image": image,
+        "label": label,
+        "family": table.family[label],
+        "index": index,
+    }

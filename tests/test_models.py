@@ -1,0 +1,452 @@
+"""Models: parameter counts by hand, forward passes and statistics by numpy."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from cmwjax.models import MODELS, build
+from cmwjax.models.batch_norm import BatchNorm
+from cmwjax.models.initializers import torch_bias, torch_kernel
+from cmwjax.models.resnet_cifar import CosineHead, kaiming_normal, pad_shortcut
+
+KEY = jax.random.key(0)
+TINY = {
+    "mlp": {"hidden": (8,)},
+    "small_conv": {"features": (4, 8)},
+    "resnet32": {"depth": 8},
+    "preact_resnet18": {"stage_sizes": (1, 1), "width": 4},
+    "resnet34": {"stage_sizes": (1, 1), "width": 4},
+    "wide_resnet": {"depth": 10, "width": 1},
+}
+
+
+def images(batch=5, size=12):
+    return np.random.default_rng(1).normal(size=(batch, size, size, 3)).astype("f4")
+
+
+def shapes(model, size=32, channels=3):
+    return jax.eval_shape(
+        lambda: model.init(KEY, jnp.zeros((2, size, size, channels)), False)
+    )
+
+
+def random_variables(model, x):
+    """Every parameter random: zero biases and unit scales would hide mistakes."""
+    rng = np.random.default_rng(2)
+    tree = jax.eval_shape(lambda: model.init(KEY, x, False))
+    return jax.tree.map(lambda a: rng.normal(size=a.shape).astype("f4"), tree)
+
+
+# ---------------------------------------------------------------- parameter counts
+
+
+def conv(inputs, outputs, kernel=3):
+    return kernel**2 * inputs * outputs
+
+
+def basic_stage(inputs, outputs, blocks, projection):
+    """Two convolutions, each with the 2 * outputs parameters of a batch norm."""
+    first = conv(inputs, outputs) + conv(outputs, outputs)
+    return (
+        first
+        + (blocks - 1) * 2 * conv(outputs, outputs)
+        + projection
+        + (blocks * 4 * outputs)
+    )
+
+
+def preact_stage(inputs, outputs, blocks):
+    """The first norm has the width of the input; projection where widths differ."""
+    projection = conv(inputs, outputs, 1) if inputs != outputs else 0
+    return basic_stage(inputs, outputs, blocks, projection) + 2 * (inputs - outputs)
+
+
+def stem(outputs):
+    return conv(3, outputs) + 2 * outputs
+
+
+COUNTS = [
+    ("mlp", {}, 3072 * 128 + 128 + 128 * 128 + 128 + 1290, 411_146),
+    (
+        "small_conv",
+        {},
+        stem(16) + conv(16, 32) + 64 + conv(32, 64) + 128 + 16 * 64 * 10 + 10,
+        33_946,
+    ),
+    (
+        "resnet32",
+        {},
+        stem(16)
+        + basic_stage(16, 16, 5, 0)
+        + basic_stage(16, 32, 5, 0)
+        + basic_stage(32, 64, 5, 0)
+        + 650,
+        464_154,
+    ),
+    (
+        "preact_resnet18",
+        {},
+        stem(64)
+        + preact_stage(64, 64, 2)
+        + preact_stage(64, 128, 2)
+        + preact_stage(128, 256, 2)
+        + preact_stage(256, 512, 2)
+        + 5130,
+        11_171_274,
+    ),
+    (
+        "resnet34",
+        {},
+        stem(64)
+        + basic_stage(64, 64, 3, 0)
+        + basic_stage(64, 128, 4, conv(64, 128, 1) + 256)
+        + basic_stage(128, 256, 6, conv(128, 256, 1) + 512)
+        + basic_stage(256, 512, 3, conv(256, 512, 1) + 1024)
+        + 5130,
+        21_282_122,
+    ),
+    *(
+        (
+            "wide_resnet",
+            {"width": k},
+            conv(3, 16)
+            + preact_stage(16, 16 * k, 4)
+            + preact_stage(16 * k, 32 * k, 4)
+            + preact_stage(32 * k, 64 * k, 4)
+            + 128 * k  # the last norm
+            + 640 * k
+            + 10,
+            known,
+        )
+        for k, known in [(2, 1_467_610), (10, 36_479_194)]
+    ),
+]
+
+
+@pytest.mark.parametrize("name, options, formula, known", COUNTS)
+def test_parameter_count(name, options, formula, known):
+    params = shapes(build(name, num_classes=10, **options))["params"]
+    assert sum(x.size for x in jax.tree.leaves(params)) == formula == known
+
+
+def test_cosine_head_has_no_bias():
+    params = shapes(build("resnet32", num_classes=10, head="cosine"))["params"]
+    assert sum(x.size for x in jax.tree.leaves(params)) == 464_154 - 10
+
+
+# -------------------------------------------------------------------------- shapes
+
+
+@pytest.mark.parametrize("size, channels", [(28, 1), (32, 3)])
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_have_the_shape_of_the_classes(name, size, channels):
+    model = build(name, num_classes=7)
+    variables = shapes(model, size, channels)
+    x = jax.ShapeDtypeStruct((4, size, size, channels), jnp.float32)
+    logits, state = jax.eval_shape(
+        lambda v, x: model.apply(v, x, True, mutable=["batch_stats"]), variables, x
+    )
+    assert logits.shape == (4, 7)
+    assert logits.dtype == jnp.float32
+    assert state.get("batch_stats") == variables.get("batch_stats")
+
+
+@pytest.mark.parametrize(
+    "padding, sizes",
+    [(0, (30, 15, 8, 4)), (1, (32, 16, 8, 4))],
+    ids=["theirs", "usual"],
+)
+def test_resnet34_feature_maps(padding, sizes):
+    model = build("resnet34", num_classes=10, stem_padding=padding)
+    _, state = jax.eval_shape(
+        lambda: model.init_with_output(
+            KEY, jnp.zeros((1, 32, 32, 3)), False, capture_intermediates=True
+        )
+    )
+    blocks = [
+        state["intermediates"][f"BasicBlock_{i}"]["__call__"][0].shape[1]
+        for i in range(16)
+    ]
+    expected = np.repeat(sizes, (3, 4, 6, 3)).tolist()
+    assert blocks == expected
+
+
+# -------------------------------------------------------------- forward passes
+
+
+class Numpy:
+    """The layers of a model in numpy, taking its parameters in order of use."""
+
+    def __init__(self, params, scope=()):
+        self.params, self.scope, self.used = params, scope, {}
+
+    def take(self, kind):
+        index = self.used.get((self.scope, kind), 0)
+        self.used[self.scope, kind] = index + 1
+        path = (*self.scope, f"{kind}_{index}")
+        return {k[-1]: v for k, v in self.params.items() if k[:-1] == path}
+
+    def conv(self, x, strides=1, padding=1):
+        kernel = self.take("Conv")["kernel"]
+        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        x = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+        return np.einsum("bhwcij,ijco->bhwo", x[:, ::strides, ::strides], kernel)
+
+    def norm(self, x):
+        p = self.take("BatchNorm")
+        x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+        return x * p["scale"] + p["bias"]
+
+    def head(self, x):
+        return x @ self.params["head", "kernel"] + self.params["head", "bias"]
+
+    def preact(self, x, features):
+        """One pre-activation block per stage, each stage of half the size."""
+        for i, c in enumerate(features):
+            self.scope, s = (f"PreActBlock_{i}",), 2 if i else 1
+            y = relu(self.norm(x))
+            if s == 2 or x.shape[-1] != c:
+                x = self.conv(y, s, padding=0)
+            x = x + self.conv(relu(self.norm(self.conv(y, s))))
+        self.scope = ()
+        return x
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def reference(name, net, x):
+    if name == "mlp":
+        hidden = net.take("Dense")
+        return net.head(relu(x.reshape(len(x), -1) @ hidden["kernel"] + hidden["bias"]))
+    if name == "small_conv":
+        for _ in range(2):
+            x = relu(net.norm(net.conv(x, 2)))
+        return net.head(x.reshape(len(x), -1))
+    if name == "wide_resnet":
+        return net.head(
+            relu(net.norm(net.preact(net.conv(x), (16, 32, 64)))).mean((1, 2))
+        )
+    x = relu(net.norm(net.conv(x, padding=0 if name == "resnet34" else 1)))
+    if name == "preact_resnet18":
+        return net.head(net.preact(x, (4, 8)).mean((1, 2)))
+    if name == "resnet32":
+        for c in (16, 32, 64):
+            s = c // x.shape[-1]
+            y = net.norm(net.conv(relu(net.norm(net.conv(x, s)))))
+            padded = np.zeros_like(y)
+            padded[..., (c - c // s) // 2 : (c + c // s) // 2] = x[:, ::s, ::s]
+            x = relu(padded + y)
+    if name == "resnet34":
+        for i in range(2):
+            net.scope, s = (f"BasicBlock_{i}",), 2 if i else 1
+            y = net.norm(net.conv(relu(net.norm(net.conv(x, s)))))
+            x = relu(y + (net.norm(net.conv(x, s, padding=0)) if i else x))
+        net.scope = ()
+    return net.head(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_forward_pass_in_numpy(name):
+    model, x = build(name, num_classes=3, **TINY[name]), images()
+    variables = random_variables(model, x)
+    logits, _ = jax.jit(lambda v: model.apply(v, x, True, mutable=["batch_stats"]))(
+        variables
+    )
+    params = {k: v.astype("f8") for k, v in flatten_dict(variables["params"]).items()}
+    expected = reference(name, Numpy(params), x.astype("f8"))
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(logits / scale, expected / scale, atol=2e-5)
+
+
+# ---------------------------------------------------------------- batch norm
+
+
+@pytest.mark.parametrize("axis_name", [None, "data"])
+def test_running_statistics_are_those_of_pytorch(axis_name):
+    rng = np.random.default_rng(0)
+    batches = rng.normal(3.0, 2.0, size=(3, 8, 2, 1, 5)).astype("f4")
+    norm = BatchNorm(use_running_average=False, axis_name=axis_name)
+    state = norm.init(KEY, batches[0])
+
+    def update(variables, x):
+        return norm.apply(variables, x, mutable=["batch_stats"])
+
+    mean, var = np.zeros(5), np.ones(5)
+    for x in batches:
+        if axis_name is None:
+            y, new = update(state, x)
+        else:
+            four = jax.vmap(
+                update, axis_name=axis_name, in_axes=(None, 0), out_axes=(0, None)
+            )
+            y, new = four(state, x.reshape(4, 2, 2, 1, 5))
+            y = y.reshape(x.shape)
+        state |= new
+        values = x.reshape(16, 5).astype("f8")
+        mean = 0.9 * mean + 0.1 * values.mean(0)
+        var = 0.9 * var + 0.1 * values.var(0, ddof=1)
+        normal = (values - values.mean(0)) / np.sqrt(values.var(0) + 1e-5)
+        np.testing.assert_allclose(y.reshape(16, 5), normal, atol=1e-5)
+    np.testing.assert_allclose(state["batch_stats"]["mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(state["batch_stats"]["var"], var, rtol=1e-5)
+
+    y = BatchNorm(use_running_average=True).apply(state, batches[0])
+    expected = (batches[0] - mean) / np.sqrt(var + 1e-5)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_value_has_no_variance():
+    norm = BatchNorm(use_running_average=False)
+    state = norm.init(KEY, jnp.ones((1, 1, 1, 5)))
+    with pytest.raises(ValueError, match=r"\(1, 1, 1, 5\) has one value per channel"):
+        norm.apply(state, jnp.ones((1, 1, 1, 5)), mutable=["batch_stats"])
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+def test_every_norm_averages_over_the_axis(name):
+    model, x = build(name, num_classes=3, axis_name="data", **TINY[name]), images(8)
+    variables = random_variables(model, x)
+    plain = build(name, num_classes=3, **TINY[name])
+    expected = jax.eval_shape(
+        lambda: plain.apply(variables, x, True, mutable=["batch_stats"])
+    )
+    # out_axes=None refuses statistics that are not the same on all devices.
+    logits, state = jax.eval_shape(
+        jax.vmap(
+            lambda x: model.apply(variables, x, True, mutable=["batch_stats"]),
+            axis_name="data",
+            out_axes=(0, None),
+        ),
+        x.reshape(4, 2, *x.shape[1:]),
+    )
+    assert (logits.shape, state) == ((4, 2, 3), expected[1])
+
+
+# ------------------------------------------------------------ parts of ResNet-32
+
+
+def test_pad_shortcut():
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 4))
+    expected = np.zeros((2, 3, 3, 8))
+    for row in range(3):
+        for column in range(3):
+            for channel in range(4):
+                expected[:, row, column, 2 + channel] = x[
+                    :, 2 * row, 2 * column, channel
+                ]
+    np.testing.assert_array_equal(
+        pad_shortcut(jnp.float32(x), 8, 2), np.float32(expected)
+    )
+    np.testing.assert_array_equal(pad_shortcut(jnp.float32(x), 4, 1), np.float32(x))
+
+
+def test_cosine_head():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(4, 6)), rng.normal(size=(6, 3))
+    logits = CosineHead(3, 16.0).apply({"params": {"kernel": jnp.float32(kernel)}}, x)
+    for i in range(4):
+        for c in range(3):
+            cosine = x[i] @ kernel[:, c]
+            cosine /= np.linalg.norm(x[i]) * np.linalg.norm(kernel[:, c])
+            np.testing.assert_allclose(logits[i, c], 16 * cosine, rtol=1e-4)
+
+
+def test_cosine_of_a_zero_vector_is_zero_and_differentiable():
+    head = CosineHead(3, 1.0)
+    variables = head.init(KEY, jnp.zeros((1, 6)))
+    value, gradient = jax.value_and_grad(lambda x: head.apply(variables, x).sum())(
+        jnp.zeros((1, 6))
+    )
+    assert value == 0
+    assert np.all(np.isfinite(gradient))
+
+
+# --------------------------------------------------------- dtype, dropout, initials
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_keeps_parameters_and_logits_in_float32(name):
+    model, x = build(name, num_classes=3, dtype="bfloat16", **TINY[name]), images()
+    variables = random_variables(model, x)
+    dtypes = {x.dtype for x in jax.tree.leaves(shapes(model))}
+    assert dtypes == {jnp.dtype("float32")}
+
+    def apply(x):
+        return model.apply(variables, x, True, mutable=["batch_stats"])
+
+    logits, state = jax.eval_shape(apply, x)
+    assert {x.dtype for x in jax.tree.leaves((logits, state))} == dtypes
+    operation = "dot_general" if name == "mlp" else "conv_general_dilated"
+    results = re.findall(
+        rf":(\w+)\[[\d,]+\] = {operation}", str(jax.make_jaxpr(apply)(x))
+    )
+    head = ["f32"] if name == "mlp" else []  # its dot is the last one
+    assert results == ["bf16"] * (len(results) - len(head)) + head
+    assert len(results) > len(head)
+
+
+@pytest.mark.parametrize(
+    "name, options", [("mlp", {}), ("wide_resnet", {"depth": 10, "width": 1})]
+)
+def test_dropout_needs_a_key_in_training_only(name, options):
+    model, x = build(name, num_classes=3, dropout=0.5, **options), images()
+    variables = random_variables(model, x)
+
+    @jax.jit
+    def train(key):
+        return model.apply(
+            variables, x, True, rngs={"dropout": key}, mutable=["batch_stats"]
+        )[0]
+
+    one, two = (train(jax.random.key(seed)) for seed in (1, 2))
+    assert not np.allclose(one, two)
+    np.testing.assert_array_equal(one, train(jax.random.key(1)))
+    jax.eval_shape(lambda: model.apply(variables, x, False))
+
+
+def test_initial_values():
+    shape, fan_in = (3, 3, 64, 64), 576
+    kernel = np.abs(torch_kernel(KEY, shape)) * fan_in**0.5
+    assert 0.999 < kernel.max() <= 1.0
+    np.testing.assert_allclose(kernel.mean(), 0.5, atol=0.01)
+    bias = np.abs(torch_bias(16)(KEY, (1000,)))
+    assert 0.24 < bias.max() <= 0.25
+    kernel = np.asarray(kaiming_normal(KEY, shape)) * (fan_in / 2) ** 0.5
+    np.testing.assert_allclose(kernel.std(), 1.0, atol=0.02)
+    assert np.abs(kernel).max() > 3  # PyTorch does not truncate
+
+
+# -------------------------------------------------------------------------- build
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("resnet33", {}, "model='resnet33' is unknown; choose one of .*resnet32"),
+        ("mlp", {"widths": 3}, r"mlp has no option \['widths'\]; .*'hidden'"),
+        ("mlp", {"parent": None}, "no option"),
+    ],
+)
+def test_build_lists_the_choices(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, num_classes=10, **options)
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("resnet32", {"depth": 30}, "depth=30 must be 6n"),
+        ("resnet32", {"depth": 2}, "depth=2 must be 6n"),
+        ("resnet32", {"head": "cos"}, "head='cos' is unknown; .*cosine"),
+        ("wide_resnet", {"depth": 26}, "depth=26 must be 6n"),
+    ],
+)
+def test_options_out_of_range(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        shapes(build(name, num_classes=10, **options))

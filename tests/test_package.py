@@ -1,0 +1,111 @@
+"""What holds for the package as a whole: imports, version, README, tracked files."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import cmwjax
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {
+    *("grain", "matplotlib", "orbax", "pandas", "sklearn"),
+    *("tensorflow", "tensorflow_datasets"),
+}
+
+# Written so that neither expression matches its own text.
+MACHINE_PATH = re.compile(r"(?<![\w.~$}])/(home|opt|root|work|Users)/\w")
+REGISTRY = re.compile(
+    r"pypi[.]org|pythonhosted[.]org|--(extra-)?index-url|--find[-]links"
+)
+
+
+@pytest.mark.parametrize(
+    "statement", ["import cmwjax", "from cmwjax import meta_step, reweight"]
+)
+def test_the_core_imports_nothing_heavy(statement):
+    code = f"{statement}; import sys; print(*sys.modules, sep='\\n')"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert not {line.split(".")[0] for line in run.stdout.split()} & HEAVY
+
+
+def test_every_public_name_loads():
+    missing = [name for name in cmwjax.__all__ if not hasattr(cmwjax, name)]
+    assert cmwjax.__all__ and not missing
+
+
+def test_installed_version_is_the_one_in_the_source():
+    try:
+        installed = importlib.metadata.version("cmwjax")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("cmwjax runs from the checkout without being installed")
+    assert installed == cmwjax.__version__
+
+
+def test_the_library_example_of_the_readme_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    random = np.random.default_rng(0)
+    train_labels = np.repeat(np.arange(3), [10, 20, 40])
+
+    def some(size):
+        label = random.choice(train_labels, size)
+        return {"image": jax.nn.one_hot(label, 5), "label": jnp.asarray(label)}
+
+    def loss_fn(params, model_state, batch, key):
+        logits = batch["image"] @ params
+        return optax.losses.softmax_cross_entropy_with_integer_labels(
+            logits, batch["label"]
+        ), model_state
+
+    names = dict(
+        loss_fn=loss_fn,
+        params=jnp.zeros((5, 3)),
+        train_labels=train_labels,
+        batches=[(some(16), some(4)) for _ in range(3)],
+    )
+    exec(example, names)
+    assert names["state"].step == 3
+    assert not np.array_equal(names["state"].params, names["params"])
+    assert np.isfinite(names["metrics"]["meta_loss"])
+
+
+def test_the_files_that_the_readme_shows_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)", readme)  # no scheme and no anchor: ours
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_tracked_files_name_no_machine_and_no_registry():
+    found, names = [], _tracked_files()
+    for name in names:
+        try:
+            lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        except (FileNotFoundError, UnicodeDecodeError):  # deleted, or not text
+            continue
+        for number, line in enumerate(lines, start=1):
+            if MACHINE_PATH.search(line) or REGISTRY.search(line):
+                found.append(f"{name}:{number}: {line.strip()[:100]}")
+    assert "pyproject.toml" in names and not found
+
+
+def _tracked_files():
+    try:
+        listing = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        pytest.skip("git is not installed")
+    if listing.returncode or not listing.stdout:
+        pytest.skip("not a git checkout")
+    return listing.stdout.rstrip("\0").split("\0")
