@@ -2,12 +2,25 @@
 
 Without arguments, the quickstart. `--config=FILE:arguments` chooses an experiment,
 `--config.field=value` changes one field. The same command again continues.
+
+Exit codes: 0, finished; 1, an error, which is printed; 75, stopped by SIGTERM or SIGINT
+within 30 seconds and saved: run the same command again. A second SIGINT stops at once.
 """
 
+import sys
+import warnings
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
+
+# ml_collections loads configuration files in a way that Python 3.12 deprecates.
+warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
+
+# Orbax reports every file that it touches.
+logging.get_absl_logger().addFilter(
+    lambda record: record.levelname != "INFO" or "orbax" not in record.pathname
+)
 
 HERE = Path(__file__).parent
 _CONFIG = config_flags.DEFINE_config_file(
@@ -20,7 +33,9 @@ _WORKDIR = flags.DEFINE_string(
 
 def main(_) -> None:
     # After the flags are parsed: --help and a mistyped flag answer at once.
-    from cmwjax import compare, train
+    from cmwjax import compare, record, train
+    from cmwjax.health import Diverged
+    from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
 
     config = _CONFIG.value
     workdir = _WORKDIR.value
@@ -28,12 +43,20 @@ def main(_) -> None:
         name = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(name.partition(":")[0]).stem
     try:
-        if config.compare.methods:
-            print(f"\n{compare.run(config, workdir)}\n")
-        else:
-            print(train.run(config, workdir))
-    except (ValueError, FileNotFoundError) as error:
-        raise app.UsageError(str(error)) from error
+        with Signals() as signals, signals.at_once():
+            if config.compare.methods:
+                print(f"\n{compare.run(config, workdir)}\n")
+            else:
+                finished = record.is_finished(Path(workdir))
+                print(train.run(config, workdir))
+                if finished:
+                    print("It was finished before; there was nothing to do.")
+    except Interrupted as stop:
+        print(f"{workdir}: {stop}")
+        sys.exit(EXIT_CODE)
+    except (ValueError, OSError, Diverged) as error:
+        logging.debug("where it was found", exc_info=True)  # with --verbosity=1
+        sys.exit(f"error: {error}")
     print(f"Results are in {workdir}/")
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ UNKNOWN = -1  # a true label or family that nobody knows: an empty cell in the f
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike) -> Generator[Path, None, None]:
     """A temporary path beside `path` that takes its place when the block succeeds.
 
     Readers see the old file or the new one, never a half-written one.

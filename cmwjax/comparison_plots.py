@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cmwjax.audit import read_samples, replacing
+from cmwjax.config import METHODS
 from cmwjax.plot_style import (
     MUTED,
     end_labels,
@@ -24,26 +25,36 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-METHOD_STYLES = {  # label and line of each method
+METHOD_STYLES: dict[
+    str, tuple[str, dict[str, Any]]
+] = {  # label and line of each method
     "erm": ("ERM", dict(color="#B8860B", linewidth=2)),
     "mw_net": ("MW-Net", dict(color="#7B8794", linewidth=2, linestyle=(0, (4, 1.5)))),
     "cmw_net": ("CMW-Net", dict(color="#4B2E9E", linewidth=3)),
 }
+
+
+def method_style(method: str) -> tuple[str, dict[str, Any]]:
+    """Label and line of any method; the thin lines of baselines repeat ten colours."""
+    thin = dict(color=f"C{list(METHODS).index(method) % 10}", linewidth=1.2)
+    return METHOD_STYLES.get(method, (METHODS[method], thin))
+
+
 MAX_FRAMES = 60
 FRAME_MS, HOLD_MS = 80, 2000
 # Animated artists are drawn one by one over a still background (and by `save` as well).
-MOVING = dict(animated=True, clip_on=False)
+MOVING: dict[str, Any] = dict(animated=True, clip_on=False)
 
 Curves = tuple[np.ndarray, np.ndarray]  # losses [E, G], weights [E, K, G]
 
 
 def comparison_figures(comparison_dir: str | os.PathLike) -> list[Path]:
-    """Writes `training_curves.png` and `animation.gif` into a comparison folder."""
+    """Writes `training_curves.png` and, if CMW-Net was run, `animation.gif`."""
     folder = Path(comparison_dir)
-    return [
-        save(training_curves(folder), folder / "training_curves.png"),
-        animation(folder, folder / "animation.gif"),
-    ]
+    written = [save(training_curves(folder), folder / "training_curves.png")]
+    if "cmw_net" in find_runs(folder):
+        written.append(animation(folder, folder / "animation.gif"))
+    return written
 
 
 @styled()
@@ -69,12 +80,10 @@ def animation(comparison_dir: str | os.PathLike, path: str | os.PathLike) -> Pat
       FileNotFoundError: if the folder holds no run.
       ValueError: if no run has a weighting function of CMW-Net, or one is incomplete.
     """
-    from PIL import Image
-
     frames = []
     with styled():
-        figure, draw, epochs = _scene(comparison_dir)
-        canvas = figure.canvas
+        canvas, draw, epochs = _scene(comparison_dir)
+        figure = canvas.figure
         canvas.draw()  # all that stands still; the rest is marked as animated
         still = canvas.copy_from_bbox(figure.bbox)
         moving = figure.findobj(lambda artist: artist.get_animated())
@@ -84,11 +93,8 @@ def animation(comparison_dir: str | os.PathLike, path: str | os.PathLike) -> Pat
             canvas.restore_region(still)
             for artist in moving:
                 figure.draw_artist(artist)
-            frames.append(Image.fromarray(np.array(canvas.buffer_rgba())[..., :3]))
-    palette = _shared_palette([frames[0], frames[len(frames) // 2], frames[-1]])
-    first, *others = (
-        frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
-    )
+            frames.append(np.array(canvas.buffer_rgba())[..., :3])
+    first, *others = _with_palette(frames)
     with replacing(path) as temporary:
         first.save(
             temporary,
@@ -101,28 +107,39 @@ def animation(comparison_dir: str | os.PathLike, path: str | os.PathLike) -> Pat
     return Path(path)
 
 
-def _shared_palette(images: "Sequence[Image.Image]") -> "Image.Image":
-    """The most frequent colours, exactly: flat areas and solid lines stay as drawn.
+def _with_palette(frames: Sequence[np.ndarray]) -> "list[Image.Image]":
+    """Frames `[H, W, 3]` in the colours most frequent in the first, middle and last.
 
-    With one palette for all, each frame stores only what has changed; 255 colours, as
-    one more stands for "unchanged". Only the first of similar colours is taken: Pillow
-    looks colours up coarsely, and would confuse them.
+    These stay exact, so that flat areas and solid lines look as drawn. With one palette
+    for all, each frame stores only what has changed; 255 colours, as one more stands
+    for "unchanged".
     """
     from PIL import Image
+    from sklearn.metrics import pairwise_distances_argmin
 
-    pixels = np.concatenate([np.asarray(image).reshape(-1, 3) for image in images])
-    codes = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    colours, counts = np.unique(codes, return_counts=True)
-    colours = colours[np.argsort(-counts, kind="stable")]
-    _, first = np.unique(colours & 0xF8F8F8, return_index=True)
-    chosen = colours[np.sort(first)[:255]].tolist()
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([code >> shift & 255 for code in chosen for shift in (16, 8, 0)])
-    return palette
+    # Colours alike in the upper five bits of each channel share a box, and an entry.
+    def box(pixels: np.ndarray) -> np.ndarray:
+        red, green, blue = np.moveaxis(pixels.astype(np.int32) >> 3, -1, 0)
+        return red << 10 | green << 5 | blue
+
+    shown = np.stack([frames[0], frames[len(frames) // 2], frames[-1]])
+    codes = shown.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
+    codes, counts = np.unique(codes, return_counts=True)
+    codes = codes[np.argsort(-counts, kind="stable")]
+    colours = codes[:, None] >> np.array([16, 8, 0]) & 255
+    _, most_frequent = np.unique(box(colours), return_index=True)
+    palette = colours[np.sort(most_frequent)[:255]]
+    centres = np.stack(np.unravel_index(np.arange(1 << 15), (32, 32, 32)), axis=1)
+    entry = pairwise_distances_argmin(8.0 * centres + 4, palette).astype(np.uint8)
+    entry[box(palette)] = np.arange(len(palette))
+    images = [Image.fromarray(entry[box(frame)]) for frame in frames]
+    for image in images:
+        image.putpalette(palette.astype(np.uint8).tobytes())
+    return images
 
 
 def _scene(comparison_dir: str | os.PathLike):
-    """The animation's figure, what draws epoch 1..E into it, and E."""
+    """The canvas of the animation, what draws epoch 1..E on it, and E."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -135,7 +152,6 @@ def _scene(comparison_dir: str | os.PathLike):
             "cmw_net into it"
         )
     figure = Figure(figsize=(9, 3.8), dpi=100)
-    FigureCanvasAgg(figure)
     left = figure.add_axes((0.045, 0.14, 0.34, 0.64))
     right = figure.add_axes((0.56, 0.14, 0.29, 0.64))
     _heading(left, "How much a label is trusted", "weight of a sample by its loss")
@@ -152,7 +168,7 @@ def _scene(comparison_dir: str | os.PathLike):
         draw_curves(epoch)
         draw_accuracies(epoch)
 
-    return figure, draw, accuracies["cmw_net"].shape[1]
+    return FigureCanvasAgg(figure), draw, accuracies["cmw_net"].shape[1]
 
 
 def _curve_panel(
@@ -186,16 +202,17 @@ def _accuracy_panel(
     """The same for accuracies in percent, [seeds, E] by method."""
     lines, bands, data = [], [], []  # label, mean [E], std [E]
     for method, values in accuracies.items():
-        label, style = METHOD_STYLES[method]
+        label, style = method_style(method)
         lines += axes.plot([], [], **MOVING, **style, marker="o", markevery=[-1], ms=5)
         band = axes.fill_between([], [], color=style["color"], alpha=0.18, lw=0)
         band.set_animated(True)
         bands.append(band)
         data.append((label, values.mean(axis=0), values.std(axis=0)))
-    everything = np.concatenate(list(accuracies.values()))
-    epochs = np.arange(1, everything.shape[1] + 1)
-    low, high = np.floor(everything.min() / 10), np.ceil(everything.max() / 10)
-    axes.set(xlabel="epoch", xlim=(0, epochs[-1]), ylim=(10 * low, 10 * high))
+    epochs = np.arange(1, len(data[0][1]) + 1)
+    low = min((mean - std).min() for _, mean, std in data)
+    high = max((mean + std).max() for _, mean, std in data)
+    limits = max(0, 10 * np.floor(low / 10)), min(100, 10 * np.ceil(high / 10))
+    axes.set(xlabel="epoch", xlim=(0, epochs[-1]), ylim=limits)
     move_labels = end_labels(axes, [line.get_color() for line in lines])
 
     def draw(epoch: int) -> None:

@@ -4,10 +4,30 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-METHODS = ("erm", "mw_net", "cmw_net")
+from cmwjax.noise import KINDS as NOISE_KINDS
+
+# What tables and figures call them; `cmwjax.methods.build` says what they are.
+METHODS = {
+    "erm": "ERM",
+    "erm_mixup_ema": "ERM + MixUp + EMA",
+    "label_smoothing": "Label smoothing",
+    "focal": "Focal",
+    "gce": "GCE",
+    "class_balanced": "Class-balanced",
+    "ldam_drw": "LDAM-DRW",
+    "forward": "Forward",
+    "elr": "ELR",
+    "plc": "PLC",
+    "constant": "Constant V",
+    "l2rw": "L2RW",
+    "mcw": "MCW",
+    "mw_net": "MW-Net",
+    "cmw_net": "CMW-Net",
+    "per_class": "Per-class V",
+}
+LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
 META_POLICIES = ("held_out", "balanced", "lowest_loss")
-NOISE_KINDS = ("none", "symmetric", "asymmetric", "pair_flip")
-SCHEDULES = ("constant", "cosine", "steps")
+SCHEDULES = ("constant", "cosine", "steps", "restarts")
 
 
 def base_config() -> ConfigDict:
@@ -16,23 +36,36 @@ def base_config() -> ConfigDict:
     config.method = "cmw_net"
     config.seed = 0  # governs noise, meta set, initial parameters and order alike
     config.epochs = 60
-    config.warmup_epochs = 0  # ordinary training before the weighting net is asked
+    config.loss = "cross_entropy"  # what methods weight that have no loss of their own
+    config.warmup_epochs = 0  # before weights, MixUp and corrected labels or losses
     config.meta_every = 1  # P: a meta step every P steps, weighted steps between
     config.parallel = "pmap"
 
+    config.max_skips_in_a_row = 100  # updates that are not finite; then the run stops
+    config.checkpoint = ConfigDict({"every_steps": 500, "keep": 2})  # 0: when it ends
+
     # With methods and seeds here, run.py makes one run of each and compares them.
     config.compare = ConfigDict({"methods": (), "seeds": ()})
+    config.compare.tuned = ConfigDict()  # method -> fields that differ for it
 
     config.data = ConfigDict()
     config.data.name = "digits"  # or cifar10, fashion_mnist, a Keras-style .npz file
     config.data.train_size = 0  # 0: all; else a stratified draw
+    config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class
+    config.data.labels = "true"  # or a label set, as 'human_worse', 'FILE.npz:KEY'
+    config.data.validation = (
+        0.0  # share (< 1) or number to validate with, noise and all
+    )
+    config.data.seed = -1  # who is in which set, and the long tail; -1: config.seed
     config.data.batch_size = 100
     config.data.shards = 4  # virtual shards; a multiple of the number of devices
 
     config.noise = ConfigDict()
     config.noise.kind = "none"
     config.noise.rate = 0.0
-    config.noise.class_map = ()  # ((from, to), ...) for asymmetric noise
+    # Of asymmetric noise: ((from, to), ...) or a name, 'cifar10' or 'cifar10_two_way'.
+    config.noise.class_map = ("cifar10",)
+    config.noise.seed = -1  # -1: config.seed; else one draw for all runs
 
     config.meta_set = ConfigDict()
     config.meta_set.policy = "held_out"
@@ -46,12 +79,39 @@ def base_config() -> ConfigDict:
     config.weighting.num_families = 3
     config.weighting.hidden = 100
     config.weighting.start = "torch"
+    config.weighting.optimizer = "adam"  # or amsgrad; sgd, with momentum 0.9, nesterov
     config.weighting.learning_rate = 1e-3
     config.weighting.weight_decay = 1e-4
     config.weighting.normalisation = "mean"
     config.weighting.lookahead = "sgd"
 
+    config.augment = ConfigDict()
+    config.augment.pad = 0  # pixels by which training images are shifted at most
+    config.augment.mode = "reflect"  # or zero: what comes in from outside
+    config.augment.flip = False  # left and right
+    config.augment.meta = False  # whether the meta set's images are augmented too
+
+    # Of the methods that use them.
+    config.mixup = ConfigDict({"alpha": 1.0})
+    config.ema = ConfigDict({"decay": 0.997, "batch_stats": True})
+
+    config.baseline = ConfigDict()
+    config.baseline.smoothing = 0.1
+    config.baseline.focal_gamma = 1.0
+    config.baseline.gce_q = 0.7
+    config.baseline.cb_beta = 0.9999
+    config.baseline.ldam_margin = 0.5  # of the smallest class
+    config.baseline.ldam_scale = 30.0  # that of the cosine head
+    config.baseline.transition = (
+        "known"  # Forward's matrix; or estimated, after warm-up
+    )
+    config.baseline.mcw_step = 0.01
+    config.baseline.elr_strength = 3.0  # 7 for CIFAR-100
+    config.baseline.elr_momentum = 0.7  # 0.9 for CIFAR-100
+    config.baseline.plc_threshold = 0.3
+
     config.optim = ConfigDict()
+    config.optim.name = "sgd"  # or adam, which reads no momentum
     config.optim.learning_rate = 0.1
     config.optim.momentum = 0.9
     config.optim.nesterov = False
@@ -59,6 +119,11 @@ def base_config() -> ConfigDict:
     config.optim.schedule = "constant"
     config.optim.boundaries = ()  # epochs at which 'steps' multiplies the rate ...
     config.optim.factor = 0.1  # ... by this
+    config.optim.constant_epochs = 0  # before 'restarts' begins with its cosines
+    config.optim.period = 5  # epochs of the first one ...
+    config.optim.multiplier = 2  # ... and how much longer each next one is
+    config.optim.minimum = 1e-4  # where they end
+    config.optim.linear_epochs = 0  # in which the rate comes up, whatever the schedule
 
     return config.lock()
 
@@ -72,10 +137,22 @@ def check_config(config: ConfigDict) -> None:
     _check_fields(config.to_dict(), base_config().to_dict(), "")
     methods = config.compare.methods or (config.method,)
     for method in methods:
-        _check_choice("method", method, METHODS)
+        _check_choice("method", method, tuple(METHODS))
+        if method in ("l2rw", "mcw") and config.meta_every > 1:
+            raise ValueError(
+                f"config.meta_every={config.meta_every}, but {METHODS[method]} has "
+                "weights only where there is a meta step: set it to 1."
+            )
     _check_choice("meta_set.policy", config.meta_set.policy, META_POLICIES)
     _check_choice("noise.kind", config.noise.kind, NOISE_KINDS)
+    _check_choice("loss", config.loss, LOSSES)
+    _check_choice("optim.name", config.optim.name, ("sgd", "adam"))
     _check_choice("optim.schedule", config.optim.schedule, SCHEDULES)
+    _check_choice("augment.mode", config.augment.mode, ("reflect", "zero"))
+    transition = config.baseline.transition
+    _check_choice("baseline.transition", transition, ("known", "estimated"))
+    optimizer = config.weighting.optimizer
+    _check_choice("weighting.optimizer", optimizer, ("adam", "amsgrad", "sgd"))
     _check_choice("parallel", config.parallel, ("pmap", "jit"))
     _check_choice("weighting.start", config.weighting.start, ("torch", "flat"))
     _check_choice("weighting.lookahead", config.weighting.lookahead, ("sgd",))
@@ -108,10 +185,17 @@ _RANGES = (
     ("epochs", 1, _BIG),
     ("warmup_epochs", 0, _BIG),
     ("meta_every", 1, _BIG),
+    ("max_skips_in_a_row", 1, _BIG),
+    ("checkpoint.every_steps", 0, _BIG),
+    ("checkpoint.keep", 1, _BIG),
     ("data.train_size", 0, _BIG),
+    ("data.imbalance_factor", 1.0, float("inf")),
+    ("data.validation", 0.0, _BIG),
+    ("data.seed", -1, _BIG),
     ("data.batch_size", 1, _BIG),
     ("data.shards", 1, _BIG),
     ("noise.rate", 0.0, 1.0),
+    ("noise.seed", -1, _BIG),
     ("meta_set.per_class", 1, _BIG),
     ("meta_set.batch_size", 1, _BIG),
     ("weighting.num_families", 1, _BIG),
@@ -122,8 +206,26 @@ _RANGES = (
     ("optim.momentum", 0.0, 1.0),
     ("optim.weight_decay", 0.0, float("inf")),
     ("optim.factor", 0.0, 1.0),
+    ("optim.constant_epochs", 0, _BIG),
+    ("optim.period", 1, _BIG),
+    ("optim.multiplier", 1, _BIG),
+    ("optim.minimum", 0.0, float("inf")),
+    ("optim.linear_epochs", 0, _BIG),
+    ("augment.pad", 0, _BIG),
+    ("mixup.alpha", 1e-6, float("inf")),
+    ("ema.decay", 0.0, 1.0),
+    ("baseline.smoothing", 0.0, 1.0),
+    ("baseline.focal_gamma", 0.0, float("inf")),
+    ("baseline.gce_q", 1e-6, 1.0),
+    ("baseline.cb_beta", 0.0, 1.0),
+    ("baseline.ldam_margin", 0.0, float("inf")),
+    ("baseline.ldam_scale", 0.0, float("inf")),
+    ("baseline.mcw_step", 0.0, float("inf")),
+    ("baseline.elr_strength", 0.0, float("inf")),
+    ("baseline.elr_momentum", 0.0, 1.0),
+    ("baseline.plc_threshold", 0.0, 1.0),
 )
-_FREE = ("model.options",)  # what the model takes is the model's to check
+_FREE = ("model.options", "compare.tuned")  # checked where they are used
 
 
 def _check_fields(given: dict[str, Any], known: dict[str, Any], prefix: str) -> None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cmwjax import label_sets
+from cmwjax.archive import read_arrays
 from cmwjax.noise import check_labels
 
 CLASS_NAMES = {
@@ -33,14 +35,21 @@ class Dataset(NamedTuple):
     """Images and labels of a training and a test set."""
 
     train_images: NDArray[np.uint8]  # [N, H, W, C]
-    train_labels: NDArray[np.int32]  # [N]
+    train_labels: NDArray[np.int32]  # [N], the true ones
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int32]
     num_classes: int
     class_names: tuple[str, ...]
+    # [N], another label set of the training images; UNLABELLED (-1) where it has none
+    observed_labels: NDArray[np.int32] | None = None
 
 
-def load(name: str | os.PathLike[str], *, train_size: int | None = None) -> Dataset:
+def load(
+    name: str | os.PathLike[str],
+    *,
+    train_size: int | None = None,
+    labels: str = "true",
+) -> Dataset:
     """Reads a data set into memory and checks it.
 
     An archive holds `x_train, y_train, x_test, y_test`. Images are `[N, H, W]` or
@@ -55,17 +64,27 @@ def load(name: str | os.PathLike[str], *, train_size: int | None = None) -> Data
       train_size: take only that many training images, the first of a fixed random order
         in which every class advances at the pace of its size. A smaller set is thus the
         beginning of a larger one.
+      labels: the label set to observe, see `label_sets.read`; 'true' for none.
 
     Returns:
       The data set.
 
     Raises:
       ValueError: if there is no such set, its file is missing, damaged or incomplete,
-        `train_size` is not in [1, N], or `validate` rejects the arrays.
+        `train_size` is not in [1, N], `validate` rejects the arrays, or the label set
+        is missing or not one of these images.
     """
     name = os.fspath(name)
     dataset = _digits() if name == "digits" else _from_archive(name)
     validate(dataset, name=name)
+    if labels != "true":
+        observed = label_sets.read(
+            labels,
+            archive=None if name == "digits" else _archive_path(name),
+            true_labels=dataset.train_labels,
+            num_classes=dataset.num_classes,
+        )
+        dataset = dataset._replace(observed_labels=observed)
     if train_size is None:
         return dataset
     if not 1 <= train_size <= len(dataset.train_labels):
@@ -78,6 +97,8 @@ def load(name: str | os.PathLike[str], *, train_size: int | None = None) -> Data
         train_images=dataset.train_images[first],
         train_labels=dataset.train_labels[first],
     )
+    if dataset.observed_labels is not None:
+        dataset = dataset._replace(observed_labels=dataset.observed_labels[first])
     validate(dataset, name=f"{name} with train_size={train_size}")
     return dataset
 
@@ -163,7 +184,7 @@ def epoch_batches(
     """
     _check_batch_size(batch_size, shards)
     indices, part = np.asarray(indices, np.int32), batch_size // shards
-    steps = len(indices) // shards // part
+    steps = len(indices) // batch_size  # the smallest shard has N // S, enough for all
     if not steps:
         raise ValueError(
             f"batch_size is {batch_size}, but {len(indices)} training samples in "
@@ -259,7 +280,14 @@ def _from_archive(name: str) -> Dataset:
             f"{', '.join(ARCHIVE_KEYS)}: put it there, or correct the path or "
             "CMWJAX_DATA_DIR."
         )
-    x_train, y_train, x_test, y_test = _read_archive(path)
+    arrays, _ = read_arrays(path, ARCHIVE_KEYS)
+    missing = [key for key in ARCHIVE_KEYS if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"data: {path} has no {', '.join(missing)}: an archive holds "
+            f"{', '.join(ARCHIVE_KEYS)}."
+        )
+    x_train, y_train, x_test, y_test = (arrays[key] for key in ARCHIVE_KEYS)
     train_images = _as_images(x_train, name=f"{name}: x_train")
     test_images = _as_images(x_test, name=f"{name}: x_test")
     y_train, y_test = _one_axis(y_train), _one_axis(y_test)
@@ -294,26 +322,6 @@ def _archive_path(name: str) -> Path:
             f"{', '.join(map(repr, CLASS_NAMES))}, or the path of an .npz archive."
         )
     return Path(name)
-
-
-def _read_archive(path: Path) -> list[np.ndarray]:
-    try:
-        # Opened here: np.load leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in ARCHIVE_KEYS if key not in archive.files]
-            arrays = [archive[key] for key in ARCHIVE_KEYS if key not in missing]
-    # A damaged archive raises any of a dozen types, from zipfile, zlib and numpy.
-    except Exception as error:
-        raise ValueError(
-            f"data: {path} cannot be read as a NumPy archive of plain arrays "
-            f"({error}): write it anew with numpy.savez."
-        ) from error
-    if missing:
-        raise ValueError(
-            f"data: {path} has no {', '.join(missing)}: an archive holds "
-            f"{', '.join(ARCHIVE_KEYS)}."
-        )
-    return arrays
 
 
 def _as_images(images: np.ndarray, *, name: str) -> NDArray[np.uint8]:

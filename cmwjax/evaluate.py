@@ -1,7 +1,7 @@
 """Per-sample scores of a whole set: loss, weight, prediction."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,18 +10,18 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cmwjax.table import Table, make_batch
 from cmwjax.losses import cross_entropy
 from cmwjax.meta import MetaState
 from cmwjax.methods import Method
 from cmwjax.parallel import AXIS, Layout
+from cmwjax.table import Table, make_batch
 
 
 class Scores(NamedTuple):
     """What the classifier and the weighting net say of each sample, all `[N]`."""
 
     losses: np.ndarray  # cross entropy against the label in the table
-    weights: np.ndarray  # 1 where no weighting net is learned
+    weights: np.ndarray  # 1 where samples have no weight outside of a batch
     predictions: np.ndarray  # most likely class
 
     def accuracy(self, labels: np.ndarray) -> float:
@@ -41,31 +41,59 @@ def scorer(
       batch_size: rounded up to a multiple of the number of devices. One shape is
         compiled; the last batch is padded and cut.
     """
+
+    def score(variables, meta_params, batch):
+        logits = model.apply(variables, batch["image"], False)
+        losses = cross_entropy(logits, batch["label"])
+        if method.meta_tx is not None:  # its weights are of slots in a batch
+            weights = jnp.ones_like(losses)
+        else:
+            # A net sees the loss that it weights; what other rules see is no matter.
+            seen = losses if method.net is None else method.losses(logits, batch)
+            weights = method.weight_fn(meta_params, seen, batch)
+        return losses, weights, jnp.argmax(logits, axis=-1)
+
+    compiled = _in_batches(score, layout, batch_size)
+    return lambda *arguments: Scores(*compiled(*arguments))
+
+
+def predictor(
+    model: nn.Module, layout: Layout, *, batch_size: int
+) -> Callable[[MetaState, Table, np.ndarray], np.ndarray]:
+    """Compiles `predict(state, table, index) -> probabilities [N, C]`, as `scorer`."""
+
+    def predict(variables, meta_params, batch):
+        del meta_params
+        return (jax.nn.softmax(model.apply(variables, batch["image"], False)),)
+
+    compiled = _in_batches(predict, layout, batch_size)
+    return lambda *arguments: compiled(*arguments)[0]
+
+
+def _in_batches(
+    compute: Callable[[Any, Any, dict[str, jax.Array]], tuple[jax.Array, ...]],
+    layout: Layout,
+    batch_size: int,
+) -> Callable[[MetaState, Table, np.ndarray], list[np.ndarray]]:
+    """Applies `(variables, meta_params, batch) -> ([B, ...], ...)` to any number."""
     devices = len(layout.devices)
     batch_size = -(-batch_size // devices) * devices
     whole, cut = (NamedSharding(layout.mesh, spec) for spec in (P(), P(AXIS)))
 
-    def score_batch(params, model_state, meta_params, table, index):
-        batch = make_batch(table, index)
-        logits = model.apply({"params": params, **model_state}, batch["image"], False)
-        losses = cross_entropy(logits, batch["label"])
-        weights = method.weight_fn(meta_params, losses, batch)
-        return Scores(losses, weights, jnp.argmax(logits, axis=-1))
+    def on_batch(params, model_state, meta_params, table, index):
+        index = jax.lax.with_sharding_constraint(index, cut)
+        variables = {"params": params, **model_state}
+        return compute(variables, meta_params, make_batch(table, index))
 
-    compiled = jax.jit(
-        score_batch, in_shardings=(whole,) * 4 + (cut,), out_shardings=whole
-    )
+    # Index arrives whole: every process has it on the host.
+    compiled = jax.jit(on_batch, in_shardings=whole, out_shardings=whole)
 
-    def score(state, table, index):
+    def everywhere(state, table, index):
         arrays = layout.as_global(
             (state.params, state.model_state, state.meta_params, table)
         )
         padded = np.resize(index, -(-len(index) // batch_size) * batch_size)
-        parts = [
-            compiled(*arrays, part)
-            for part in padded.reshape(-1, batch_size)
-        ]
-        joined = [np.concatenate(x)[: len(index)] for x in zip(*parts, strict=True)]
-        return Scores(*joined)
+        parts = [compiled(*arrays, part) for part in padded.reshape(-1, batch_size)]
+        return [np.concatenate(x)[: len(index)] for x in zip(*parts, strict=True)]
 
-    return score
+    return everywhere

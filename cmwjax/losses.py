@@ -1,7 +1,11 @@
-"""Per-example losses. Nothing here reduces over the batch: weights need [B]."""
+"""Per-example losses. Nothing here reduces over the batch: weights need [B].
+
+Logits are `[B, C]`, labels integers `[B]` in [0, C), losses `[B]` in nats.
+"""
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -21,3 +25,85 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Cross entropy against class probabilities, `[B, C]`, `[B, C]` -> `[B]`."""
     return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+
+
+def label_smoothing(
+    logits: jax.Array, labels: jax.Array, *, smoothing: float
+) -> jax.Array:
+    """Cross entropy against `(1 - smoothing) * one_hot + smoothing / C`."""
+    uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
+    return (1 - smoothing) * cross_entropy(logits, labels) + smoothing * uniform
+
+
+def focal(logits: jax.Array, labels: jax.Array, *, gamma: float) -> jax.Array:
+    """`(1 - p_y)^gamma * CE`: what is fitted well counts little.
+
+    References:
+      Lin et al., `Focal loss <https://arxiv.org/abs/1708.02002>`_, 2017.
+    """
+    losses = cross_entropy(logits, labels)
+    # Above zero, for the slope of a power below one is infinite there.
+    wrong = jnp.maximum(-jnp.expm1(-losses), jnp.finfo(losses.dtype).eps)
+    return wrong**gamma * losses
+
+
+def generalized_cross_entropy(
+    logits: jax.Array, labels: jax.Array, *, q: float
+) -> jax.Array:
+    """`(1 - p_y^q) / q`: from cross entropy (q -> 0) to absolute error (q = 1).
+
+    References:
+      Zhang and Sabuncu, `GCE <https://arxiv.org/abs/1805.07836>`_, 2018.
+    """
+    return -jnp.expm1(-q * cross_entropy(logits, labels)) / q
+
+
+def ldam(
+    logits: jax.Array, labels: jax.Array, margins: jax.Array, *, scale: float
+) -> jax.Array:
+    """Cross entropy after the label's logit is lowered by `scale` times its margin.
+
+    Args:
+      logits: of a cosine head, which are within +-scale.
+      labels: classes, `[B]`.
+      margins: of these classes, in cosines, `[B]`; see `class_sizes.ldam_margins`.
+      scale: of the cosine head.
+
+    References:
+      Cao et al., `LDAM-DRW <https://arxiv.org/abs/1906.07413>`_, 2019.
+    """
+    chosen = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return cross_entropy(logits - scale * margins[:, None] * chosen, labels)
+
+
+def forward(logits: jax.Array, columns: jax.Array) -> jax.Array:
+    """`-log (T^T p)_y`: of the noisy label, by a classifier of the true class.
+
+    Args:
+      logits: for the true class, `[B, C]`.
+      columns: `T[:, y]` of the transition matrix, for each label y: `[B, C]`.
+
+    References:
+      Patrini et al., `Loss correction <https://arxiv.org/abs/1609.03683>`_, 2017.
+    """
+    return -logsumexp(jax.nn.log_softmax(logits), axis=-1, b=columns)
+
+
+def early_learning(
+    logits: jax.Array, labels: jax.Array, targets: jax.Array, *, strength: float
+) -> jax.Array:
+    """`CE + strength * log(1 - <p, t>)`: keeps to what was predicted early on.
+
+    Args:
+      logits: `[B, C]`.
+      labels: classes, `[B]`.
+      targets: t, averaged predictions for these samples, `[B, C]`.
+      strength: lambda.
+
+    References:
+      Liu et al., `ELR <https://arxiv.org/abs/2007.00151>`_, 2020.
+    """
+    # Kept off 1, as the authors do: log(0) is not far away.
+    p = jnp.clip(jax.nn.softmax(logits), 1e-4, 1 - 1e-4)
+    disagreement = 1 - jnp.sum(p * targets, axis=-1)
+    return cross_entropy(logits, labels) + strength * jnp.log(disagreement)

@@ -109,7 +109,7 @@ def meta_step(
 
     .. math::
       \hat w(\Theta) &= w - \alpha \nabla_w \tfrac1n \sum_i v_i(\Theta)\,\ell_i(w) \\
-      \Theta' &= \Theta - \text{meta\_tx}\bigl(\nabla_\Theta\, L^{meta}(\hat w(\Theta))\bigr) \\
+      \Theta' &= \Theta - \text{meta\_tx}(\nabla_\Theta L^{meta}(\hat w(\Theta))) \\
       w' &= w - \text{tx}\bigl(\nabla_w \tfrac1n \sum_i v_i(\Theta')\,\ell_i(w)\bigr)
 
     Virtual and real step share one forward pass and one linear pullback; the outer
@@ -165,36 +165,32 @@ def meta_step(
       the bilevel objective and its one-step approximation.
     """
     _check_choice("lookahead", lookahead, LOOKAHEADS)
-    if lookahead == "sgd" and not callable(inner_lr):
+    mean = partial(all_mean, axis_name=axis_name)
+    key, meta_key = _step_keys(state, axis_name)
+    forward = _forward(state, batch, key, loss_fn, weight_fn, normalisation, axis_name)
+    if meta_loss_fn is None:
+        meta_loss_fn = _losses_alone(loss_fn, forward.losses)
+
+    if lookahead == "optimizer":
+        check_optimizer_lookahead(tx, state.params)
+        virtual_tx, virtual_state = tx, state.opt_state
+    elif callable(inner_lr):
+        # Plain SGD here, without momentum or decay: the authors' has neither.
+        learning_rate: Any = inner_lr(state.step)
+        virtual_tx = optax.sgd(learning_rate)
+        virtual_state = virtual_tx.init(state.params)
+    else:
         raise ValueError(
             f"inner_lr={inner_lr!r} is not a schedule, which lookahead='sgd' needs; "
             "pass e.g. optax.constant_schedule(0.1)."
         )
-    if lookahead == "optimizer":
-        check_optimizer_lookahead(tx, state.params)
-    mean = partial(all_mean, axis_name=axis_name)
-    key, meta_key = _step_keys(state, axis_name)
-    forward = _Forward(state, batch, key, loss_fn, weight_fn, normalisation, axis_name)
-    if meta_loss_fn is None:
-        if forward.losses.ndim > 1:
-            raise ValueError(
-                f"loss_fn returns {forward.losses.shape[1]} loss terms per example, so "
-                "meta_loss_fn must say what the meta batch's loss is; pass one that "
-                "returns shape [m]."
-            )
-        meta_loss_fn = partial(_first, loss_fn)
 
     def lookahead_loss(meta_params):
         _, gradient = forward.loss_and_gradient(meta_params)
-        if lookahead == "sgd":
-            learning_rate = inner_lr(state.step)
-            updates = jax.tree.map(lambda g: -learning_rate * g, gradient)
-        else:
-            updates, _ = tx.update(gradient, state.opt_state, state.params)
+        updates, _ = virtual_tx.update(gradient, virtual_state, state.params)
         ahead = optax.apply_updates(state.params, updates)
-        return mean(
-            jnp.mean(meta_loss_fn(ahead, state.model_state, meta_batch, meta_key))
-        )
+        losses = meta_loss_fn(ahead, state.model_state, meta_batch, meta_key)
+        return mean(jnp.mean(losses))
 
     meta_loss, meta_gradient = jax.value_and_grad(lookahead_loss)(state.meta_params)
     meta_gradient = mean(meta_gradient)
@@ -230,7 +226,7 @@ def weighted_step(
     errors and skipped updates as in `meta_step`.
     """
     key, _ = _step_keys(state, axis_name)
-    forward = _Forward(state, batch, key, loss_fn, weight_fn, normalisation, axis_name)
+    forward = _forward(state, batch, key, loss_fn, weight_fn, normalisation, axis_name)
     return _real_step(state, state, forward, tx, metrics_fn, ())
 
 
@@ -253,84 +249,84 @@ def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
                 f"a batch of {size} cannot be cut into {n} equal micro-batches; "
                 "choose a number that divides it."
             )
-        slices = jax.tree.map(
-            lambda x: x.reshape(n, size // n, *x.shape[1:]), (batch, jnp.arange(size))
-        )
+        slices = jax.tree.map(lambda x: x.reshape(n, size // n, *x.shape[1:]), batch)
 
-        def one_slice(argument):
-            part, index = argument
-            slice_key = jax.random.fold_in(key, index[0])
+        def one_slice(numbered):
+            i, part = numbered
+            slice_key = jax.random.fold_in(key, i)
             return jax.checkpoint(loss_fn)(params, model_state, part, slice_key)
 
-        losses, states = lax.map(one_slice, slices)
+        losses, states = lax.map(one_slice, (jnp.arange(n), slices))
         states = jax.tree.map(lambda x: x.mean(0) if _inexact(x) else x[-1], states)
         return losses.reshape(size, *losses.shape[2:]), states
 
     return sliced_loss_fn
 
 
-class _Forward:
-    """The one forward pass at w, and its pullback, which every step here shares."""
+class _Forward(NamedTuple):
+    """The one forward pass at w, and the pullback that every step here shares."""
 
-    def __init__(
-        self, state, batch, key, loss_fn, weight_fn, normalisation, axis_name
-    ) -> None:
-        _check_choice("normalisation", normalisation, NORMALISATIONS)
-        self.losses, self._pullback, self.model_state = jax.vjp(
-            lambda params: loss_fn(params, state.model_state, batch, key),
-            state.params,
-            has_aux=True,
-        )
-        if self.losses.ndim not in (1, 2):
-            raise ValueError(
-                f"loss_fn returned losses of shape {self.losses.shape}; they must be "
-                "per example, [n] or [n, T]: do not reduce them."
-            )
-        self.batch = batch
-        self.mean = partial(all_mean, axis_name=axis_name)
-        self._weight_fn = weight_fn
-        self._normalisation = normalisation
+    losses: jax.Array
+    model_state: Any  # reduced over devices
+    loss_and_gradient: Callable[[Params], tuple[jax.Array, Params]]  # of meta_params
+    metrics: Callable[[MetricsFn, Params], Any]
 
-    def loss_and_gradient(self, meta_params):
-        """Weighted training loss and its gradient at w, both reduced over devices."""
-        loss, cotangent = jax.value_and_grad(self._training_loss)(
-            self.losses, meta_params
-        )
-        (gradient,) = self._pullback(cotangent)
-        return loss, self.mean(gradient)
 
-    def _training_loss(self, losses, meta_params):
-        coefficients = self._weight_fn(
-            meta_params, lax.stop_gradient(losses), self.batch
+def _forward(state, batch, key, loss_fn, weight_fn, normalisation, axis_name):
+    _check_choice("normalisation", normalisation, NORMALISATIONS)
+    mean = partial(all_mean, axis_name=axis_name)
+    losses, pullback, model_state = jax.vjp(
+        lambda params: loss_fn(params, state.model_state, batch, key),
+        state.params,
+        has_aux=True,
+    )
+    if losses.ndim not in (1, 2):
+        raise ValueError(
+            f"loss_fn returned losses of shape {losses.shape}; they must be per "
+            "example, [n] or [n, T]: do not reduce them."
         )
+
+    def training_loss(losses, meta_params):
+        coefficients = weight_fn(meta_params, lax.stop_gradient(losses), batch)
         if coefficients.shape != losses.shape:
             raise ValueError(
                 f"weight_fn returned shape {coefficients.shape} for losses of shape "
                 f"{losses.shape}; return one coefficient per loss term."
             )
         size = losses.shape[0]
-        loss = self.mean(jnp.sum(coefficients * losses) / size)
-        if self._normalisation == "weights":
+        loss = mean(jnp.sum(coefficients * losses) / size)
+        if normalisation == "weights":
             # A mean of ratios over devices would weight devices, not examples.
-            weight = lax.stop_gradient(self.mean(jnp.sum(coefficients) / size))
+            weight = lax.stop_gradient(mean(jnp.sum(coefficients) / size))
             loss = loss / jnp.where(weight > 0, weight, 1)
         return loss
+
+    def loss_and_gradient(meta_params):
+        loss, cotangent = jax.value_and_grad(training_loss)(losses, meta_params)
+        (gradient,) = pullback(cotangent)
+        return loss, mean(gradient)
+
+    return _Forward(
+        losses=losses,
+        model_state=jax.tree.map(lambda x: mean(x) if _inexact(x) else x, model_state),
+        loss_and_gradient=loss_and_gradient,
+        metrics=lambda metrics_fn, meta_params: mean(
+            metrics_fn(meta_params, losses, batch)
+        ),
+    )
 
 
 def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite):
     """Completes `proposed` by the step on w; keeps `state` if not all is finite."""
     loss, gradient = forward.loss_and_gradient(proposed.meta_params)
-    model_state = jax.tree.map(
-        lambda x: forward.mean(x) if _inexact(x) else x, forward.model_state
-    )
     updates, opt_state = tx.update(gradient, state.opt_state, state.params)
     proposed = proposed._replace(
         params=optax.apply_updates(state.params, updates),
-        model_state=model_state,
+        model_state=forward.model_state,
         opt_state=opt_state,
     )
     # Decided on reduced values, so that all devices decide alike.
-    good = _all_finite((loss, gradient, model_state, must_be_finite))
+    good = _all_finite((loss, gradient, forward.model_state, must_be_finite))
     learned = ("params", "model_state", "opt_state", "meta_params", "meta_opt_state")
     kept = {
         name: jax.tree.map(
@@ -347,9 +343,7 @@ def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite):
     )
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(gradient), "skipped": bad}
     if metrics_fn is not None:
-        metrics["weighting"] = forward.mean(
-            metrics_fn(proposed.meta_params, forward.losses, forward.batch)
-        )
+        metrics["weighting"] = forward.metrics(metrics_fn, proposed.meta_params)
     return state, metrics
 
 
@@ -360,9 +354,15 @@ def _step_keys(state, axis_name):
     return jax.random.split(key)
 
 
-def _first(loss_fn, *arguments):
-    losses, _ = loss_fn(*arguments)
-    return losses
+def _losses_alone(loss_fn, losses):
+    """The default `meta_loss_fn`; `losses` are those of the training batch."""
+    if losses.ndim > 1:
+        raise ValueError(
+            f"loss_fn returns {losses.shape[1]} loss terms per example, so "
+            "meta_loss_fn must say what the meta batch's loss is; pass one that "
+            "returns shape [m]."
+        )
+    return lambda *arguments: loss_fn(*arguments)[0]
 
 
 def _inexact(x):

@@ -7,11 +7,11 @@ what comes back are positions too: int32, ascending.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.noise import check_labels
+from cmwjax.noise import Seed, check_labels
 
 
 def held_out(
-    labels: ArrayLike, *, per_class: int, num_classes: int, seed: int
+    labels: ArrayLike, *, per_class: int, num_classes: int, seed: Seed
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Sets random samples of each class aside, out of reach of training.
 

@@ -56,7 +56,9 @@ class Layout:
 
         def put(x):
             x = np.asarray(x)
-            return jax.make_array_from_callback(x.shape, self.replicated, lambda i: x[i])
+            return jax.make_array_from_callback(
+                x.shape, self.replicated, lambda i: x[i]
+            )
 
         return jax.tree.map(put, tree)
 

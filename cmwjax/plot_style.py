@@ -57,10 +57,10 @@ def styled():
 def new_figure(width: float, height: float) -> "Figure":
     """An empty figure, in inches, that arranges its contents when drawn."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    return figure
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def headline(figure: "Figure", text: str) -> None:
@@ -90,8 +90,9 @@ def family_styles(num_families: int) -> list[tuple[str, str]]:
 
 def weight_limit(weights: ArrayLike) -> float:
     """Where a weight axis ends: one, unless all weights are small."""
-    top = np.max(weights)
-    return 1.0 if top > 0.5 or top <= 0 else float(top)
+    weights = np.asarray(weights)
+    top = weights.max(where=np.isfinite(weights), initial=0)
+    return float(top) if 0 < top <= 0.5 else 1.0
 
 
 def end_labels(
@@ -137,10 +138,10 @@ def spread(
     """
     from sklearn.isotonic import isotonic_regression
 
-    values = np.asarray(values, float)
-    order = np.argsort(values, kind="stable")
-    steps = gap * np.arange(len(values))
-    places = np.empty_like(values)
-    fit = isotonic_regression(values[order] - steps, y_min=low, y_max=high - steps[-1])
+    wanted = np.asarray(values, float)
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    places = np.empty_like(wanted)
+    fit = isotonic_regression(wanted[order] - steps, y_min=low, y_max=high - steps[-1])
     places[order] = fit + steps
     return places

@@ -82,7 +82,7 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     figure = new_figure(6.8, 5.2)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(2.2, 1))
     for k, (name, colour) in enumerate(styles):
-        size = f" (about {centres[k]:.0f} samples per class)" if centres else ""
+        size = f" (~{centres[k]:.0f} samples each)" if centres else ""
         top.plot(losses, curves[k], color=colour, label=name + size)
     top.set(ylabel="weight", ylim=(0, 1.04 * weight_limit(curves)))
     top.set_title("Weight of a training sample by its loss")
@@ -96,7 +96,10 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
         label=[f"{name} ({chosen.sum():,})" for name, chosen, _ in groups],
     )
     bottom.legend(loc="upper right")
-    bottom.set(xlabel="training loss", ylabel="samples", xlim=(0, reach))
+    # Most losses are nearly zero: the root makes the long tail visible beside them.
+    bottom.set_yscale("function", functions=(np.sqrt, np.square))
+    bottom.set(xlabel="training loss", xlim=(0, reach))
+    bottom.set_ylabel("samples (root scale)")
     return figure
 
 
@@ -110,12 +113,15 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     samples = _read_samples(run_dir)
     families = np.unique(samples["family"])
     names = [name for name, _ in family_styles(max(1, families.max() + 1))]
-    bins = np.linspace(0, weight_limit(samples["weight"]), 41)
-    figure = new_figure(max(6.8, 3.2 * len(families)), 3.4)
-    panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
-    for axes, family in zip(panels, families, strict=True):
+    columns = min(4, len(families))
+    rows = -(-len(families) // columns)
+    figure = new_figure(max(6.8, 3.2 * columns), 0.7 + 2.7 * rows)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes in panels[len(families) :]:
+        axes.set_axis_off()
+    for axes, family in zip(panels, families, strict=False):
         mine = {k: v[samples["family"] == family] for k, v in samples.items()}
-        _weight_distributions(axes, mine, bins)
+        _weight_distributions(axes, mine)
         if len(families) > 1:
             axes.set_title(f"{names[family]}{_auroc(mine, ' · AUROC ')}", fontsize=10)
     panels[0].set_ylabel("share of the samples (%)")
@@ -124,14 +130,15 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     return figure
 
 
-def _weight_distributions(
-    axes: "Axes", samples: dict[str, np.ndarray], bins: np.ndarray
-) -> None:
+def _weight_distributions(axes: "Axes", samples: dict[str, np.ndarray]) -> None:
+    # Only ratios of weights matter where they are normalised by their sum: a family
+    # of small weights gets an axis of its own.
+    bins = np.linspace(0, weight_limit(samples["weight"]), 41)
     for label, chosen, colour in _truth_groups(samples):
         weights = samples["weight"][chosen]
         axes.hist(
             weights,
-            bins=bins,
+            bins=bins.tolist(),
             weights=np.full(weights.size, 100 / max(weights.size, 1)),
             color=colour,
             alpha=0.75,

@@ -3,51 +3,49 @@
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from cmwjax.audit import replacing
+
+# What `replacing` leaves behind when the process is killed.
+_LEFTOVER = re.compile(
+    r"\.(config\.json|metrics\.jsonl|samples\.csv|summary\.json)\.\d+\.tmp"
+)
 
 
 def claim_folder(workdir: str | os.PathLike, config: ConfigDict) -> Path:
     """Makes `workdir` the folder of this configuration, or sees that it already is.
 
-    Writes `config.json` where there is none. Touches nothing else.
+    Writes `config.json` where there is none, and removes what a killed process left
+    half-written. Touches nothing else.
 
     Raises:
       ValueError: if the folder belongs to another configuration, whose differences
         are named, or holds files that no run put there.
     """
     workdir = Path(workdir)
-    path = workdir / "config.json"
-    wanted = json.loads(json.dumps(config.to_dict()))
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise ValueError(f"{path} is damaged; use another workdir.")
-        differences = _differences(found, wanted)
-        if differences:
-            raise ValueError(
-                f"workdir {workdir} belongs to another configuration: "
-                f"{'; '.join(differences)}. Use another workdir, or that configuration."
-            )
-        return workdir
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise ValueError(
-            f"workdir {workdir} exists and is not the folder of a run (it has no "
-            "config.json); use a new or empty folder."
-        )
-    workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
-        write_json(path, wanted)
+        _claim(workdir, json.loads(json.dumps(config.to_dict())))
+    wait_for_first_process()
     return workdir
+
+
+def wait_for_first_process() -> None:
+    """Until then, what it writes may be missing."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("files are written")
+
+
+def is_finished(workdir: Path) -> bool:
+    """Whether the run in this folder wrote its last file."""
+    return (workdir / "samples.csv").exists()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -61,6 +59,72 @@ def append_metrics(workdir: Path, metrics: dict[str, Any]) -> None:
     if jax.process_index() == 0:
         with open(workdir / "metrics.jsonl", "a") as file:
             file.write(json.dumps(_plain(metrics), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # checkpoints that come later rely on it
+
+
+def drop_metrics(workdir: Path, *, since: int) -> int:
+    """Removes the lines of `metrics.jsonl` from step `since` on, and cut-off ones.
+
+    Returns:
+      The number of lines that stay.
+    """
+    path = workdir / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    stay = [line for line in lines if _step(line) < since]
+    if len(stay) < len(lines) and jax.process_index() == 0:
+        with replacing(path) as partial:
+            Path(partial).write_bytes(b"".join(stay))
+    return len(stay)
+
+
+def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
+    """One phrase for each field in which two configurations differ."""
+    phrases = []
+    for name in sorted(found.keys() | wanted.keys()):
+        old, new = found.get(name), wanted.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            phrases += differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            phrases.append(f"{prefix}{name} is {old!r} there and {new!r} here")
+    return phrases
+
+
+def _claim(workdir, wanted):
+    path = workdir / "config.json"
+    for leftover in workdir.glob(".*.tmp"):
+        if _LEFTOVER.fullmatch(leftover.name):
+            leftover.unlink(missing_ok=True)
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError(f"{path} is damaged; use another workdir.")
+        changes = differences(found, wanted)
+        if changes:
+            raise ValueError(
+                f"workdir {workdir} belongs to another configuration: "
+                f"{'; '.join(changes)}. Use another workdir, or that configuration."
+            )
+        return
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise ValueError(
+            f"workdir {workdir} exists and is not the folder of a run (it has no "
+            "config.json); use a new or empty folder."
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, wanted)
+
+
+def _step(line: bytes) -> float:
+    """The step of a line of metrics; infinite if the line is damaged."""
+    try:
+        row = json.loads(line)
+        return row["step"] if line.endswith(b"\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _plain(value: Any) -> Any:
@@ -73,14 +137,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
-    differences = []
-    for name in sorted(found.keys() | wanted.keys()):
-        old, new = found.get(name), wanted.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            differences += _differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            differences.append(f"{prefix}{name} is {old!r} there and {new!r} here")
-    return differences

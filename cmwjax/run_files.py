@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-METHODS = ("erm", "mw_net", "cmw_net")  # METHOD/seed_K/ in a comparison folder
+from cmwjax.config import METHODS  # METHOD/seed_K/ in a comparison folder
 
 
 def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:

@@ -1,5 +1,6 @@
 """A data set as arrays on the device, and the batches gathered from it there."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ class Table(NamedTuple):
     family: Any  # int32 [number of classes], family of each class
     mean: Any  # float32 [C], of pixels scaled to [0, 1]
     std: Any  # float32 [C]
+    features: Mapping[str, Any] = {}  # more of each class, [number of classes, ...]
 
 
 def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,20 +35,33 @@ def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.maximum(std, 1e-6).astype(np.float32)
 
 
-def make_batch(table: Table, index: jax.Array) -> dict[str, jax.Array]:
+def make_batch(
+    table: Table,
+    index: jax.Array,
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> dict[str, jax.Array]:
     """Samples at `index`, int `[B]`, as the dict that steps take.
+
+    Args:
+      table: where they are.
+      index: which ones.
+      augment: `(images uint8 [B, H, W, C], index) -> images`, if they are to change.
 
     Returns:
       `image` float32 [B, H, W, C], standardised per channel; `label` and `family`
-      int32 [B]; `index` itself.
+      int32 [B]; `index` itself; and the features of the labels, [B, ...] each.
     """
     label = table.labels[index]
-    pixels = table.images[index].astype(jnp.float32) / 255
+    image = table.images[index]
+    if augment is not None:
+        image = augment(image, index)
     channel = (1, 1, 1, -1)
-    image = (pixels - table.mean.reshape(channel)) / table.std.reshape(channel)
+    image = image.astype(jnp.float32) / 255
+    image = (image - table.mean.reshape(channel)) / table.std.reshape(channel)
     return {
         "image": image,
         "label": label,
         "family": table.family[label],
         "index": index,
+        **{name: values[label] for name, values in table.features.items()},
     }

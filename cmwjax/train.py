@@ -2,23 +2,37 @@
 
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from cmwjax import audit, data, meta_set, record, run_files, weighting_file
+from cmwjax import (
+    audit,
+    data,
+    meta_set,
+    problem_report,
+    record,
+    run_files,
+    weighting_file,
+)
 from cmwjax import program as programs
+from cmwjax.checkpoints import Checkpoints, to_host
 from cmwjax.config import check_config
+from cmwjax.health import check_finite, check_skips, warn_if_collapsed
 from cmwjax.problem import Problem, prepare
 from cmwjax.program import Program, RunState
+from cmwjax.saved import check_unchanged, first
+from cmwjax.stopping import Interrupted, Signals
 from cmwjax.table import Table, pixel_statistics
 from cmwjax.weighting import summarise_weights
 
-CURVE_LOSSES = np.linspace(0, 10, 41, dtype=np.float32)
+CURVE_LOSSES = 10 * np.linspace(0, 1, 61, dtype=np.float32) ** 2  # dense near 0
 
 
 class Tables(NamedTuple):
@@ -32,24 +46,35 @@ class Result(NamedTuple):
     """What a finished run is judged by."""
 
     test_accuracy: float  # after the last epoch
-    selected_accuracy: float | None  # of the epoch best on the held-out meta set
+    selected_accuracy: float | None  # of the epoch best on validation or meta set
     auroc: float  # of "this label is wrong", by weight; NaN if none is
+    seconds: float  # all epochs together
+    checkpoint_seconds: float  # of which training waited for checkpoints
 
 
 def run(
     config: ConfigDict,
     workdir: str | Path,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    devices: tuple[jax.Device, ...] | None = None,
 ) -> Result:
     """Trains one method with one seed, and leaves its files in `workdir`.
+
+    Goes on from the newest whole checkpoint that it finds there. The result is the same
+    to the last bit, however often the run was stopped.
 
     Args:
       config: see `cmwjax.config.base_config`.
       workdir: a new or empty folder, or that of a run of this configuration.
-      on_epoch: called with the metrics of every epoch.
+      on_epoch: called with the metrics of every epoch; again, of the epoch just ended,
+        when the run goes on from there.
+      devices: what to run on, by default everything there is.
 
     Raises:
-      ValueError: if configuration, data or workdir are unfit; nothing is written.
+      ValueError: if configuration, data or workdir are unfit, or the data are not those
+        that the run began with; nothing is written.
+      Diverged: if loss or gradients are not finite any more.
+      Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
     check_config(config)
 
@@ -71,6 +96,7 @@ def run(
         image_shape=problem.dataset.train_images.shape[1:],
         num_families=len(problem.families.centres),
         steps_per_epoch=steps,
+        devices=devices,
     )
     split = program.layout.split
     tables = _tables(problem, program)
@@ -84,47 +110,88 @@ def run(
 
     ### Folder
     workdir = record.claim_folder(workdir, config)
-    if (workdir / "samples.csv").exists():
+    if record.is_finished(workdir):
         logging.info("%s is finished; nothing to do.", workdir)
         return summarise(workdir)
+    problem_report.write(workdir, config, problem)
+
+    ### Start, or go on
+    checkpoints = Checkpoints(
+        workdir / "checkpoints", keep=config.checkpoint.keep, config=config.to_dict()
+    )
+    start = first(to_host(program.init(config.seed, problem)), problem)
+    saved = checkpoints.restore(like=start) or start
+    check_unchanged(saved, start, workdir)
+    state, meta_index = program.layout.replicate(saved.run), saved.meta_index
+    step, total_steps = int(state.learner.step), config.epochs * steps
+    every = config.checkpoint.every_steps
+    if record.drop_metrics(workdir, since=step) < (step - 1) // steps:
+        logging.warning("%s/metrics.jsonl has lost epochs.", workdir)
+
+    def save():
+        nonlocal stall
+        jax.block_until_ready(state)
+        begin = time.perf_counter()
+        host = to_host(start._replace(run=state, meta_index=meta_index))
+        check_skips(host.run.learner, config, checkpoints)
+        check_finite(host.run.learner, checkpoints)
+        checkpoints.save(step, host)
+        stall += time.perf_counter() - begin
 
     ### Loop
-    state, meta_index = program.init(config.seed), problem.meta_index
-    step, clock = 0, time.perf_counter()
-    while True:
-        epoch, position = divmod(step, steps)
-        if position == 0 and step > 0:
-            metrics = _epoch_metrics(problem, program, tables, state)
-            metrics = {"epoch": epoch, "step": step, **metrics}
-            metrics["seconds"] = time.perf_counter() - clock
-            record.append_metrics(workdir, metrics)
-            if on_epoch is not None:
-                on_epoch(metrics)
-        if epoch == config.epochs:
-            break
-        weighs = program.method.net is not None and epoch >= config.warmup_epochs
-        if position == 0:
-            clock = time.perf_counter()
-            state = program.reset_sums(state)
-            if weighs and config.meta_set.policy != "held_out":
-                meta_index = _choose_meta_set(
-                    config, epoch, problem, program, tables, state
-                )
-        rows = rows_of(epoch=epoch)
-        meta_rows = meta_rows_of(meta_index, epoch=epoch) if weighs else None
-        for position in range(position, steps):
-            index = split(rows[position])
-            if meta_rows is None:
-                state = program.warmup(state, tables.train, index)
-            elif step % config.meta_every:
-                state = program.weighted(state, tables.train, index)
-            else:
-                meta = split(meta_rows[position])
-                state = program.meta(state, tables.train, index, meta)
-            step += 1
+    clock, stall, warned = time.perf_counter(), 0.0, False
+    with checkpoints, Signals() as signals, _saving_if_interrupted(save, checkpoints):
+        while True:
+            epoch, done = divmod(step, steps)
+            if done == 0 and step > 0:
+                with signals.at_once():
+                    metrics = _epoch_metrics(problem, program, tables, state)
+                metrics = {"epoch": epoch, "step": step, **metrics}
+                metrics["seconds"] = time.perf_counter() - clock
+                metrics["checkpoint_seconds"] = stall
+                record.append_metrics(workdir, metrics)
+                warned = warned or warn_if_collapsed(metrics, workdir)
+                check_skips(state.learner, config, checkpoints)
+                if on_epoch is not None:
+                    on_epoch(metrics)
+            if epoch == config.epochs:
+                break
+            is_warmup = epoch < config.warmup_epochs
+            weighs = program.method.has_meta_step and not is_warmup
+            if done == 0:
+                clock, stall = time.perf_counter(), 0.0
+                if weighs and config.meta_set.policy != "held_out":
+                    with signals.at_once():
+                        meta_index = _choose_meta_set(
+                            config, epoch, problem, program, tables, state
+                        )
+                with signals.at_once():
+                    refreshed = program.refresh(
+                        state, tables.train, problem, epoch - config.warmup_epochs
+                    )
+                # Last: whoever stops before this evaluates the epoch once more.
+                state = program.reset_sums(refreshed)
+            rows = rows_of(epoch=epoch)
+            meta_rows = meta_rows_of(meta_index, epoch=epoch) if weighs else None
+            for position in range(done, steps):
+                index = split(rows[position])
+                if is_warmup:
+                    state = program.warmup(state, tables.train, index)
+                elif meta_rows is None or step % config.meta_every:
+                    state = program.weighted(state, tables.train, index)
+                else:
+                    meta = split(meta_rows[position])
+                    state = program.meta(state, tables.train, index, meta)
+                step += 1
+                if step == total_steps or (every and step % every == 0):
+                    save()
+                signals.check(step)
 
-    ### Results
-    _write_results(workdir, config, problem, program, tables, state)
+        ### Results
+        checkpoints.wait()
+        with signals.at_once():
+            _write_results(workdir, config, problem, program, tables, state)
+        record.wait_for_first_process()
     return summarise(workdir)
 
 
@@ -134,29 +201,47 @@ def summarise(workdir: Path) -> Result:
     samples = audit.read_samples(workdir / "samples.csv")
     last = epochs[-1]
     selected = None
-    if "meta_accuracy" in last:
-        best = max(epochs, key=lambda metrics: metrics["meta_accuracy"])
+    criteria = [k for k in ("validation_accuracy", "meta_accuracy") if k in last]
+    if criteria:
+        best = max(epochs, key=lambda metrics: metrics[criteria[0]])
         selected = best["test_accuracy"]
     is_wrong = samples["given_label"] != samples["true_label"]
-    auroc = audit.wrong_label_auroc(samples["weight"], is_wrong)
-    return Result(last["test_accuracy"], selected, auroc)
+    return Result(
+        test_accuracy=last["test_accuracy"],
+        selected_accuracy=selected,
+        auroc=audit.wrong_label_auroc(samples["weight"], is_wrong),
+        seconds=sum(metrics["seconds"] for metrics in epochs),
+        checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
+    )
 
 
 def _shared_part(config):
     """What compiled functions depend on: the same for every seed."""
     shared = config.to_dict()
-    del shared["seed"], shared["compare"]
+    for name in ("seed", "compare", "checkpoint", "max_skips_in_a_row"):
+        del shared[name]
     return FrozenConfigDict(shared)
+
+
+@contextmanager
+def _saving_if_interrupted(save, checkpoints):
+    try:
+        yield
+    except Interrupted:
+        save()
+        raise Interrupted(
+            f"stopped; the same command continues from step {checkpoints.last or 0}."
+        ) from None
 
 
 def _tables(problem: Problem, program: Program) -> Tables:
     dataset = problem.dataset
     mean, std = pixel_statistics(dataset.train_images)
-    net, family = program.method.net, problem.families.family
-    if net is None or net.num_families == 1:
-        family = np.zeros_like(family)
-    train = Table(dataset.train_images, problem.labels, family, mean, std)
-    test = Table(dataset.test_images, dataset.test_labels, family, mean, std)
+    family = program.method.families(problem.families.family)
+    counts = data.class_counts(problem.labels[problem.train_index], dataset.num_classes)
+    per_class = family, mean, std, program.method.class_features(counts)
+    train = Table(dataset.train_images, problem.labels, *per_class)
+    test = Table(dataset.test_images, dataset.test_labels, *per_class)
     return program.layout.replicate(Tables(train, test))
 
 
@@ -171,9 +256,11 @@ def _choose_meta_set(config, epoch, problem, program, tables, state):
             seed=config.seed,
             epoch=epoch,
         )
-    scores = program.score(state.learner, tables.train, problem.train_index)
+    scores = program.score(state, tables.train, problem.train_index)
+    losses = np.full(problem.labels.shape, np.nan)
+    losses[problem.train_index] = scores.losses
     return meta_set.lowest_loss(
-        scores.losses,
+        losses,
         problem.labels,
         problem.train_index,
         per_class=config.meta_set.per_class,
@@ -185,7 +272,7 @@ def _epoch_metrics(problem: Problem, program: Program, tables: Tables, state: Ru
     """Metrics of the epoch that ends here."""
     learner, dataset = state.learner, problem.dataset
     everyone = np.arange(len(dataset.test_labels))
-    test = program.score(learner, tables.test, everyone)
+    test = program.score(state, tables.test, everyone)
     means = programs.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
@@ -193,10 +280,14 @@ def _epoch_metrics(problem: Problem, program: Program, tables: Tables, state: Ru
         **means,
         "test_accuracy": test.accuracy(dataset.test_labels),
     }
-    if problem.meta_index is not None:
-        trusted = program.score(learner, tables.train, problem.meta_index)
-        labels = problem.labels[problem.meta_index]
-        metrics["meta_accuracy"] = trusted.accuracy(labels)
+    others = {"meta": problem.meta_index, "validation": problem.validation_index}
+    for name, index in others.items():
+        if index is not None and len(index):
+            scores = program.score(state, tables.train, index)
+            metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
+    if state.teacher is not None:
+        net = program.score(state._replace(teacher=None), tables.test, everyone)
+        metrics["net_accuracy"] = net.accuracy(dataset.test_labels)
     if moments is not None:
         metrics |= summarise_weights(moments)
     if program.method.net is not None:
@@ -207,8 +298,12 @@ def _epoch_metrics(problem: Problem, program: Program, tables: Tables, state: Ru
 
 def _write_results(workdir, config, problem, program, tables, state):
     """Scores every training sample and writes the files that end a run."""
-    net = program.method.net
-    if net is not None:
+    index, given = problem.train_index, problem.labels[problem.train_index]
+    scores = program.score(state, tables.train, index)
+    if jax.process_index() > 0:
+        return
+    net, by_class = program.method.net, program.method.by_class
+    if net is not None and not by_class:  # classes mean nothing to other data
         centres = problem.families.centres if net.num_families > 1 else None
         function = weighting_file.WeightingFunction(
             params=state.learner.meta_params["params"],
@@ -216,15 +311,14 @@ def _write_results(workdir, config, problem, program, tables, state):
             normalisation=config.weighting.normalisation,
             provenance={
                 "data": config.data.name,
+                "labels": config.data.labels,
+                "imbalance_factor": config.data.imbalance_factor,
                 "noise": config.noise.to_dict(),
                 "epochs": config.epochs,
                 "seed": config.seed,
             },
         )
         weighting_file.save(workdir / "weighting.safetensors", function)
-    index = problem.train_index
-    scores = program.score(state.learner, tables.train, index)
-    given = problem.labels[index]
     # Last, and in one piece: that it exists means that the run is finished.
     audit.write_samples(
         workdir / "samples.csv",

@@ -37,7 +37,9 @@ class CMWNet(nn.Module):
     def __call__(self, losses: jax.Array, family: jax.Array) -> jax.Array:
         """Losses `[B]`, families int `[B]` in [0, K) -> weights `[B]`."""
         if self.start not in STARTS:
-            raise ValueError(f"start={self.start!r} is unknown; choose one of {STARTS}.")
+            raise ValueError(
+                f"start={self.start!r} is unknown; choose one of {STARTS}."
+            )
         flat = self.start == "flat"
         shared = nn.Dense(
             self.hidden,
@@ -61,6 +63,28 @@ class CMWNet(nn.Module):
             return self.apply(meta_params, losses, jnp.full(losses.shape, k))
 
         return jax.vmap(of_family)(jnp.arange(self.num_families))
+
+
+class PerClassNet(CMWNet):
+    """A net of one head, with its own hidden layer, for every class: an ablation.
+
+    `num_families` is the number of classes, `family` the class of a sample.
+    """
+
+    @nn.compact
+    def __call__(self, losses: jax.Array, family: jax.Array) -> jax.Array:
+        """Losses `[B]`, classes int `[B]` -> weights `[B]`."""
+        one_each = nn.vmap(
+            CMWNet,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=None,
+            out_axes=1,
+            axis_size=self.num_families,
+        )
+        own = one_each(1, self.hidden, self.start, name="classes")
+        every_weight = own(losses, jnp.zeros_like(family))  # [B, C]
+        return jnp.take_along_axis(every_weight, family[:, None], axis=1)[:, 0]
 
 
 def _torch_uniform(fan_in: int):

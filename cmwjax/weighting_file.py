@@ -64,8 +64,16 @@ def save(path: str | os.PathLike, function: WeightingFunction) -> None:
     }
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    safetensors.numpy.save_file(tensors, partial, metadata)
+    partial.write_bytes(_in_order(safetensors.numpy.save(tensors, metadata)))
     os.replace(partial, path)
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with a sorted header: safetensors writes metadata in any order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load(path: str | os.PathLike, num_families: int | None = None) -> WeightingFunction:

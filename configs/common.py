@@ -39,3 +39,45 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
             ) from None
         values[name] = value
     return values
+
+
+# Arguments that say which labels are wrong and which classes are rare.
+BIAS = {"labels": "true", "noise": "none", "rate": 0.0, "imbalance": 1.0}
+# Noise by its name in the paper -> kind and class map; the map is read by asymmetric.
+NOISE = {
+    "none": ("none", ("cifar10",)),
+    "sym": ("symmetric", ("cifar10",)),
+    "asym": ("asymmetric", ("cifar10",)),
+    "hybrid_sym": ("symmetric_other", ("cifar10",)),
+    "hybrid_asym": ("asymmetric", ("cifar10_two_way",)),
+    "superclass": ("superclass", ("cifar10",)),
+    "blocks": ("blocks", ("cifar10",)),
+}
+MAIN = ("erm", "erm_mixup_ema", "constant", "mw_net", "cmw_net")
+EVERY = (
+    *("erm", "erm_mixup_ema", "label_smoothing", "focal", "class_balanced", "gce"),
+    *("forward", "elr", "plc", "l2rw", "mcw", "constant"),
+    *("mw_net", "cmw_net", "per_class"),
+)
+
+
+def set_bias(config: Any, arg: dict[str, Any]) -> None:
+    """Puts the arguments of `BIAS` into a configuration.
+
+    Raises:
+      ValueError: if there is no such noise.
+    """
+    if arg["noise"] not in NOISE:
+        raise ValueError(
+            f"argument noise={arg['noise']!r} is unknown; choose one of {list(NOISE)}."
+        )
+    config.noise.kind, config.noise.class_map = NOISE[arg["noise"]]
+    config.noise.rate = arg["rate"]
+    config.data.labels = arg["labels"]
+    config.data.imbalance_factor = arg["imbalance"]
+
+
+def methods_of(text: str) -> tuple[str, ...]:
+    """`'main'`, `'every'`, or names joined by a plus sign -> names of methods."""
+    named = {"main": MAIN, "every": EVERY}
+    return named.get(text, tuple(text.split("+")))

@@ -4,6 +4,7 @@ The story is the quickstart's: labels of four digits were moved onto four others
 that small classes are clean, large ones are not, and the family curves separate.
 """
 
+import csv
 import json
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def write_comparison(folder, *, seeds=3, epochs=60):
                 run, num_families=num_families, epochs=epochs, seed=seed, final=final
             )
     return Path(folder)
+
+
+def rows(folder):
+    """The samples as lists of text, read by another reader than the package's."""
+    with (folder / "samples.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def epochs_of(folder):
+    """The lines of the metrics."""
+    return [json.loads(s) for s in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def _metrics(epoch, epochs, num_families, final, rng):

@@ -60,14 +60,16 @@ class Problem(NamedTuple):
         )
 
 
-def problem(terms=1, *, net=ConvNet, axis_name=None, dtype=np.float32) -> Problem:
+def problem(
+    terms=1, *, net=ConvNet, axis_name=None, dtype=np.float32, size=BATCH
+) -> Problem:
     """One of the three forms of the training loss (paper.md 4).
 
     terms: 1, v * CE(y); 2, soft labels, v and 1 - v; 4, soft labels with MixUp.
     """
     rng = np.random.default_rng(terms)
     model, weighting = net(axis_name), CMWNet(FAMILIES, hidden=7)
-    batch, meta_batch = _batch(rng, dtype), _batch(rng, dtype)
+    batch, meta_batch = _batch(rng, dtype, size), _batch(rng, dtype, size)
 
     def forward(params, model_state, images):
         variables = {"params": params, **model_state}
@@ -117,10 +119,10 @@ def problem(terms=1, *, net=ConvNet, axis_name=None, dtype=np.float32) -> Proble
     )
 
 
-def _batch(rng, dtype):
-    images = rng.normal(0.5, 1, (BATCH, 4, 4, 2)).astype(dtype)
-    soft = rng.dirichlet(np.ones(CLASSES), (2, BATCH)).astype(dtype)
-    label, label2 = rng.integers(CLASSES, size=(2, BATCH))
+def _batch(rng, dtype, size):
+    images = rng.normal(0.5, 1, (size, 4, 4, 2)).astype(dtype)
+    soft = rng.dirichlet(np.ones(CLASSES), (2, size)).astype(dtype)
+    label, label2 = rng.integers(CLASSES, size=(2, size))
     family, family2 = rng.permutation(CLASSES)[[label, label2]]
     return {
         "image": jnp.asarray(images),
@@ -130,8 +132,8 @@ def _batch(rng, dtype):
         "soft_label2": jnp.asarray(soft[1]),
         "family": jnp.asarray(family, jnp.int32),
         "family2": jnp.asarray(family2, jnp.int32),
-        "lam": jnp.full(BATCH, 0.7, dtype),
-        "slot": jnp.arange(BATCH),
+        "lam": jnp.full(size, 0.7, dtype),
+        "slot": jnp.arange(size),
     }
 
 
@@ -144,10 +146,12 @@ def _random_like(rng, shapes, dtype):
 def assert_close(actual, wanted, relative):
     """Every leaf equal, relative to the largest element of the wanted leaf."""
     assert jax.tree.structure(actual) == jax.tree.structure(wanted)
-    for path, want in jax.tree.leaves_with_path(wanted):
-        got = _at(actual, path)
-        scale = np.max(np.abs(want), initial=0)
-        error = np.max(np.abs(np.asarray(got, np.float64) - want), initial=0)
+    for (path, want), got in zip(
+        jax.tree.leaves_with_path(wanted), jax.tree.leaves(actual), strict=True
+    ):
         name = jax.tree_util.keystr(path)
+        got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+        assert got.shape == want.shape, f"{name}: {got.shape} for {want.shape}"
+        scale, error = np.max(np.abs(want)), np.max(np.abs(got - want))
         assert np.isfinite(scale) and scale > 0, f"{name} tests nothing: {scale=}"
         assert error <= relative * scale, f"{name}: {error / scale:.2e} > {relative}"

@@ -127,6 +127,8 @@ def test_train_size_takes_nested_stratified_beginnings():
         assert counts.sum() == size
         np.testing.assert_allclose(counts, size * share, atol=1)
         np.testing.assert_array_equal(smaller.test_images, every.test_images)
+    ones = [split.train_images[split.train_labels == 1] for split in (every, larger)]
+    assert not np.array_equal(ones[0][:20], ones[1][:20])  # drawn, not in file order
     whole = data.load("digits", train_size=1437)
     assert Counter(map(bytes, whole.train_images)) == Counter(
         map(bytes, every.train_images)

@@ -60,11 +60,11 @@ def test_lowest_loss_is_what_a_loop_over_classes_finds():
 
 
 def test_lowest_loss_breaks_ties_by_order_and_reads_the_index_alone():
-    losses = np.full(6, 0.5)
-    losses[4] = np.nan
-    labels = np.zeros(6, int)
-    got = meta_set.lowest_loss(losses, labels, [5, 3, 1], per_class=2, num_classes=1)
-    assert got.tolist() == [3, 5]
+    losses = np.round(np.random.default_rng(0).random(200), 1)  # many are equal
+    losses[100:] = np.nan
+    labels, index = np.zeros(200, int), np.random.default_rng(1).permutation(100)
+    got = meta_set.lowest_loss(losses, labels, index, per_class=40, num_classes=1)
+    assert got.tolist() == sorted(sorted(index, key=lambda i: losses[i])[:40])
 
 
 def test_purity_is_the_share_of_right_labels():

@@ -60,6 +60,70 @@ def test_pair_flip_moves_to_the_next_class_and_wraps():
     np.testing.assert_array_equal(noisy[~changed], LABELS[~changed])
 
 
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_symmetric_other_leaves_for_every_other_class_alike(rate):
+    noisy, changed = noise.symmetric_other(
+        LABELS, rate=rate, num_classes=CLASSES, seed=4
+    )
+    assert changed.sum() == int(50_000 * rate)  # nobody is drawn and stays
+    np.testing.assert_array_equal(changed, noisy != LABELS)
+    transition = np.zeros((CLASSES, CLASSES))
+    np.add.at(transition, (LABELS, noisy), 1 / 5000)
+    want = np.full((CLASSES, CLASSES), rate / 9)
+    np.fill_diagonal(want, 1 - rate)
+    np.testing.assert_allclose(transition, want, atol=0.02)
+
+
+def test_superclass_moves_to_each_sibling_alike():
+    labels = np.repeat(np.arange(100), 500)
+    noisy, changed = noise.superclass(labels, rate=0.6, num_classes=100, seed=5)
+    assert changed.sum() == 30_000
+    group = np.array(noise.CIFAR100_SUPERCLASS)
+    np.testing.assert_array_equal(group[noisy], group[labels])
+    transition = np.zeros((100, 100))
+    np.add.at(transition, (labels, noisy), 1 / 500)
+    siblings = (group[:, None] == group) & ~np.eye(100, dtype=bool)
+    np.testing.assert_allclose(transition[siblings], 0.15, atol=0.08)  # 5 sigma
+    assert transition[siblings].mean() == pytest.approx(0.15)
+    assert np.bincount(group).tolist() == [5] * 20
+
+
+def test_superclass_of_one_class_stays():
+    noisy = noise.superclass(
+        [0, 1, 2, 1], rate=1, num_classes=3, seed=0, superclasses=[7, 4, 7]
+    )
+    assert noisy.labels.tolist() == [2, 1, 0, 1]
+
+
+def test_blocks_of_five_wrap_within_the_block():
+    labels = np.arange(15)
+    moved = noise.blocks(labels, rate=1, num_classes=15, seed=0).labels
+    assert moved.tolist() == [
+        *(1, 2, 3, 4, 0),
+        *(6, 7, 8, 9, 5),
+        *(11, 12, 13, 14, 10),
+    ]
+
+
+@pytest.mark.parametrize("form", [lambda name: name, lambda name: (name,)])
+def test_class_maps_have_names(form):
+    draw = {"rate": 1, "num_classes": CLASSES, "seed": 0}
+    moved = [
+        noise.corrupt(range(10), kind="asymmetric", class_map=form(name), **draw)
+        for name in ("cifar10", "cifar10_two_way")
+    ]
+    assert moved[0].labels.tolist() == [0, 1, 0, 5, 7, 5, 6, 7, 8, 1]
+    assert moved[1].labels.tolist() == [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]
+
+
+def test_noises_add_up():
+    draw = {"num_classes": CLASSES, "seed": 8}
+    first = noise.pair_flip(LABELS, rate=0.35, **draw).labels
+    both = noise.symmetric_other(first, rate=0.3, num_classes=CLASSES, seed=9).labels
+    wrong = 0.35 * (1 - 0.3 / 9) + 0.65 * 0.3  # the second may undo the first
+    assert np.mean(both != LABELS) == pytest.approx(wrong, abs=0.008)
+
+
 @pytest.mark.parametrize(
     ("size", "rate", "drawn"),
     [(100, 0.29, 29), (7, 0.5, 3), (1437, 0.6, 862), (5, 0, 0), (5, 1, 5), (0, 0.5, 0)],
@@ -71,6 +135,8 @@ def test_exactly_floor_of_rate_times_size_are_drawn(size, rate, drawn):
     # Among a million classes a redraw practically never gives the true one again.
     redrawn = noise.symmetric(labels, rate=rate, num_classes=10**6, seed=0)
     assert redrawn.changed.sum() == drawn
+    left = noise.symmetric_other(labels, rate=rate, num_classes=2, seed=0)
+    assert left.changed.sum() == drawn
 
 
 def test_samples_are_drawn_over_all_classes_together():
@@ -82,14 +148,16 @@ def test_samples_are_drawn_over_all_classes_together():
     assert all(count.std() > 5 for count in counts)  # per class it would be 2500 each
 
 
-@pytest.mark.parametrize("kind", ["symmetric", "asymmetric", "pair_flip"])
+@pytest.mark.parametrize("kind", [kind for kind in noise.KINDS if kind != "none"])
 def test_seed_fixes_the_draw_and_a_lower_rate_touches_a_subset(kind):
+    classes = 100 if kind == "superclass" else CLASSES
+
     def draw(rate, seed):
         return noise.corrupt(
             LABELS,
             kind=kind,
             rate=rate,
-            num_classes=CLASSES,
+            num_classes=classes,
             seed=seed,
             class_map=noise.CIFAR10_MAP,
         )
@@ -117,6 +185,8 @@ def test_corrupt_is_the_function_of_that_name():
         ("symmetric", noise.symmetric(LABELS, **draw)),
         ("asymmetric", noise.asymmetric(LABELS, **draw, **mapped)),
         ("pair_flip", noise.pair_flip(LABELS, **draw)),
+        ("symmetric_other", noise.symmetric_other(LABELS, **draw)),
+        ("blocks", noise.blocks(LABELS, **draw)),
     ]:
         got = noise.corrupt(LABELS, kind=kind, **draw, **mapped)
         np.testing.assert_array_equal(got.labels, want.labels)
@@ -128,8 +198,18 @@ def test_corrupt_is_the_function_of_that_name():
         ({"rate": 1.5}, r"noise rate must lie in \[0, 1\], got 1\.5"),
         ({"rate": -0.1}, r"noise rate .* got -0\.1"),
         ({"rate": float("nan")}, r"noise rate .* got nan"),
-        ({"kind": "flip"}, "noise kind is 'flip'; choose 'none'"),
-        ({"class_map": None}, "needs class_map"),
+        ({"kind": "flip"}, "noise kind is 'flip'; choose one of .'none'"),
+        ({"class_map": None}, "needs class_map for the 3 classes, got None"),
+        ({"class_map": ()}, r"needs class_map .* got \(\)"),
+        ({"class_map": ("cifar10",)}, "for the 3 classes, got 'cifar10'.* ten classes"),
+        ({"class_map": "cifar11"}, "got 'cifar11'.*'cifar10_two_way'"),
+        ({"class_map": (2, 1)}, r"class_map is \(2, 1\): give pairs"),
+        ({"kind": "blocks"}, "num_classes is 3, not a multiple of five"),
+        ({"kind": "superclass"}, "given for 100 classes, but there are 3"),
+        (
+            {"kind": "symmetric_other", "num_classes": 1, "labels": [0]},
+            "num_classes is 1, so there is no other",
+        ),
         ({"class_map": {0: 3}}, r"class_map sends 0 to 3.*\[0, 3\)"),
         ({"class_map": {-1: 2}}, "class_map sends -1 to 2"),
         ({"class_map": [("0", 1)]}, "class_map sends '0' to 1"),

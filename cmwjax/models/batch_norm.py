@@ -11,7 +11,7 @@ class BatchNorm(nn.BatchNorm):
     Both frameworks normalise a training batch by its biased variance. PyTorch then
     stores `n / (n - 1)` times it, Flax the biased one; `n` counts the values of one
     channel in the global batch, over the devices of `axis_name` too. The defaults are
-    PyTorch's (paper.md 2), whose momentum 0.1 is 0.9 here.
+    PyTorch's, whose momentum 0.1 is 0.9 here.
     """
 
     momentum: float = 0.9

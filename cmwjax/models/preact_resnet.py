@@ -47,8 +47,9 @@ class PreActResNet(nn.Module):
       dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
-      He et al., Identity Mappings (https://arxiv.org/abs/1603.05027); the form of
-      the CMW-Net experiments with label noise (paper.md 5.2).
+      He et al., Identity Mappings (https://arxiv.org/abs/1603.05027); this form in
+      DivideMix (https://arxiv.org/abs/2002.07394) and, with feature-independent
+      label noise, in CMW-Net (https://arxiv.org/abs/2202.05613).
     """
 
     num_classes: int

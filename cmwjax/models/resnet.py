@@ -46,8 +46,8 @@ class ResNet(nn.Module):
       dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
-      He et al., Deep Residual Learning (https://arxiv.org/abs/1512.03385); the form
-      of the experiments with feature-dependent noise (paper.md 5.3).
+      He et al., Deep Residual Learning (https://arxiv.org/abs/1512.03385); this form
+      in CMW-Net (https://arxiv.org/abs/2202.05613), feature-dependent noise.
     """
 
     num_classes: int

@@ -28,7 +28,8 @@ class ResNetCifar(nn.Module):
 
     References:
       He et al., Deep Residual Learning (https://arxiv.org/abs/1512.03385), section
-      4.2; initial values as the CMW-Net authors draw them (paper.md 5.1).
+      4.2; initial values as in CMW-Net (https://arxiv.org/abs/2202.05613), on
+      long-tailed CIFAR.
     """
 
     num_classes: int

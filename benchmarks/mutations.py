@@ -1,0 +1,316 @@
+"""Would the tests notice? Breaks the method on purpose, one place at a time.
+
+    python benchmarks/mutations.py [--only=PART OF A NAME]
+
+Each mutation is a textual change to a temporary copy of the repository, in which the
+tests named beside it run. Prints a table of the tests that failed, at most three for
+each mutation; the exit status is 1 if a mutation survived. Takes about ten minutes.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class Mutation(NamedTuple):
+    """One way to be wrong."""
+
+    name: str
+    file: str  # in cmwjax/
+    old: str  # must occur exactly once
+    new: str
+    tests: str  # files in tests/, space-separated
+
+
+MUTATIONS = [
+    # Collectives: only a comparison of mappings can tell.
+    Mutation(
+        "no all_mean on the training loss",
+        "meta.py",
+        "loss = mean(jnp.sum(coefficients * losses) / size)",
+        "loss = jnp.sum(coefficients * losses) / size",
+        "test_mappings.py",
+    ),
+    Mutation(
+        "no all_mean on the meta loss",
+        "meta.py",
+        "return mean(jnp.mean(losses))",
+        "return jnp.mean(losses)",
+        "test_mappings.py",
+    ),
+    Mutation(
+        "no all_mean on the gradient",
+        "meta.py",
+        "return loss, mean(gradient)",
+        "return loss, gradient",
+        "test_mappings.py",
+    ),
+    Mutation(
+        "no all_mean on the meta-gradient",
+        "meta.py",
+        "    meta_gradient = mean(meta_gradient)\n",
+        "",
+        "test_mappings.py",
+    ),
+    Mutation(
+        "no all_mean on the normaliser",
+        "meta.py",
+        "lax.stop_gradient(mean(jnp.sum(coefficients) / size))",
+        "lax.stop_gradient(jnp.sum(coefficients) / size)",
+        "test_mappings.py",
+    ),
+    Mutation(
+        "no all_mean on the batch statistics",
+        "meta.py",
+        "lambda x: mean(x) if _inexact(x) else x, model_state",
+        "lambda x: x, model_state",
+        "test_mappings.py test_skipped.py",
+    ),
+    Mutation(
+        "no all_mean on the metrics",
+        "meta.py",
+        "metrics=lambda metrics_fn, meta_params: mean(",
+        "metrics=lambda metrics_fn, meta_params: (",
+        "test_mappings.py",
+    ),
+    Mutation(
+        "the same key on every device",
+        "meta.py",
+        "    if axis_name is not None:\n"
+        "        key = jax.random.fold_in(key, lax.axis_index(axis_name))\n",
+        "",
+        "test_mappings.py",
+    ),
+    # The virtual step.
+    Mutation(
+        "virtual step uphill",
+        "meta.py",
+        "optax.sgd(inner_lr(state.step))",
+        "optax.sgd(-inner_lr(state.step))",
+        "test_meta.py",
+    ),
+    Mutation(
+        "virtual step at the first learning rate",
+        "meta.py",
+        "optax.sgd(inner_lr(state.step))",
+        "optax.sgd(inner_lr(0))",
+        "test_meta.py",
+    ),
+    Mutation(
+        "virtual step of a fresh optimizer",
+        "meta.py",
+        "virtual_tx, virtual_state = tx, state.opt_state",
+        "virtual_tx, virtual_state = tx, tx.init(state.params)",
+        "test_meta.py",
+    ),
+    Mutation(
+        "gradient through the losses that V sees",
+        "meta.py",
+        "weight_fn(meta_params, lax.stop_gradient(losses), batch)",
+        "weight_fn(meta_params, losses, batch)",
+        "test_meta.py",
+    ),
+    Mutation(
+        "gradient through the normaliser",
+        "meta.py",
+        "lax.stop_gradient(mean(jnp.sum(coefficients) / size))",
+        "mean(jnp.sum(coefficients) / size)",
+        "test_meta.py",
+    ),
+    Mutation(
+        "normaliser unguarded at zero",
+        "meta.py",
+        "loss / jnp.where(weight > 0, weight, 1)",
+        "loss / weight",
+        "test_meta.py",
+    ),
+    Mutation(
+        "meta loss at w instead of after the virtual step",
+        "meta.py",
+        "ahead = optax.apply_updates(state.params, updates)",
+        "ahead = state.params",
+        "test_meta.py",
+    ),
+    # The real step.
+    Mutation(
+        "real step with the old weighting net",
+        "meta.py",
+        "forward.loss_and_gradient(proposed.meta_params)",
+        "forward.loss_and_gradient(state.meta_params)",
+        "test_meta.py",
+    ),
+    Mutation(
+        "batch statistics dropped",
+        "meta.py",
+        "        model_state=forward.model_state,\n        opt_state=opt_state,\n",
+        "        opt_state=opt_state,\n",
+        "test_meta.py",
+    ),
+    Mutation(
+        "optimizer state dropped",
+        "meta.py",
+        "        opt_state=opt_state,\n    )\n    # Decided",
+        "    )\n    # Decided",
+        "test_meta.py",
+    ),
+    Mutation(
+        "another dropout mask in every real step",
+        "meta.py",
+        "jax.random.fold_in(state.key, state.step)",
+        "state.key",
+        "test_meta.py",
+    ),
+    # Skipped updates.
+    Mutation(
+        "meta loss and meta-gradient may be NaN",
+        "meta.py",
+        "_all_finite((loss, gradient, forward.model_state, must_be_finite))",
+        "_all_finite((loss, gradient, forward.model_state))",
+        "test_skipped.py",
+    ),
+    Mutation(
+        "gradient may be infinite",
+        "meta.py",
+        "_all_finite((loss, gradient, forward.model_state, must_be_finite))",
+        "_all_finite((loss, forward.model_state, must_be_finite))",
+        "test_skipped.py",
+    ),
+    Mutation(
+        "statistics may be NaN",
+        "meta.py",
+        "_all_finite((loss, gradient, forward.model_state, must_be_finite))",
+        "_all_finite((loss, gradient, must_be_finite))",
+        "test_skipped.py",
+    ),
+    Mutation(
+        "counter of skips in a row never starts again",
+        "meta.py",
+        "(state.skipped_in_a_row + 1) * bad",
+        "state.skipped_in_a_row + bad",
+        "test_skipped.py",
+    ),
+    # Micro-batches and the choice of optimizers.
+    Mutation(
+        "the same key for every slice",
+        "meta.py",
+        "slice_key = jax.random.fold_in(key, i)",
+        "slice_key = key",
+        "test_micro_batches.py",
+    ),
+    Mutation(
+        "slices not recomputed",
+        "meta.py",
+        "jax.checkpoint(loss_fn)(params",
+        "loss_fn(params",
+        "test_micro_batches.py",
+    ),
+    Mutation(
+        "optimizers not tried at zero gradients",
+        "lookahead.py",
+        "pullback(dead, ones)",
+        "pullback(ones, ones)",
+        "test_lookahead.py",
+    ),
+    # The weighting net, its families and its file.
+    Mutation(
+        "gate takes the opposite head",
+        "weighting.py",
+        "every_weight = nn.sigmoid(heads(nn.relu(shared(losses[:, None]))))",
+        "every_weight = nn.sigmoid(heads(nn.relu(shared(losses[:, None]))))[:, ::-1]",
+        "test_weighting.py test_weighting_file.py",
+    ),
+    Mutation(
+        "families in descending order",
+        "weighting.py",
+        "family = family_of_size[which]",
+        "family = (num_families - 1 - family_of_size)[which]",
+        "test_weighting.py test_reweight.py",
+    ),
+    Mutation(
+        "k-means forgets how many classes have a size",
+        "weighting.py",
+        "= _optimal_borders(sizes, multiplicity, num_families)",
+        "= _optimal_borders(sizes, np.ones(len(sizes)), num_families)",
+        "test_weighting.py",
+    ),
+    Mutation(
+        "biases start at twice PyTorch's range",
+        "weighting.py",
+        "bound = fan_in**-0.5",
+        "bound = 2 * fan_in**-0.5",
+        "test_weighting.py",
+    ),
+    Mutation(
+        "two of the authors' heads swapped",
+        "weighting_file.py",
+        "small_moderate_large = (1, 2, 0)",
+        "small_moderate_large = (2, 1, 0)",
+        "test_weighting_file.py",
+    ),
+    Mutation(
+        "centres rounded in the file",
+        "weighting_file.py",
+        "list(map(float, centres))",
+        "list(map(round, centres))",
+        "test_weighting_file.py",
+    ),
+]
+
+
+def mutate(folder: pathlib.Path, mutation: Mutation) -> None:
+    """Applies `mutation` below `folder`; raises ValueError if its text has moved."""
+    path = folder / "cmwjax" / mutation.file
+    text = path.read_text()
+    if text.count(mutation.old) != 1:
+        raise ValueError(
+            f"mutation {mutation.name!r}: its text occurs {text.count(mutation.old)} "
+            f"times in {mutation.file}, not once; bring the mutation up to date."
+        )
+    path.write_text(text.replace(mutation.old, mutation.new))
+
+
+def failing_tests(folder: pathlib.Path, tests: str) -> list[str]:
+    """The first three tests that fail in `folder`."""
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rf", "--maxfail=3"]
+    command += ["-p", "no:cacheprovider", *(f"tests/{name}" for name in tests.split())]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    if result.returncode not in (0, 1):  # neither all passed nor some failed
+        raise RuntimeError(f"pytest could not run:\n{result.stdout}{result.stderr}")
+    return re.findall(r"^FAILED tests/(.*?)(?: - .*)?$", result.stdout, re.MULTILINE)
+
+
+def main() -> None:
+    """Runs all mutations and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="part of a mutation's name")
+    wanted = parser.parse_args().only
+    mutations = [m for m in MUTATIONS if wanted in m.name]
+    survivors = 0
+    for mutation in mutations:
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            for part in ("cmwjax", "tests", "pyproject.toml"):
+                source, copy = ROOT / part, folder / part
+                (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+            mutate(folder, mutation)
+            failed = failing_tests(folder, mutation.tests)
+        survivors += not failed
+        print(f"{mutation.name}: {'caught by' if failed else 'SURVIVED'}")
+        print("".join(f"    {test}\n" for test in failed), end="", flush=True)
+    print(f"{len(mutations) - survivors} of {len(mutations)} mutations caught.")
+    sys.exit(survivors > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Tunes the methods of a comparison: every method gets the same number of trials.
+
+    python benchmarks/tune.py --json=results/tune_quickstart.json
+    python benchmarks/tune.py --config=configs/fashion_mnist.py --seeds=10,11 \
+        --json=results/tune_fashion_mnist.json
+
+A fifth of the training images, with their true labels, serves as validation set; the
+test set is not read. Seeds differ from those of the comparison. Each method tries every
+learning rate and schedule twice: the weighting nets at two learning rates of their
+own, ERM at two weight decays. Reported is the validation accuracy of the last epoch.
+"""
+
+import itertools
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+from sklearn.model_selection import train_test_split
+
+from cmwjax import compare, data, train
+
+FLAGS = flags.FLAGS
+ROOT = Path(__file__).parents[1]
+config_flags.DEFINE_config_file("config", str(ROOT / "configs" / "quickstart.py"))
+flags.DEFINE_string("json", None, "where to write the results")
+flags.DEFINE_list("seeds", ["10", "11", "12"], "seeds")
+flags.DEFINE_list("methods", ["erm", "mw_net", "cmw_net"], "methods")
+
+LEARNING_RATES = (0.01, 0.03, 0.1, 0.3)
+SCHEDULES = ("constant", "cosine")
+EXTRA = {
+    "erm": ("optim.weight_decay", (5e-4, 5e-3)),
+    "mw_net": ("weighting.learning_rate", (1e-3, 1e-2)),
+    "cmw_net": ("weighting.learning_rate", (1e-3, 1e-2)),
+}
+
+
+def main(_):
+    rows = []
+    FLAGS.config.compare.tuned = {}
+    with tempfile.TemporaryDirectory() as folder:
+        archive = write_validation_archive(FLAGS.config, Path(folder) / "data.npz")
+        for method in FLAGS.methods:
+            field, values = EXTRA[method]
+            grid = itertools.product(LEARNING_RATES, SCHEDULES, values)
+            for trial, (rate, schedule, extra) in enumerate(grid):
+                accuracies = []
+                for seed in map(int, FLAGS.seeds):
+                    config = compare.one_run(FLAGS.config, method, seed)
+                    with config.unlocked():
+                        config.data.name, config.data.train_size = str(archive), 0
+                        config.optim.learning_rate = rate
+                        config.optim.schedule = schedule
+                        config.update_from_flattened_dict({field: extra})
+                    workdir = Path(folder) / f"{method}_{trial}_{seed}"
+                    try:
+                        accuracy = 100 * train.run(config, workdir).test_accuracy
+                    except ValueError as error:
+                        print(f"seed {seed} diverged: {error}")
+                        accuracy = 0.0
+                    accuracies.append(accuracy)
+                row = dict(method=method, learning_rate=rate, schedule=schedule)
+                row |= {field: extra, "validation_accuracy": accuracies}
+                rows.append(row)
+                print(f"{np.mean(accuracies):5.1f}  {row}", flush=True)
+    if FLAGS.json:
+        Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def write_validation_archive(config, path):
+    """An archive whose 'test' part is a fifth of the training set."""
+    dataset = data.load(config.data.name, train_size=config.data.train_size or None)
+    images, labels = dataset.train_images, dataset.train_labels
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, labels, test_size=0.2, stratify=labels, random_state=1
+    )
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return path
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,57 @@
+"""L2RW and MCW: no weighting net, one free number per slot of the batch.
+
+The numbers are the `meta_params` of a step, `eps [B]`. They are zero before each step,
+where their meta-gradient is taken, and one update by a stateless optimizer makes the
+coefficients of the real step out of it.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def slot_weights(eps, losses, batch):
+    """The `weight_fn` of L2RW: `eps` at the sample's position in the global batch."""
+    del losses
+    return eps[batch["slot"]]
+
+
+def balanced_slot_weights(eps, losses, batch):
+    """The `weight_fn` of MCW: the weight of the class, and `eps` on top."""
+    del losses
+    return batch["class_weight"] + eps[batch["slot"]]
+
+
+def rectified_and_normalised() -> optax.GradientTransformation:
+    """Turns the meta-gradient at eps = 0 into the weights of L2RW.
+
+    `u = max(-gradient, 0)`, divided by its mean: the mean over the batch of weighted
+    losses is then `sum(u * losses) / sum(u)`. Zero where no u is positive.
+
+    References:
+      Ren et al., `L2RW <https://arxiv.org/abs/1803.09050>`_, 2018.
+    """
+
+    def update(gradient, state, params=None):
+        del params  # zero
+        u = jnp.maximum(-gradient, 0)
+        mean = jnp.mean(u)
+        return u / jnp.where(mean > 0, mean, 1), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def gradient_step(step: float) -> optax.GradientTransformation:
+    """`eps = -step * gradient`, the rule of MCW.
+
+    References:
+      Jamal et al., `Rethinking class-balanced methods
+      <https://arxiv.org/abs/2003.10780>`_, 2020.
+    """
+    return optax.sgd(step)
+
+
+def slots(size: int, axis_name: str | None) -> jax.Array:
+    """Positions of a device's samples in the global batch, `[size]`."""
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
+    return first + jnp.arange(size)

@@ -1,0 +1,175 @@
+"""Tests of the list of suspicious samples against hand computations."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from cmwjax import audit
+
+SAMPLES = dict(
+    index=[7, 3, 9, 4, 0],
+    given_label=[1, 0, 2, 2, 1],
+    suggested_label=[1, 2, 2, 0, 1],
+    true_label=[1, 2, -1, 0, 1],
+    family=[0, 1, 1, 2, 0],
+    losses=np.array([0.1, 2.5, 0.3, 4.0, 1 / 3], np.float32),
+    weights=np.array([0.9, 0.2, 0.6, 0.2, 0.6], np.float32),
+)
+
+
+def test_lowest_weight_ranks_first_and_ties_go_by_loss(tmp_path):
+    path = tmp_path / "samples.csv"
+    audit.write_samples(path, **SAMPLES)
+    with path.open() as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["index", "given_label", "suggested_label", "true_label"]
+        + ["family", "loss", "weight", "rank"],
+        ["4", "2", "0", "0", "2", "4.0", "0.2", "1"],
+        ["3", "0", "2", "2", "1", "2.5", "0.2", "2"],
+        ["0", "1", "1", "1", "0", "0.33333334", "0.6", "3"],
+        ["9", "2", "2", "", "1", "0.3", "0.6", "4"],
+        ["7", "1", "1", "1", "0", "0.1", "0.9", "5"],
+    ]
+
+
+def test_equal_weights_and_losses_rank_by_index(tmp_path):
+    equal = SAMPLES | dict(losses=np.ones(5), weights=np.ones(5))
+    audit.write_samples(tmp_path / "samples.csv", **equal)
+    samples = audit.read_samples(tmp_path / "samples.csv")
+    assert samples["index"].tolist() == [0, 3, 4, 7, 9]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
+    rng = np.random.default_rng(0)
+    written = dict(
+        index=rng.permutation(500),
+        given_label=rng.integers(10, size=500),
+        suggested_label=rng.integers(10, size=500),
+        true_label=rng.integers(-1, 10, size=500),
+        family=rng.integers(3, size=500),
+        losses=np.exp(8 * rng.standard_normal(500)).astype(dtype),
+        weights=rng.random(500).astype(dtype),
+    )
+    audit.write_samples(tmp_path / "samples.csv", **written)
+    read = audit.read_samples(tmp_path / "samples.csv")
+    assert list(read) == list(audit.COLUMNS)
+    assert read["rank"].tolist() == list(range(1, 501))
+    back = np.argsort(read["index"])  # both sorted by index
+    there = np.argsort(written["index"])
+    names = {"losses": "loss", "weights": "weight"}
+    for name, values in written.items():
+        column = read[names.get(name, name)]
+        np.testing.assert_array_equal(column[back].astype(values.dtype), values[there])
+
+
+def test_a_run_without_truth_or_families(tmp_path):
+    plain = SAMPLES | dict(true_label=None, family=None, weights=np.ones(5))
+    audit.write_samples(tmp_path / "samples.csv", **plain)
+    assert "4,2,0,,,4.0,1.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
+    samples = audit.read_samples(tmp_path / "samples.csv")
+    assert (samples["true_label"] == audit.UNKNOWN).all()
+    assert (samples["family"] == audit.UNKNOWN).all()
+    assert samples["index"].tolist() == [4, 3, 0, 9, 7]  # by loss
+
+
+def test_rows_are_read_in_the_order_of_their_ranks(tmp_path):
+    path = tmp_path / "samples.csv"
+    audit.write_samples(path, **SAMPLES)
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *reversed(rows)]))
+    assert audit.read_samples(path)["rank"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "samples.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), audit.replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with audit.replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(weights=[0.5]), r"weight has shape \(1,\).*5 entries"),
+        (dict(given_label=[[1, 0, 2, 2, 1]]), r"given_label has shape \(1, 5\)"),
+        (dict(losses=[0.1, np.nan, 1, 1, 1]), "loss of sample 3 is nan"),
+        (dict(weights=[0.1, 1, 1, 1, np.inf]), "weight of sample 0 is inf"),
+        (dict(index=[7, 3, 9, 3, 0]), "index repeats"),
+        ({name: [] for name in SAMPLES}, "at least one sample"),
+    ],
+)
+def test_unfit_columns_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        audit.write_samples(tmp_path / "samples.csv", **SAMPLES | change)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unfit_files_are_named(tmp_path):
+    path = tmp_path / "samples.csv"
+    with pytest.raises(FileNotFoundError, match="samples.csv is missing.*finish"):
+        audit.read_samples(path)
+    header = ",".join(audit.COLUMNS)
+    for content, message in (
+        ("index,loss\n1,2\n", r"lacks the columns \['given_label'"),
+        (header, "lacks samples"),
+        (f"{header}\n1,2,3,,,often,1.0,1\n", "column 'loss'.*'often'"),
+        (f"{header}\n1,2,3,,,0.5\n", "column 'weight'"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            audit.read_samples(path)
+
+
+def pair_count(scores, is_wrong):
+    """Share of (wrong, right) pairs in which the wrong label scores higher."""
+    wins = [
+        1.0 if wrong > right else 0.5 if wrong == right else 0.0
+        for wrong in scores[is_wrong]
+        for right in scores[~is_wrong]
+    ]
+    return sum(wins) / len(wins)
+
+
+def test_auroc_counts_pairs():
+    rng = np.random.default_rng(0)
+    is_wrong = rng.random(120) < 0.3
+    weights = np.round(rng.random(120) - 0.4 * is_wrong, 1).astype(np.float32)  # ties
+    auroc = audit.wrong_label_auroc(weights, is_wrong)
+    assert auroc == pytest.approx(pair_count(-weights, is_wrong), abs=1e-12)
+    assert auroc > 0.7
+
+
+def test_losses_break_ties_of_the_auroc():
+    rng = np.random.default_rng(1)
+    is_wrong = rng.random(100) < 0.4
+    losses = rng.exponential(size=100) + is_wrong
+    weights = rng.integers(3, size=100) / 2
+    auroc = audit.wrong_label_auroc(weights, is_wrong, losses=losses)
+    combined = losses - 1e6 * weights
+    assert auroc == pytest.approx(pair_count(combined, is_wrong), abs=1e-12)
+    assert audit.wrong_label_auroc(np.ones(100), is_wrong) == 0.5
+    by_loss = audit.wrong_label_auroc(np.ones(100), is_wrong, losses=losses)
+    assert by_loss == pytest.approx(pair_count(losses, is_wrong), abs=1e-12)
+
+
+@pytest.mark.parametrize("is_wrong", [[False] * 3, [True] * 3])
+def test_auroc_is_nan_without_both_kinds(is_wrong):
+    assert np.isnan(audit.wrong_label_auroc([0.1, 0.2, 0.3], is_wrong))
+
+
+def test_auroc_refuses_unfit_arrays():
+    with pytest.raises(ValueError, match=r"is_wrong has shape \(2,\)"):
+        audit.wrong_label_auroc([0.1, 0.2, 0.3], [True, False])
+    with pytest.raises(ValueError, match="losses .*finite"):
+        audit.wrong_label_auroc([0.1, 0.2], [True, False], losses=[np.nan, 1.0])

@@ -1,0 +1,344 @@
+"""Checkpoints: all of a tree comes back, and damage is found and survived."""
+
+import logging
+import resource
+import shutil
+import threading
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cmwjax import checkpoints as module
+from cmwjax.checkpoints import MANIFEST, Checkpoints, to_host
+from cmwjax.meta import MetaState
+from cmwjax.optimizers import torch_adam, torch_sgd
+from cmwjax.program import RunState
+from cmwjax.saved import NOBODY, Saved
+
+CONFIG = {"seed": 0, "data": {"name": "digits", "shape": (1, 2)}}
+
+
+def in_folder(folder, *, keep=2, config=CONFIG):
+    return Checkpoints(folder / "checkpoints", keep=keep, config=config)
+
+
+def small(value):
+    return {"weights": np.full((3, 4), value, np.float32), "step": np.int32(value)}
+
+
+def saved_at(folder, *steps, keep=2):
+    with in_folder(folder, keep=keep) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, small(step))
+    assert checkpoints.failures == 0
+    return checkpoints
+
+
+def steps_in(folder):
+    return sorted(int(p.name) for p in (folder / "checkpoints").iterdir())
+
+
+def whole_run():
+    """A tree with everything that a run saves, small."""
+    params = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}}
+    learner = MetaState.create(
+        params=params,
+        meta_params={"heads": jnp.ones((4, 2))},
+        tx=torch_sgd(0.1, momentum=0.9, weight_decay=1e-4),
+        meta_tx=torch_adam(1e-3, weight_decay=1e-4),
+        model_state={"batch_stats": {"mean": jnp.zeros(3)}},
+        key=jax.random.PRNGKey(0),
+    )
+    sums = {"loss": (np.float32(0), np.float32(0)), "weight": (np.zeros(2), 0.0)}
+    return Saved(
+        run=RunState(learner, jax.tree.map(jnp.asarray, sums)),
+        meta_index=NOBODY,
+        data=np.zeros(32, np.uint8),
+        labels=np.zeros(7, np.int32),
+        train_index=np.arange(5, dtype=np.int32),
+        family=np.zeros(3, np.int32),
+        centres=np.ones(2),
+    )
+
+
+class GrownState(NamedTuple):
+    learner: Any
+    sums: Any
+    teacher: Any
+
+
+class Grown(NamedTuple):
+    """`Saved` as it may look one day: one field more, at the top and below."""
+
+    run: Any
+    meta_index: Any
+    data: Any
+    labels: Any
+    train_index: Any
+    family: Any
+    centres: Any
+    soft_labels: Any
+
+
+def grown_run():
+    saved = whole_run()
+    teacher = jax.tree.map(jnp.zeros_like, saved.run.learner.params)
+    run = GrownState(*saved.run, teacher)
+    return Grown(**saved._replace(run=run)._asdict(), soft_labels=np.zeros((7, 3)))
+
+
+@pytest.mark.parametrize("make", [whole_run, grown_run])
+def test_every_field_comes_back_as_it_was(tmp_path, make):
+    template, rng = to_host(make()), np.random.default_rng(0)
+    # Bits at random, so that no leaf can be mistaken for another or for the template.
+    tree = jax.tree.map(
+        lambda x: np.frombuffer(rng.bytes(x.nbytes), x.dtype).reshape(x.shape), template
+    )
+    with in_folder(tmp_path) as checkpoints:
+        checkpoints.save(3, tree)
+    found = in_folder(tmp_path).restore(like=template)
+    assert jax.tree.structure(found) == jax.tree.structure(template)
+    for (path, want), got in zip(
+        jax.tree.leaves_with_path(tree), jax.tree.leaves(found), strict=True
+    ):
+        assert (want.dtype, want.shape) == (got.dtype, got.shape), path
+        assert want.tobytes() == got.tobytes(), path
+
+
+def test_a_field_that_was_not_saved_is_named(tmp_path):
+    with in_folder(tmp_path) as checkpoints:
+        checkpoints.save(3, to_host(whole_run()))
+    with pytest.raises(ValueError, match=r"lacks \['run/teacher/dense/bias'.*soft_lab"):
+        in_folder(tmp_path).restore(like=to_host(grown_run()))
+    with in_folder(tmp_path) as checkpoints:
+        checkpoints.save(4, to_host(grown_run()))
+    with pytest.raises(ValueError, match=r"has \['run/teacher/.*too much"):
+        in_folder(tmp_path).restore(like=to_host(whole_run()))
+
+
+def test_a_meta_set_of_another_size_comes_back(tmp_path):
+    chosen = np.arange(6, dtype=np.int32)
+    with in_folder(tmp_path) as checkpoints:
+        checkpoints.save(3, to_host(whole_run()._replace(meta_index=chosen)))
+    found = in_folder(tmp_path).restore(like=to_host(whole_run()))
+    np.testing.assert_array_equal(found.meta_index, chosen)
+
+
+def test_copies_outlive_the_donation_of_their_originals():
+    state = {"x": jnp.arange(1000.0), "y": jnp.zeros(())}
+    step = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    copies = []
+    for _ in range(20):
+        copies.append(to_host(state))
+        state = step(state)
+    for number, copy in enumerate(copies):
+        np.testing.assert_array_equal(copy["x"], np.arange(1000.0) + number)
+        assert copy["y"] == number
+
+
+def test_saving_goes_on_behind_the_back_of_training(tmp_path, monkeypatch):
+    may_write, write = threading.Event(), module._write_arrays
+
+    def slowly(*arguments):
+        assert may_write.wait(10)
+        write(*arguments)
+
+    monkeypatch.setattr(module, "_write_arrays", slowly)
+    checkpoints = in_folder(tmp_path)
+    checkpoints.save(1, small(1))
+    assert not (tmp_path / "checkpoints").exists()
+    may_write.set()
+    assert checkpoints.last == 1
+    assert steps_in(tmp_path) == [1]
+
+
+def test_the_newest_are_kept_and_files_of_others(tmp_path):
+    saved_at(tmp_path, 1)
+    (tmp_path / "checkpoints" / "notes").mkdir()
+    (tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp-5").mkdir()
+    with in_folder(tmp_path, keep=3) as checkpoints:
+        checkpoints.restore(like=small(0))
+        for step in (2, 30, 100):
+            checkpoints.save(step, small(step))
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {
+        *("2", "30", "100", "notes")
+    }
+
+
+def test_nothing_is_deleted_before_the_next_one_reads_back(tmp_path, monkeypatch):
+    saved_at(tmp_path, 1, keep=1)
+    checkpoints, read = in_folder(tmp_path, keep=1), module.read
+    checkpoints.restore(like=small(0))
+    monkeypatch.setattr(
+        module, "read", lambda path: read(path) | {"weights": small(9)["weights"]}
+    )
+    with checkpoints:
+        checkpoints.save(2, small(2))
+    assert (checkpoints.failures, checkpoints.last, steps_in(tmp_path)) == (1, 1, [1])
+    monkeypatch.undo()
+    with checkpoints:
+        checkpoints.save(3, small(3))
+    assert (checkpoints.last, steps_in(tmp_path)) == (3, [3])
+
+
+def test_a_full_disk_is_reported_and_leaves_the_last_good_one(tmp_path, caplog):
+    checkpoints = saved_at(tmp_path, 1, keep=1)
+    noise = np.random.default_rng(0).bytes(2**20)  # does not compress
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, before[1]))
+    try:
+        checkpoints.save(2, {"weights": np.frombuffer(noise, np.float32)})
+        checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoints.failures == 1
+    assert "checkpoints/2 could not be written; the last good one is 1" in caplog.text
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    with checkpoints:  # there is room again
+        checkpoints.save(3, small(3))
+    assert checkpoints.last == 3
+
+
+def corruptions(rng, folder):
+    """Ways to harm the files of a folder."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    file = files[rng.integers(len(files))]
+    content = bytearray(file.read_bytes())
+    place = rng.integers(len(content) or 1)
+
+    def truncate():
+        file.write_bytes(content[:place])
+
+    def flip():
+        content[place:] = (
+            bytes([content[place] ^ 1 << rng.integers(8)]) + content[place + 1 :]
+        )
+        file.write_bytes(content)
+
+    def empty():
+        file.write_bytes(b"")
+
+    def append():
+        file.write_bytes(content + rng.bytes(5))
+
+    def overwrite():
+        file.write_bytes(rng.bytes(len(content)))
+
+    def delete():
+        file.unlink()
+
+    def delete_half():
+        for victim in rng.permutation(files)[::2]:
+            victim.unlink()
+
+    def delete_inner_folder():
+        shutil.rmtree(folder / ["d", "ocdbt.process_0"][rng.integers(2)])
+
+    def delete_folder():
+        shutil.rmtree(folder)
+
+    def replace_by_folder():
+        file.unlink()
+        file.mkdir()
+
+    def add_garbage():
+        (file.parent / "garbage").write_bytes(rng.bytes(100))
+
+    return (
+        *(truncate, flip, flip, flip, empty, append, overwrite, delete, delete_half),
+        *(delete_inner_folder, delete_folder, replace_by_folder, add_garbage),
+    )
+
+
+def test_two_hundred_corruptions_are_detected_or_harmless(tmp_path, caplog):
+    saved_at(tmp_path, 1, 2)
+    folder, intact = tmp_path / "checkpoints" / "2", tmp_path / "intact"
+    shutil.copytree(folder, intact)
+    detected, harmless = 0, []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        harm = rng.choice(corruptions(rng, folder))
+        harm()
+        caplog.clear()
+        checkpoints = in_folder(tmp_path)
+        found = checkpoints.restore(like=small(0))
+        step = checkpoints.last
+        assert step == found["step"] and (found["weights"] == step).all()
+        if step == 1 and folder.exists():
+            assert f"{folder} is damaged" in caplog.text
+            detected += 1
+        else:
+            harmless.append(harm.__name__)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(intact, folder)
+    assert set(harmless) <= {"delete_folder", "add_garbage"}
+    assert detected > 150
+
+
+def test_the_next_checkpoint_replaces_a_damaged_one(tmp_path):
+    saved_at(tmp_path, 1, 2)
+    (tmp_path / "checkpoints" / "2" / MANIFEST).unlink()
+    with in_folder(tmp_path) as checkpoints:
+        checkpoints.restore(like=small(0))
+        checkpoints.save(2, small(2))
+    assert checkpoints.failures == 0 and steps_in(tmp_path) == [1, 2]
+    assert in_folder(tmp_path).restore(like=small(0))["step"] == 2
+
+
+def test_a_damaged_newer_one_goes_when_another_is_saved(tmp_path):
+    saved_at(tmp_path, 1, 9)
+    (tmp_path / "checkpoints" / "9" / MANIFEST).write_bytes(b"")
+    with in_folder(tmp_path) as checkpoints:
+        checkpoints.restore(like=small(0))
+        assert steps_in(tmp_path) == [1, 9]  # nothing new is safe yet
+        checkpoints.save(5, small(5))
+    assert steps_in(tmp_path) == [1, 5]
+
+
+def test_without_a_whole_one_it_starts_over_and_says_so(tmp_path, caplog):
+    assert in_folder(tmp_path).restore(like=small(0)) is None
+    assert not caplog.text
+    saved_at(tmp_path, 1)
+    (tmp_path / "checkpoints" / "1" / "_METADATA").unlink()
+    assert in_folder(tmp_path).restore(like=small(0)) is None
+    assert "_METADATA is missing" in caplog.text
+    assert "starting over" in caplog.text
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    """Else a file server's hiccup would make a long run start over."""
+    saved_at(tmp_path, 1)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(module, "_digest", refuse)
+    with pytest.raises(PermissionError):
+        in_folder(tmp_path).restore(like=small(0))
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path):
+    saved_at(tmp_path, 1)
+    other = CONFIG | {"data": {"name": "letters", "shape": (1, 2)}}
+    with pytest.raises(
+        ValueError, match="data.name is 'digits' there and 'letters' here"
+    ):
+        in_folder(tmp_path, config=other).restore(like=small(0))
+
+
+def test_another_version_is_named(tmp_path, caplog, monkeypatch):
+    saved_at(tmp_path, 1)
+    assert in_folder(tmp_path).restore(like=small(0)) and not caplog.records
+    monkeypatch.setattr(module, "__version__", "99.0")
+    assert in_folder(tmp_path).restore(like=small(0))["step"] == 1
+    assert caplog.records[0].levelno == logging.WARNING and "99.0" in caplog.text
+
+
+def test_a_copy_elsewhere_is_as_good(tmp_path):
+    saved_at(tmp_path / "here", 1, 2)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    shutil.rmtree(tmp_path / "here")
+    assert in_folder(tmp_path / "there").restore(like=small(0))["step"] == 2

@@ -1,0 +1,97 @@
+import json
+
+import numpy as np
+import pytest
+
+from cmwjax import audit, compare, train
+from cmwjax.config import base_config
+from cmwjax.run_files import read_metrics
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = base_config()
+    config.compare.methods = ("erm", "cmw_net")
+    config.compare.seeds = (3, 5)
+    config.compare.tuned = {"erm": {"optim": {"learning_rate": 0.02}}}
+    config.data.train_size = 400
+    config.epochs = 3
+    config.noise.kind = "asymmetric"
+    config.noise.rate = 0.5
+    config.noise.class_map = ((9, 1), (2, 0), (4, 7), (3, 5))
+    return config.lock()
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("comparison") / "runs"
+    return workdir, compare.run(config, workdir)
+
+
+def test_numbers_are_those_of_single_runs(config, finished, tmp_path):
+    workdir, table = finished
+    single = compare.one_run(config, "cmw_net", 5)
+    result = train.run(single, tmp_path / "run")
+    summary = json.loads((workdir / "summary.json").read_text())
+    values = summary["methods"]["cmw_net"]
+    assert values["last_epoch"][1] == 100 * result.test_accuracy
+    assert values["selected_epoch"][1] == 100 * result.selected_accuracy
+    assert values["wrong_label_auroc"][1] == result.auroc
+    accuracies = values["last_epoch"]
+    mean, spread = np.mean(accuracies), np.std(accuracies)
+    assert f"| CMW-Net | {mean:.1f} ± {spread:.1f} |" in table
+
+
+def test_selected_epoch_maximises_the_meta_accuracy_not_the_test_accuracy(finished):
+    workdir, _ = finished
+    folder = workdir / "erm" / "seed_3"
+    epochs = read_metrics(folder)
+    best = np.argmax([e["meta_accuracy"] for e in epochs])  # the first of equals
+    result = train.summarise(folder)
+    assert result.selected_accuracy == epochs[best]["test_accuracy"]
+    assert result.test_accuracy == epochs[-1]["test_accuracy"]
+
+
+def test_auroc_is_over_the_noisy_training_set(finished):
+    workdir, _ = finished
+    samples = audit.read_samples(workdir / "cmw_net" / "seed_3" / "samples.csv")
+    wrong = samples["given_label"] != samples["true_label"]
+    assert len(wrong) == 300  # the hundred held out are not in it
+    assert 0 < wrong.mean() < 0.5
+    pairs = samples["weight"][wrong][:, None] - samples["weight"][~wrong]
+    want = np.mean(pairs < 0) + np.mean(pairs == 0) / 2
+    result = train.summarise(workdir / "cmw_net" / "seed_3")
+    np.testing.assert_allclose(result.auroc, want, rtol=1e-12)
+
+
+def test_tuned_fields_reach_their_method_only(config):
+    assert compare.one_run(config, "erm", 3).optim.learning_rate == 0.02
+    assert compare.one_run(config, "cmw_net", 3).optim.learning_rate == 0.1
+
+
+def test_running_again_repeats_nothing(config, finished):
+    workdir, table = finished
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("metrics.jsonl")}
+    assert compare.run(config, workdir) == table
+    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("metrics.jsonl")}
+
+
+def test_figures_are_there(finished):
+    workdir, _ = finished
+    names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*.*")}
+    assert {"training_curves.png", "animation.gif"} <= names
+    assert "cmw_net/seed_3/weight_curves.png" in names
+    assert "cmw_net/seed_3/suspects.png" in names
+
+
+def test_another_configuration_is_refused_with_the_difference(config, finished):
+    workdir, _ = finished
+    config = config.copy_and_resolve_references()
+    config.noise.rate = 0.4
+    with pytest.raises(ValueError, match="noise.rate is 0.5 there and 0.4 here"):
+        compare.run(config, workdir)
+
+
+def test_a_missing_value_gives_a_dash():
+    assert compare.mean_and_std([1.0, None], 1) == "–"
+    assert compare.mean_and_std([1.0, 2.0], 2) == "1.50 ± 0.50"

@@ -1,0 +1,81 @@
+"""Configurations: what is accepted, and the one error for what is not."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from cmwjax.config import base_config, check_config
+from configs.common import parse_arg
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_file_is_valid(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if hasattr(module, "get_config"):
+        check_config(module.get_config())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", 0, r"config.epochs=0 is out of range"),
+        ("noise.rate", 1.5, r"config.noise.rate=1.5 is out of range"),
+        ("noise.rate", -0.1, r"config.noise.rate=-0.1"),
+        ("method", "cwm_net", r"config.method='cwm_net' is unknown; choose one of"),
+        ("parallel", "shard", r"config.parallel='shard' is unknown"),
+        ("noise.kind", "flip", r"config.noise.kind='flip' is unknown"),
+        ("meta_set.policy", "magic", r"config.meta_set.policy='magic'"),
+        ("weighting.normalisation", "sum", r"config.weighting.normalisation='sum'"),
+        ("weighting.num_families", 0, r"config.weighting.num_families=0"),
+        ("compare.methods", ("erm",), r"give both, or neither"),
+    ],
+)
+def test_values_out_of_range_are_named(field, value, message):
+    config = base_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=message):
+        check_config(config)
+
+
+def test_noise_rate_without_kind_is_refused():
+    config = base_config()
+    config.noise.rate = 0.4
+    with pytest.raises(ValueError, match="has no effect"):
+        check_config(config)
+
+
+def test_unknown_missing_and_mistyped_fields_are_named():
+    config = ConfigDict(base_config().to_dict())
+    config.optim.momentun = 0.9
+    with pytest.raises(ValueError, match="config.optim.momentun=0.9 is an unknown"):
+        check_config(config)
+    del config.optim.momentun
+    del config.epochs
+    with pytest.raises(ValueError, match="config.epochs is missing"):
+        check_config(config)
+    config.epochs = "many"
+    with pytest.raises(ValueError, match="config.epochs='many' has type str"):
+        check_config(config)
+
+
+def test_typos_in_a_config_file_fail_at_once():
+    with pytest.raises(AttributeError, match="momentum"):
+        base_config().optim.momentun = 0.9
+
+
+def test_parse_arg():
+    assert parse_arg(None, rate=0.5) == {"rate": 0.5}
+    parsed = parse_arg("rate=0.8,fast,name=x", rate=0.5, fast=False, name="y", n=1)
+    assert parsed == {"rate": 0.8, "fast": True, "name": "x", "n": 1}
+    with pytest.raises(ValueError, match="unknown argument 'rat'"):
+        parse_arg("rat=1", rate=0.5)
+    with pytest.raises(ValueError, match="type float, as in rate=0.5"):
+        parse_arg("rate=high", rate=0.5)
+    with pytest.raises(ValueError, match="type int"):
+        parse_arg("n", n=1)

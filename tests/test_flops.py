@@ -1,0 +1,19 @@
+"""The budget of the exact meta step, by XLA's own count; nothing is compiled."""
+
+import pytest
+
+from benchmarks.meta_step import make_programs
+
+
+@pytest.mark.parametrize("name", ["small_conv", "resnet32"])
+def test_flops_of_the_exact_meta_step(name):
+    flops = {
+        key: program.lower().cost_analysis()["flops"]
+        for key, program in make_programs(name, batch_size=100).items()
+    }
+    ratio = {key: value / flops["erm"] for key, value in flops.items()}
+    assert 1 <= ratio["weighted"] <= 1.02
+    # The scheme needs 3.33 and 2.58, a little less since no step differentiates with
+    # respect to the images; far less would mean that a part of it is missing.
+    assert 2.9 <= ratio["meta"] <= 3.35
+    assert 2.3 <= ratio["meta_quarter"] <= 2.60

@@ -1,0 +1,72 @@
+"""Entire runs of methods that carry more than a classifier, on one and four devices."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cmwjax import models, train
+from cmwjax.config import base_config
+
+
+def small_config(method):
+    """All randomness there is, and a warm-up of one epoch of three."""
+    c = base_config()
+    c.method = method
+    c.epochs, c.warmup_epochs = 3, 1
+    c.data.train_size, c.data.batch_size, c.meta_set.batch_size = 300, 40, 40
+    c.noise.kind, c.noise.rate = "symmetric", 0.4
+    c.model.options.hidden = (32,)
+    if method == "erm_mixup_ema":  # batch statistics have a teacher, too
+        c.model.name, c.model.options = "small_conv", {"features": (8,)}
+    c.augment.pad, c.augment.flip, c.augment.meta = 1, True, True
+    c.optim.learning_rate = 0.05
+    c.baseline.transition = "estimated"
+    c.ema.decay = 0.9
+    return c
+
+
+def finished(config, workdir, num_devices=1):
+    """Loss, gradient norm and accuracy of each epoch, and the loss of each sample."""
+    train.run(config, workdir, devices=tuple(jax.devices()[:num_devices]))
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    samples = np.genfromtxt(workdir / "samples.csv", delimiter=",", names=True)
+    measured = [[m["loss"], m["grad_norm"], m["test_accuracy"]] for m in lines]
+    return np.array(measured), np.sort(samples["loss"])
+
+
+@pytest.fixture(scope="module")
+def on_one_device(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    return functools.cache(lambda m: finished(small_config(m), folder / m))
+
+
+@pytest.mark.parametrize("method", ["erm_mixup_ema", "elr", "plc"])
+def test_results_do_not_depend_on_the_number_of_devices(
+    method, tmp_path, on_one_device
+):
+    one, losses = on_one_device(method)
+    four, same_losses = finished(small_config(method), tmp_path / "run", 4)
+    np.testing.assert_allclose(four[:, :2], one[:, :2], rtol=2e-3)
+    np.testing.assert_allclose(four[:, 2], one[:, 2], atol=0.01)
+    np.testing.assert_allclose(same_losses, losses, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["elr", "plc", "forward"])
+def test_memories_are_used_only_after_the_warm_up(method, on_one_device):
+    (erm, _), (measured, _) = on_one_device("erm"), on_one_device(method)
+    np.testing.assert_allclose(measured[0], erm[0], rtol=1e-5)
+    assert np.abs(measured[1:, 0] / erm[1:, 0] - 1).max() > 1e-3
+
+
+def test_bfloat16_computes_so_and_keeps_its_parameters(tmp_path, on_one_device):
+    config = small_config("erm")
+    config.model.options = {"hidden": (32,), "dtype": "bfloat16"}
+    exact, rounded = on_one_device("erm")[0], finished(config, tmp_path / "run")[0]
+    np.testing.assert_allclose(rounded[:, 0], exact[:, 0], rtol=0.05)
+    assert np.any(np.abs(rounded[:, 0] / exact[:, 0] - 1) > 1e-4)
+    model = models.build("mlp", num_classes=10, **config.model.options)
+    params = model.init(jax.random.key(0), np.zeros((1, 8, 8, 1)), False)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype("float32")}

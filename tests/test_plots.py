@@ -1,0 +1,263 @@
+"""Tests of the figures of a run: what they show is what its files say."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import fake_runs
+import numpy as np
+import pytest
+from fake_runs import epochs_of, rows
+from PIL import Image
+
+from cmwjax import plots, run_files
+
+EPOCHS = 7
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    return fake_runs.write_comparison(folder, seeds=3, epochs=EPOCHS)
+
+
+@pytest.fixture
+def run(comparison):
+    return comparison / "cmw_net" / "seed_0"
+
+
+@pytest.fixture
+def erm(comparison):
+    return comparison / "erm" / "seed_0"
+
+
+@pytest.fixture(scope="module")
+def without_truth(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("without_truth") / "run"
+    return fake_runs.write_run(folder, truth=False, epochs=2, num_families=2)
+
+
+def heights(container):
+    return [bar.get_height() for bar in container]
+
+
+def test_weight_curves_are_those_of_the_last_epoch(run):
+    top, bottom = plots.weight_curves(run).axes
+    last = epochs_of(run)[-1]
+    assert len(top.lines) == 3
+    for line, weights in zip(top.lines, last["curve"], strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), last["curve_loss"])
+        np.testing.assert_array_equal(line.get_ydata(), weights)
+    names = [text.get_text() for text in top.get_legend().get_texts()]
+    assert names == [
+        "small classes (~48 samples each)",
+        "moderate (~140 samples each)",
+        "large classes (~232 samples each)",
+    ]
+    assert len({line.get_color() for line in top.lines}) == 3
+    assert top.get_xlim() == bottom.get_xlim()
+
+
+def test_loss_histogram_stacks_corrupted_on_clean(run):
+    _, bottom = plots.weight_curves(run).axes
+    clean, corrupted = bottom.containers
+    is_wrong = np.array([r["given_label"] != r["true_label"] for r in rows(run)])
+    losses = np.array([float(r["loss"]) for r in rows(run)])
+    edges = [bar.get_x() for bar in clean] + [clean[-1].get_x() + clean[-1].get_width()]
+    for bars, chosen in ((clean, ~is_wrong), (corrupted, is_wrong)):
+        counts = [
+            sum((low <= losses[chosen]) & (losses[chosen] < high))
+            for low, high in zip(edges[:-1], edges[1:], strict=True)
+        ]
+        np.testing.assert_allclose(heights(bars), counts, atol=1)  # an edge's rounding
+        assert sum(heights(bars)) == chosen.sum()
+    assert [bar.get_y() for bar in corrupted] == heights(clean)
+    labels = [text.get_text() for text in bottom.get_legend().get_texts()]
+    assert f"corrupted labels ({is_wrong.sum()})" in labels
+
+
+def test_figures_without_truth_or_centres(without_truth):
+    top, bottom = plots.weight_curves(without_truth).axes
+    names = [text.get_text() for text in top.get_legend().get_texts()]
+    assert names == ["small classes", "large classes"]
+    (bars,) = bottom.containers
+    assert sum(heights(bars)) == len(rows(without_truth))
+    figure = plots.weight_histogram(without_truth)
+    assert figure.get_suptitle() == "Weights"
+    assert [len(axes.containers) for axes in figure.axes] == [1, 1]
+
+
+def test_figures_of_ordinary_training(erm):
+    top, bottom = plots.weight_curves(erm).axes
+    (line,) = top.lines
+    assert list(line.get_ydata()) == [1, 1]
+    assert bottom.get_xlim()[1] == max(float(r["loss"]) for r in rows(erm))
+    figure = plots.weight_histogram(erm)
+    assert len(figure.axes) == 1
+    assert figure.get_suptitle().endswith("0.500")
+
+
+def test_weight_histogram_has_a_panel_per_family(run):
+    figure = plots.weight_histogram(run)
+    samples = rows(run)
+    assert len(figure.axes) == 3
+    for family, axes in enumerate(figure.axes):
+        mine = [r for r in samples if r["family"] == str(family)]
+        wrong = [r["given_label"] != r["true_label"] for r in mine]
+        assert len(axes.containers) == len(set(wrong))
+        for bars, is_wrong in zip(axes.containers, sorted(set(wrong)), strict=True):
+            assert sum(heights(bars)) == pytest.approx(100)
+            weights = [
+                float(r["weight"])
+                for r, w in zip(mine, wrong, strict=True)
+                if w == is_wrong
+            ]
+            below = sum(bar.get_height() for bar in bars if bar.get_x() < 0.499)
+            assert below == pytest.approx(100 * np.mean(np.array(weights) < 0.5))
+
+
+def test_small_weights_get_an_axis_of_their_own(without_truth, tmp_path):
+    content = (without_truth / "samples.csv").read_text().splitlines()
+    header = content[0].split(",")
+    tiny = [header]
+    for line in content[1:]:
+        cells = dict(zip(header, line.split(","), strict=True))
+        if cells["family"] == "1":
+            cells["weight"] = str(float(cells["weight"]) / 1000)
+        tiny.append(cells.values())
+    text = "\n".join(",".join(cells) for cells in tiny)
+    (tmp_path / "samples.csv").write_text(text)
+    small, large = plots.weight_histogram(tmp_path).axes
+    assert small.get_xlim()[1] == 1
+    weights = [float(r["weight"]) for r in rows(tmp_path) if r["family"] == "1"]
+    assert large.get_xlim()[1] == max(weights) < 0.001
+    assert np.count_nonzero(heights(large.containers[0])) > 10
+
+
+def test_titles_of_the_weight_histogram_count_pairs(run):
+    figure, samples = plots.weight_histogram(run), rows(run)
+
+    def auroc(samples):
+        wrong, right = [], []
+        for r in samples:
+            clean = r["given_label"] == r["true_label"]
+            (right if clean else wrong).append(float(r["weight"]))
+        gap = np.array(right) - np.array(wrong)[:, None]
+        return np.mean((gap > 0) + 0.5 * (gap == 0))
+
+    assert figure.get_suptitle().endswith(f"{auroc(samples):.3f}")
+    large = [r for r in samples if r["family"] == "2"]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == [
+        "small classes",
+        "moderate",
+        f"large classes · AUROC {auroc(large):.3f}",
+    ]
+
+
+def test_transition_matrix_counts_suggestions(run):
+    (axes,) = plots.transition_matrix(run).axes
+    shown = axes.images[0].get_array()
+    expected = np.zeros((10, 10))
+    for r in rows(run):
+        expected[int(r["given_label"]), int(r["suggested_label"])] += 1
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shown, expected)
+    by_place = {text.get_position(): text.get_text() for text in axes.texts}
+    assert len(by_place) == np.count_nonzero(expected)
+    assert by_place[2, 0] == f"{100 * expected[0, 2]:.0f}"  # x is the suggested label
+    assert axes.get_xlabel() == "suggested label"
+    assert axes.get_ylabel() == "given label"
+
+
+def test_suspects_are_shown_in_the_order_of_their_ranks(run):
+    samples = rows(run)
+    images = np.zeros((len(samples), 4, 4, 1), np.uint8)
+    images[:, 0, 0, 0] = np.arange(len(samples)) % 251
+    names = [f"c{label}" for label in range(10)]
+    figure = plots.suspects(run, images, count=10, class_names=names)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 10
+    by_weight = sorted(samples, key=lambda r: (float(r["weight"]), -float(r["loss"])))
+    for axes, r in zip(shown, by_weight, strict=False):
+        assert np.max(axes.images[0].get_array()) == int(r["index"]) % 251
+        assert axes.get_title() == f"c{r['given_label']} → c{r['suggested_label']}"
+    wrong = sum(r["given_label"] != r["true_label"] for r in by_weight[:10])
+    assert f"({wrong} indeed wrong)" in figure.get_suptitle()
+
+
+def test_run_figures_writes_pngs(run, without_truth, tmp_path):
+    for folder, images, count in (
+        (run, np.zeros((1400, 8, 8, 3), np.uint8), 4),
+        (without_truth, None, 3),
+    ):
+        copy = shutil.copytree(folder, tmp_path / str(count))
+        paths = plots.run_figures(copy, images=images)
+        assert len(paths) == count
+        for path in paths:
+            with Image.open(path) as image:
+                assert image.format == "PNG"
+                assert image.width > 700
+                assert len(image.convert("RGB").getcolors(1 << 20)) > 20
+        assert len(list(copy.glob(".*"))) == 0  # no temporary file is left
+
+
+def test_the_last_record_of_an_epoch_counts(tmp_path):
+    lines = [
+        {"epoch": 1, "x": 0},
+        {"epoch": 2, "x": 1},
+        {"epoch": 2, "x": 2},
+        {"epoch": 3, "x": 3},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [row["x"] for row in run_files.read_metrics(tmp_path)] == [0, 2, 3]
+
+
+def test_epochs_before_the_net_works_weigh_everything_with_one(tmp_path):
+    late = {"epoch": 2, "curve_loss": [0, 1], "curve": [[0.3, 0.2], [0.8, 0.9]]}
+    lines = [json.dumps({"epoch": 1}), json.dumps(late)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    losses, weights = run_files.read_curves(tmp_path)
+    np.testing.assert_array_equal(losses, [[0, 1], [0, 1]])
+    np.testing.assert_array_equal(weights, [[[1, 1], [1, 1]], late["curve"]])
+
+
+def test_unfit_run_folders_are_named(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="samples.csv is missing"):
+        plots.weight_histogram(tmp_path)
+    copy = shutil.copytree(run, tmp_path / "run")
+    metrics = copy / "metrics.jsonl"
+    content = metrics.read_text()
+    metrics.write_text(content[:-20])
+    with pytest.raises(
+        ValueError, match=f"line {EPOCHS} is not the record of an epoch"
+    ):
+        plots.weight_curves(copy)
+    metrics.write_text("")
+    with pytest.raises(ValueError, match="metrics.jsonl holds no epoch"):
+        plots.weight_curves(copy)
+    metrics.unlink()
+    with pytest.raises(FileNotFoundError, match="metrics.jsonl is missing"):
+        plots.weight_curves(copy)
+
+
+def test_unfit_images_and_names_are_named(run):
+    with pytest.raises(ValueError, match=r"images has shape \(1400, 8, 8\)"):
+        plots.suspects(run, np.zeros((1400, 8, 8)))
+    with pytest.raises(ValueError, match="images holds 10 images.*sample 1399"):
+        plots.suspects(run, np.zeros((10, 8, 8, 1)))
+    with pytest.raises(ValueError, match="class_names has 2 names.*label 9"):
+        plots.transition_matrix(run, class_names=["cat", "dog"])
+
+
+def test_matplotlib_loads_late_and_pyplot_never(run):
+    code = f"""
+import sys
+from cmwjax import plots
+heavy = "matplotlib", "PIL", "sklearn"
+assert not [name for name in heavy if name in sys.modules], "loaded early"
+plots.save(plots.weight_curves({str(run)!r}), {str(run / "test.png")!r})
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

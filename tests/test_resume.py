@@ -1,0 +1,433 @@
+"""Stopped runs: wherever it happened, the same command ends at the same bits."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from cmwjax import checkpoints, train
+from cmwjax.config import base_config
+from cmwjax.health import Diverged, warn_if_collapsed
+from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
+
+ROOT = Path(__file__).parents[1]
+STEPS = 15  # of a run of three epochs
+
+
+def tiny(**fields):
+    """Three epochs of five steps: a warm-up, then meta steps and weighted ones."""
+    config = base_config()
+    given = {
+        "epochs": 3,
+        "warmup_epochs": 1,
+        "meta_every": 2,
+        "checkpoint.every_steps": 4,
+        "data.train_size": 240,
+        "data.batch_size": 40,
+        "noise.kind": "symmetric",
+        "noise.rate": 0.3,
+        "meta_set.per_class": 4,
+        "meta_set.batch_size": 20,
+        "model.options": {"hidden": (16,)},
+    }
+    config.update_from_flattened_dict(given | fields)
+    return config.lock()
+
+
+def run(config, workdir, *, devices=1, **kwargs):
+    return train.run(config, workdir, devices=tuple(jax.devices()[:devices]), **kwargs)
+
+
+def newest(workdir):
+    steps = (workdir / "checkpoints").iterdir()
+    return checkpoints.read(max(steps, key=lambda path: int(path.name)))
+
+
+def metrics(workdir):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    times = ("seconds", "checkpoint_seconds")
+    return [{k: v for k, v in line.items() if k not in times} for line in lines]
+
+
+def assert_same(workdir, other):
+    """Parameters, optimizer states, sums, metrics and tables, to the last bit."""
+    ours, theirs = newest(workdir), newest(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert ours[name].tobytes() == theirs[name].tobytes(), name
+    for name in {"samples.csv", "weighting.safetensors"} & set(os.listdir(other)):
+        assert (workdir / name).read_bytes() == (other / name).read_bytes(), name
+    assert metrics(workdir) == metrics(other)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Runs that differ in other things share their compiled programs."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for values in (options, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is options:
+            yield options
+
+
+def stop_after(monkeypatch, *steps):
+    """As a signal would that arrives during the last of these steps."""
+
+    def check(self, step):
+        if step in steps:
+            raise Interrupted
+
+    monkeypatch.setattr(Signals, "check", check)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A finished run of `tiny`, not to be written to."""
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    run(tiny(), workdir)
+    return workdir
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"meta_set.policy": "lowest_loss", "data.train_size": 200},
+        {"method": "elr"},  # a memory, written to at every step
+        {"method": "plc"},  # labels that change before an epoch
+        {"method": "erm_mixup_ema"},  # a teacher
+    ],
+    ids=lambda fields: "-".join(map(str, fields.values())),
+)
+def test_stopped_after_every_step(tmp_path, monkeypatch, fields):
+    config = tiny(**fields)
+    run(config, tmp_path / "once")
+    stop_after(monkeypatch, *range(1, STEPS + 1))
+    for step in range(1, STEPS + 1):
+        with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
+            run(config, tmp_path / "often")
+    run(config, tmp_path / "often")
+    assert_same(tmp_path / "often", tmp_path / "once")
+    assert [line["step"] for line in metrics(tmp_path / "often")] == [5, 10, 15]
+
+
+def test_the_comparison_would_notice_a_difference(tmp_path, uninterrupted):
+    run(tiny(seed=1), tmp_path / "run")
+    with pytest.raises(AssertionError):
+        assert_same(tmp_path / "run", uninterrupted)
+
+
+def test_fewer_devices_continue_with_the_same_samples(tmp_path, monkeypatch):
+    config = tiny(warmup_epochs=0, meta_every=1, epochs=2)
+    run(config, tmp_path / "four", devices=4)
+    stop_after(monkeypatch, 2, 6)
+    for devices in (4, 2):
+        with pytest.raises(Interrupted):
+            run(config, tmp_path / "fewer", devices=devices)
+    run(config, tmp_path / "fewer", devices=1)
+    ours, theirs = newest(tmp_path / "fewer"), newest(tmp_path / "four")
+    for name in theirs:  # equal but for the order of summation
+        np.testing.assert_allclose(
+            ours[name], theirs[name], rtol=1e-3, atol=1e-5, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "manifest", "folder", "all"])
+def test_a_run_survives_damage(tmp_path, monkeypatch, caplog, uninterrupted, harm):
+    stop_after(monkeypatch, 11)
+    with pytest.raises(Interrupted):
+        run(tiny(), tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["11", "8"]
+    victims = ["11", "8"] if harm == "all" else ["11"]
+    for victim in victims:
+        path = max(folder.glob(f"{victim}/ocdbt*/d/*"), key=lambda p: p.stat().st_size)
+        content = path.read_bytes()
+        if harm == "manifest":
+            (folder / victim / checkpoints.MANIFEST).unlink()
+        elif harm == "folder":
+            shutil.rmtree(path.parent)
+        elif harm == "flip":
+            middle = len(content) // 2
+            flipped = bytes([content[middle] ^ 4])
+            path.write_bytes(content[:middle] + flipped + content[middle + 1 :])
+        else:
+            path.write_bytes(content[:-1])
+    monkeypatch.undo()
+    run(tiny(), tmp_path / "run")
+    assert "checkpoints/11 is damaged" in caplog.text
+    assert ("starting over" in caplog.text) == (harm == "all")
+    assert_same(tmp_path / "run", uninterrupted)
+
+
+def test_a_finished_run_is_left_alone_even_elsewhere(tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted, tmp_path / "copy")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "copy").rglob("*")}
+    calls = []
+    result = run(tiny(), tmp_path / "copy", on_epoch=calls.append)
+    assert result == train.summarise(uninterrupted) and not calls
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "copy").rglob("*")}
+
+
+def test_a_moved_folder_continues(tmp_path, monkeypatch, uninterrupted):
+    stop_after(monkeypatch, 7)
+    with pytest.raises(Interrupted):
+        run(tiny(), tmp_path / "here")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    run(tiny(), tmp_path / "there")
+    assert_same(tmp_path / "there", uninterrupted)
+
+
+def test_what_a_killed_process_leaves_does_no_harm(
+    tmp_path, monkeypatch, uninterrupted
+):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / ".config.json.123.tmp").write_text("{")  # before config.json was there
+    stop_after(monkeypatch, 12)
+    with pytest.raises(Interrupted):
+        run(tiny(), workdir)
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "step": 15, "lo')
+    (workdir / ".samples.csv.123.tmp").write_text("index,given")
+    (workdir / ".metrics.jsonl.123.tmp").write_text("{")
+    (workdir / "weighting.safetensors.partial").write_bytes(b"\x07")
+    (workdir / "weighting.safetensors").write_bytes(b"\x07")
+    (workdir / "checkpoints" / "13.orbax-checkpoint-tmp").mkdir()
+    (workdir / "checkpoints" / "14").mkdir()
+    run(tiny(), workdir)
+    assert_same(workdir, uninterrupted)
+    assert {p.name for p in workdir.iterdir()} == {
+        p.name for p in uninterrupted.iterdir()
+    }
+    assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"12", "15"}
+
+
+def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
+    stop_after(monkeypatch, 3)
+    with pytest.raises(Interrupted):
+        run(tiny(), tmp_path / "run")
+    with pytest.raises(ValueError, match="noise.rate is 0.3 there and 0.2 here"):
+        run(tiny(**{"noise.rate": 0.2}), tmp_path / "run")
+    prepare = train.prepare
+
+    def other_images(config):
+        problem = prepare(config)
+        images = problem.dataset.train_images.copy()
+        images[0, 0, 0] ^= 1
+        return problem._replace(dataset=problem.dataset._replace(train_images=images))
+
+    monkeypatch.setattr(train, "prepare", other_images)
+    with pytest.raises(ValueError, match="data are not what the run in .* began with"):
+        run(tiny(), tmp_path / "run")
+
+    def other_labels(config):
+        problem = prepare(config)
+        return problem._replace(labels=np.roll(problem.labels, 1))
+
+    monkeypatch.setattr(train, "prepare", other_labels)
+    with pytest.raises(ValueError, match="labels are not what the run in"):
+        run(tiny(), tmp_path / "run")
+
+
+def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(
+    tmp_path, monkeypatch
+):
+    tables = train._tables
+
+    def damaged_tables(*arguments):
+        train_table, test_table = tables(*arguments)
+        return train.Tables(
+            train_table._replace(mean=np.nan * train_table.mean), test_table
+        )
+
+    monkeypatch.setattr(train, "_tables", damaged_tables)
+    config = tiny(max_skips_in_a_row=6)
+    with pytest.raises(Diverged, match=r"last 8 updates before step 8 .* of step 4\."):
+        run(config, tmp_path / "run")
+    good = newest(tmp_path / "run")
+    assert all(np.isfinite(x).all() for x in good.values())
+    assert good["run/learner/skipped_in_a_row"] == 4
+    with pytest.raises(Diverged, match=r"checkpoint is that of step 4\. .*=0\.1"):
+        run(config, tmp_path / "run")  # again the same, not something worse
+    with pytest.raises(Diverged, match="before step 5 .*There is no good"):
+        run(
+            tiny(**{"max_skips_in_a_row": 5, "checkpoint.every_steps": 0}),
+            tmp_path / "no checkpoint",
+        )
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
+    first = train.first
+
+    def overflown(run, problem):
+        start = first(run, problem)
+        start.run.learner.params["Dense_0"]["bias"][0] = np.inf
+        return start
+
+    monkeypatch.setattr(train, "first", overflown)
+    with pytest.raises(
+        Diverged, match=r"params\['Dense_0'\].* step 4, .*There is no good"
+    ):
+        run(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_collapsed_weights_are_called_so(tmp_path, caplog):
+    healthy = {"weight_low": [0.5, 0.0], "weight_high": [0.5, 1.0]}
+    collapsed = {"weight_low": [1.0, np.nan, 0.0], "weight_high": [0.0, np.nan, 0.9999]}
+    common = {"epoch": 7, "weight_mean": [0.1, 0.2]}
+    assert not warn_if_collapsed({"epoch": 7}, tmp_path)  # no weighting net
+    assert not warn_if_collapsed(healthy | common, tmp_path)
+    assert not caplog.text
+    assert warn_if_collapsed(collapsed | common, tmp_path)
+    assert "in epoch 7 the weights of every family" in caplog.text
+
+
+def test_a_run_whose_weights_collapse_warns_once(tmp_path, monkeypatch, caplog):
+    collapsed = {"weight_mean": [0.0], "weight_low": [1.0], "weight_high": [0.0]}
+    monkeypatch.setattr(train, "summarise_weights", lambda moments: collapsed)
+    run(tiny(warmup_epochs=0), tmp_path / "run")
+    assert caplog.text.count("the weights of every family") == 1
+
+
+### Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(tmp_path, uninterrupted, number):
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(Interrupted, match="continues from step [56][.]"):
+        run(tiny(), tmp_path / "run", on_epoch=lambda _: os.kill(os.getpid(), number))
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    assert not (tmp_path / "run" / "samples.csv").exists()
+    run(tiny(), tmp_path / "run")
+    assert_same(tmp_path / "run", uninterrupted)
+
+
+@pytest.mark.parametrize("place", ["_epoch_metrics", "_choose_meta_set"])
+def test_a_signal_ends_evaluation(tmp_path, monkeypatch, place):
+    config = tiny(**{"meta_set.policy": "lowest_loss", "data.train_size": 200})
+    run(config, tmp_path / "once")
+    original = getattr(train, place)
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)  # Python runs its handlers between two instructions
+        pytest.fail("went on")
+
+    monkeypatch.setattr(train, place, interrupted)
+    with pytest.raises(Interrupted, match="continues from step 5[.]"):
+        run(config, tmp_path / "run")
+    monkeypatch.setattr(train, place, original)
+    run(config, tmp_path / "run")
+    assert_same(tmp_path / "run", tmp_path / "once")
+
+
+# One call into C for minutes, as a compilation: no Python handler gets a chance to run.
+BUSY = """
+import hashlib, sys
+from cmwjax import stopping
+stopping.GRACE = float(sys.argv[1])
+with stopping.Signals() as signals, signals.at_once():
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+def test_a_busy_process_ends_in_time_and_at_once_at_a_second_sigint():
+    options = dict(cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    patient, impatient = (
+        subprocess.Popen([sys.executable, "-c", BUSY, grace], **options)
+        for grace in ("60", "0.5")
+    )
+    with patient, impatient:
+        assert patient.stdout.readline() == impatient.stdout.readline() == "busy\n"
+        impatient.send_signal(signal.SIGTERM)
+        patient.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        assert impatient.poll() is None and patient.poll() is None
+        patient.send_signal(signal.SIGINT)
+        assert patient.wait(5) == 128 + signal.SIGINT
+        assert impatient.wait(5) == EXIT_CODE
+
+
+def test_outside_the_main_thread_signals_stay_as_they_are():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def elsewhere():
+        with Signals():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+### The command
+
+
+def command(tmp_path, workdir, **fields):
+    """`python run.py` with `tiny`."""
+    config = tmp_path / "tiny.py"
+    config.write_text(
+        f"import sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+        f"from test_resume import tiny\nget_config = lambda: tiny(**{fields})\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", ROOT / "run.py", f"--config={config}"]
+        + [f"--workdir={workdir}"],
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return process
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def test_twice_from_the_command_line_once_with_a_signal(tmp_path):
+    # Long enough to be caught.
+    fields = {"epochs": 60, "warmup_epochs": 59, "checkpoint.every_steps": 140}
+    stopped = command(tmp_path, tmp_path / "b", **fields)
+    while not (tmp_path / "b" / "metrics.jsonl").exists():
+        assert stopped.poll() is None, stopped.communicate()
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGTERM)
+    code, output = finish(stopped)
+    assert code == EXIT_CODE, output
+    assert "the same command continues from step" in output
+    twice = [command(tmp_path, tmp_path / name, **fields) for name in "ab"]
+    for process in twice:
+        code, output = finish(process)
+        assert code == 0 and "checkpoint_seconds=" in output, output
+    assert_same(tmp_path / "b", tmp_path / "a")
+    code, output = finish(command(tmp_path, tmp_path / "b", **fields))
+    assert code == 0 and "there was nothing to do" in output

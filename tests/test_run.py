@@ -1,0 +1,45 @@
+"""The command line: what a user types, and the one line they get back."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "error", ROOT / "run.py", *map(str, arguments)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.noise.rate=1.5", "config.noise.rate=1.5 is out of range"),
+        ("--config=configs/quickstart.py:rat=0.5", "unknown argument 'rat'"),
+        ("--config.data.name=/nowhere.npz", "/nowhere.npz"),
+        ("--config.optim.momentun=0.5", "momentun"),
+    ],
+)
+def test_bad_input_is_one_message_and_writes_nothing(tmp_path, argument, message):
+    argument = argument.replace("configs/", f"{ROOT}/configs/")
+    result = command(argument, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode != 0
+    assert message in result.stderr + result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    result = command(f"--workdir={tmp_path}")
+    assert result.returncode != 0
+    assert "is not the folder of a run" in result.stderr + result.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]

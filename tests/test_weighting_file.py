@@ -1,0 +1,190 @@
+"""The portable weighting function: what was saved is what is loaded."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from cmwjax.weighting import CMWNet
+from cmwjax.weighting_file import WeightingFunction, from_authors, load, save
+
+LOSSES = np.linspace(0, 12, 30, dtype=np.float32)
+REAL = Path(__file__).parents[2] / "shared" / "data" / "vnet"
+
+
+def learned(num_families=3, hidden=100, **kwargs):
+    net = CMWNet(num_families, hidden)
+    params = net.init(jax.random.key(7), LOSSES, np.zeros(30, int))["params"]
+    centres = np.cumsum(np.random.default_rng(0).random(num_families)) * 1000 / 3
+    return WeightingFunction(params, centres, **kwargs)
+
+
+# --- save and load -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("families", "kind"), [(1, "mw_net"), (3, "cmw_net")])
+def test_round_trip_is_exact(tmp_path, families, kind):
+    function = learned(
+        families,
+        hidden=17,
+        loss="soft_cross_entropy",
+        normalisation="weights",
+        provenance={"data": "digits", "noise": [0.6, "asymmetric"], "note": "größer"},
+    )
+    save(tmp_path / "f.safetensors", function)
+    again = load(tmp_path / "f.safetensors")
+    assert jax.tree.structure(again.params) == jax.tree.structure(function.params)
+    for a, b in zip(
+        *map(jax.tree.leaves, (again.params, function.params)), strict=True
+    ):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    assert again.centres.dtype == np.float64
+    np.testing.assert_array_equal(again.centres, function.centres)
+    assert again[2:] == function[2:]
+    assert again.kind == kind and again.num_families == families
+    family = np.arange(30) % families
+    np.testing.assert_array_equal(again(LOSSES, family), function(LOSSES, family))
+    assert [f.name for f in tmp_path.iterdir()] == ["f.safetensors"]
+
+
+def test_the_function_is_the_net():
+    function, family = learned(), np.arange(30) % 3
+    wanted = CMWNet(3, 100).apply({"params": function.params}, LOSSES, family)
+    np.testing.assert_array_equal(function(LOSSES, family), wanted)
+
+
+def test_layout_of_the_file(tmp_path):
+    save(tmp_path / "f.safetensors", learned()._replace(centres=None))
+    with safetensors.safe_open(tmp_path / "f.safetensors", "numpy") as file:
+        shapes = {k: file.get_slice(k).get_shape() for k in file.keys()}
+        metadata = file.metadata()
+    assert shapes == {
+        "shared.kernel": [1, 100],
+        "shared.bias": [100],
+        "heads.kernel": [100, 3],
+        "heads.bias": [3],
+    }
+    assert metadata["kind"] == "cmw_net" and metadata["normalisation"] == "mean"
+    assert load(tmp_path / "f.safetensors").centres is None
+
+
+def test_the_same_function_is_the_same_bytes(tmp_path):
+    paths = [tmp_path / name for name in "abcdef"]
+    for path in paths:
+        save(path, learned())
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "f.safetensors"
+    save(path, learned())
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        save(path, learned(provenance={"not JSON": object()}))
+    assert path.read_bytes() == before
+
+
+def test_another_number_of_families_is_refused(tmp_path):
+    path = tmp_path / "f.safetensors"
+    save(path, learned(3))
+    assert load(path, num_families=3).num_families == 3
+    with pytest.raises(ValueError, match="f.safetensors tells 3 .*this run 1"):
+        load(path, num_families=1)
+
+
+def test_foreign_and_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "f.safetensors"
+    with pytest.raises(FileNotFoundError, match="no weighting file at"):
+        load(path)
+    safetensors.numpy.save_file({"x": np.ones(3)}, path)
+    with pytest.raises(ValueError, match="format None.*cmwjax.save_weighting"):
+        load(path)
+    safetensors.numpy.save_file({"x": np.ones(3)}, path, {"format": "pt"})
+    with pytest.raises(ValueError, match="format 'pt'"):
+        load(path)
+    save(path, learned())
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], whole[:50], b"", b"not a tensor in sight"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="f.safetensors is not a weighting file"):
+            load(path)
+
+
+# --- the authors' nets ---------------------------------------------------------------
+
+SMALL_MODERATE_LARGE = (1, 2, 0)  # their branches, in our order
+
+
+def authors_state_dict():
+    rng = np.random.default_rng(0)
+    state = {
+        "feature.layer.0.weight": rng.normal(size=(100, 1)),
+        "feature.layer.0.bias": rng.normal(size=100),
+    }
+    for branch in range(3):
+        name = f"classfier.layers.{branch}.0"
+        state[f"{name}.weight"] = rng.normal(0, 0.1, (1, 100))
+        state[f"{name}.bias"] = rng.normal(size=1)
+    return {k: v.astype(np.float32) for k, v in state.items()}
+
+
+def authors_weight(state, loss, branch):
+    """Linear, ReLU, the branch's linear, sigmoid, for one sample."""
+    hidden = state["feature.layer.0.weight"] @ [loss] + state["feature.layer.0.bias"]
+    name = f"classfier.layers.{branch}.0"
+    logit = state[f"{name}.weight"] @ np.maximum(hidden, 0) + state[f"{name}.bias"]
+    return 1 / (1 + np.exp(-logit[0]))
+
+
+def test_import_gives_the_authors_weights():
+    state = authors_state_dict()
+    function = from_authors(state)
+    assert function.kind == "cmw_net" and function.centres is None
+    for family, branch in enumerate(SMALL_MODERATE_LARGE):
+        weights = function(LOSSES, np.full(30, family))
+        wanted = [authors_weight(state, loss, branch) for loss in LOSSES]
+        np.testing.assert_allclose(weights, wanted, atol=1e-6)
+
+
+def test_import_from_a_file_survives_saving(tmp_path):
+    state = authors_state_dict()
+    np.savez(tmp_path / "theirs.npz", **state)
+    function = from_authors(tmp_path / "theirs.npz")
+    save(tmp_path / "ours.safetensors", function)
+    again = load(tmp_path / "ours.safetensors")
+    family = np.arange(30) % 3
+    np.testing.assert_array_equal(
+        again(LOSSES, family), from_authors(state)(LOSSES, family)
+    )
+
+
+def test_import_refuses_other_state_dicts():
+    state = authors_state_dict()
+    del state["classfier.layers.2.0.bias"]
+    with pytest.raises(ValueError, match="three-family net has.*layers.2.0.bias"):
+        from_authors(state)
+
+
+def test_a_pth_file_without_pytorch(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'cmwjax\[torch\]'"):
+        from_authors(tmp_path / "vnet.pth")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the authors' published net")
+def test_import_of_the_published_net_gives_the_golden_table():
+    function = from_authors(REAL / "vnet_119.npz")
+    assert sum(x.size for x in jax.tree.leaves(function.params)) == 503
+    with np.load(REAL / "vnet_119_golden.npz") as golden:
+        losses, weights = golden["loss"].astype(np.float32), golden["weight"]
+    for family, branch in enumerate(SMALL_MODERATE_LARGE):
+        ours = function(losses, np.full(len(losses), family))
+        np.testing.assert_allclose(ours, weights[:, branch], rtol=0, atol=1e-6)
+    # The figure's three curves: small stays high, moderate halves, large is filtered.
+    at_zero_and_two = np.array([0.0, 2.0], np.float32)
+    curves = [function(at_zero_and_two, np.full(2, k)) for k in range(3)]
+    wanted = [[0.933, 0.977], [0.488, 0.458], [0.819, 0.102]]
+    np.testing.assert_allclose(curves, wanted, atol=5e-4)
