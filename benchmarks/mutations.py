@@ -232,7 +232,7 @@ MUTATIONS = [
         "weighting.py",
         "family = family_of_size[which]",
         "family = (num_families - 1 - family_of_size)[which]",
-        "test_weighting.py test_reweight.py",
+        "test_weighting.py test_reweighting.py",
     ),
     Mutation(
         "k-means forgets how many classes have a size",

@@ -1,3 +1,37 @@
-"""Learn how much to trust each training label: CMW-Net in JAX and Flax."""
+"""Learn how much to trust each training label: CMW-Net in JAX and Flax.
+
+What is named here needs no more than JAX, Flax, Optax, NumPy and safetensors; the
+trainer is `cmwjax.train.run`, its data, files and figures in the modules beside it.
+"""
+
+from cmwjax.losses import cross_entropy, soft_cross_entropy
+from cmwjax.meta import MetaState, all_mean, meta_step, micro_batches, weighted_step
+from cmwjax.reweighting import Reweighting, reweight
+from cmwjax.weighting import CMWNet, Families, group_classes
+from cmwjax.weighting_file import (
+    WeightingFunction,
+    import_weighting,
+    load_weighting,
+    save_weighting,
+)
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CMWNet",
+    "Families",
+    "MetaState",
+    "Reweighting",
+    "WeightingFunction",
+    "all_mean",
+    "cross_entropy",
+    "group_classes",
+    "import_weighting",
+    "load_weighting",
+    "meta_step",
+    "micro_batches",
+    "reweight",
+    "save_weighting",
+    "soft_cross_entropy",
+    "weighted_step",
+]

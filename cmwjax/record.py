@@ -15,9 +15,7 @@ from ml_collections import ConfigDict
 from cmwjax.audit import replacing
 
 # What `replacing` leaves behind when the process is killed.
-_LEFTOVER = re.compile(
-    r"\.(config\.json|metrics\.jsonl|samples\.csv|summary\.json)\.\d+\.tmp"
-)
+_LEFTOVER = re.compile(r"\.\w+\.(json|jsonl|csv|npz)\.\d+\.tmp")
 
 
 def claim_folder(workdir: str | os.PathLike, config: ConfigDict) -> Path:

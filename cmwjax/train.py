@@ -318,7 +318,7 @@ def _write_results(workdir, config, problem, program, tables, state):
                 "seed": config.seed,
             },
         )
-        weighting_file.save(workdir / "weighting.safetensors", function)
+        weighting_file.save_weighting(workdir / "weighting.safetensors", function)
     # Last, and in one piece: that it exists means that the run is finished.
     audit.write_samples(
         workdir / "samples.csv",

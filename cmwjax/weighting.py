@@ -180,7 +180,7 @@ def _optimal_borders(sizes, multiplicity, k):
 
 
 def weight_fn(net: CMWNet):
-    """The net as the `weight_fn` of a step with one loss term; reads batch['family']."""
+    """The net as `weight_fn` of a step with one loss term; reads batch['family']."""
 
     def weights(meta_params, losses, batch):
         return net.apply(meta_params, losses, batch["family"])

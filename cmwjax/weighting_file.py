@@ -42,7 +42,7 @@ class WeightingFunction(NamedTuple):
         return self.net.apply({"params": self.params}, losses, family)
 
 
-def save(path: str | os.PathLike, function: WeightingFunction) -> None:
+def save_weighting(path: str | os.PathLike, function: WeightingFunction) -> None:
     """Writes `path` in the safetensors format, in one piece or not at all.
 
     Tensors are named as in the parameter tree (`shared.kernel` [1, H],
@@ -76,8 +76,10 @@ def _in_order(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[end:]
 
 
-def load(path: str | os.PathLike, num_families: int | None = None) -> WeightingFunction:
-    """Reads what `save` wrote.
+def load_weighting(
+    path: str | os.PathLike, num_families: int | None = None
+) -> WeightingFunction:
+    """Reads what `save_weighting` wrote.
 
     Args:
       path: the file.
@@ -124,7 +126,9 @@ def load(path: str | os.PathLike, num_families: int | None = None) -> WeightingF
     return function
 
 
-def from_authors(source: str | os.PathLike | Mapping[str, Any]) -> WeightingFunction:
+def import_weighting(
+    source: str | os.PathLike | Mapping[str, Any],
+) -> WeightingFunction:
     """Imports a weighting net of the authors' PyTorch code.
 
     Args:

@@ -70,3 +70,27 @@ def test_bfloat16_computes_so_and_keeps_its_parameters(tmp_path, on_one_device):
     model = models.build("mlp", num_classes=10, **config.model.options)
     params = model.init(jax.random.key(0), np.zeros((1, 8, 8, 1)), False)
     assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype("float32")}
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("method", "every_steps"), [("plc", 5), ("elr", 4)])
+def test_what_is_remembered_survives_a_crash(
+    method, every_steps, tmp_path, on_one_device
+):
+    """At the end of an epoch, five steps long, or within it."""
+    config = small_config(method)
+    config.checkpoint.every_steps = every_steps
+
+    def crash(metrics):
+        if metrics["epoch"] == 2:
+            raise Crash
+
+    with pytest.raises(Crash):
+        train.run(config, tmp_path / "run", crash, tuple(jax.devices()[:1]))
+    measured, losses = finished(config, tmp_path / "run")
+    want, want_losses = on_one_device(method)
+    np.testing.assert_array_equal(measured, want)
+    np.testing.assert_array_equal(losses, want_losses)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -134,19 +135,78 @@ def test_the_comparison_would_notice_a_difference(tmp_path, uninterrupted):
         assert_same(tmp_path / "run", uninterrupted)
 
 
+def on_many_devices(**fields):
+    return tiny(**{"warmup_epochs": 0, "meta_every": 1, "epochs": 2} | fields)
+
+
+def on_two_processes():
+    return on_many_devices(method="erm", epochs=5)  # quickly compiled
+
+
+def assert_close(workdir, other):
+    """Parameters and all equal but for the order of summation."""
+    found, other = newest(workdir), newest(other)
+    assert found.keys() == other.keys()
+    for name in other:
+        np.testing.assert_allclose(
+            found[name], other[name], rtol=1e-3, atol=1e-4, err_msg=name
+        )
+
+
 def test_fewer_devices_continue_with_the_same_samples(tmp_path, monkeypatch):
-    config = tiny(warmup_epochs=0, meta_every=1, epochs=2)
-    run(config, tmp_path / "four", devices=4)
+    run(on_many_devices(), tmp_path / "four", devices=4)
     stop_after(monkeypatch, 2, 6)
     for devices in (4, 2):
         with pytest.raises(Interrupted):
-            run(config, tmp_path / "fewer", devices=devices)
-    run(config, tmp_path / "fewer", devices=1)
-    ours, theirs = newest(tmp_path / "fewer"), newest(tmp_path / "four")
-    for name in theirs:  # equal but for the order of summation
-        np.testing.assert_allclose(
-            ours[name], theirs[name], rtol=1e-3, atol=1e-5, err_msg=name
-        )
+            run(on_many_devices(), tmp_path / "run", devices=devices)
+    run(on_many_devices(), tmp_path / "run", devices=1)
+    assert_close(tmp_path / "run", tmp_path / "four")
+
+
+PROCESS = """
+import os, signal, sys, time
+sys.path[:0] = ["tests"]
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from test_resume import EXIT_CODE, Interrupted, on_two_processes, train
+
+def on_epoch(metrics):
+    time.sleep(0.3)  # for the processes to agree on where they stop
+    if sys.argv[4] == "stop" and metrics["epoch"] == 1 and jax.process_index() == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+try:
+    train.run(on_two_processes(), sys.argv[3], on_epoch=on_epoch)
+except Interrupted as stop:
+    print(stop)
+    sys.exit(EXIT_CODE)
+"""
+
+
+def test_two_processes_stop_together_and_continue(tmp_path):
+    for what, wanted in (("stop", EXIT_CODE), ("go", 0)):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            address = f"localhost:{free.getsockname()[1]}"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROCESS, address, rank]
+                + [tmp_path / "run", what],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in "01"
+        ]
+        outputs = [finish(process) for process in processes]
+        assert [code for code, _ in outputs] == [wanted, wanted], outputs
+        for _, output in outputs:
+            assert ("continues from step" in output) == (what == "stop"), output
+    run(on_two_processes(), tmp_path / "once", devices=4)
+    assert_close(tmp_path / "run", tmp_path / "once")
 
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "manifest", "folder", "all"])
@@ -346,7 +406,7 @@ BUSY = """
 import hashlib, sys
 from cmwjax import stopping
 stopping.GRACE = float(sys.argv[1])
-with stopping.Signals() as signals, signals.at_once():
+with stopping.Signals():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
@@ -360,6 +420,7 @@ def test_a_busy_process_ends_in_time_and_at_once_at_a_second_sigint():
     )
     with patient, impatient:
         assert patient.stdout.readline() == impatient.stdout.readline() == "busy\n"
+        time.sleep(0.1)
         impatient.send_signal(signal.SIGTERM)
         patient.send_signal(signal.SIGINT)
         time.sleep(0.2)

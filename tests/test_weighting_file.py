@@ -9,7 +9,12 @@ import pytest
 import safetensors.numpy
 
 from cmwjax.weighting import CMWNet
-from cmwjax.weighting_file import WeightingFunction, from_authors, load, save
+from cmwjax.weighting_file import (
+    WeightingFunction,
+    import_weighting,
+    load_weighting,
+    save_weighting,
+)
 
 LOSSES = np.linspace(0, 12, 30, dtype=np.float32)
 REAL = Path(__file__).parents[2] / "shared" / "data" / "vnet"
@@ -34,8 +39,8 @@ def test_round_trip_is_exact(tmp_path, families, kind):
         normalisation="weights",
         provenance={"data": "digits", "noise": [0.6, "asymmetric"], "note": "größer"},
     )
-    save(tmp_path / "f.safetensors", function)
-    again = load(tmp_path / "f.safetensors")
+    save_weighting(tmp_path / "f.safetensors", function)
+    again = load_weighting(tmp_path / "f.safetensors")
     assert jax.tree.structure(again.params) == jax.tree.structure(function.params)
     for a, b in zip(
         *map(jax.tree.leaves, (again.params, function.params)), strict=True
@@ -57,7 +62,7 @@ def test_the_function_is_the_net():
 
 
 def test_layout_of_the_file(tmp_path):
-    save(tmp_path / "f.safetensors", learned()._replace(centres=None))
+    save_weighting(tmp_path / "f.safetensors", learned()._replace(centres=None))
     with safetensors.safe_open(tmp_path / "f.safetensors", "numpy") as file:
         shapes = {k: file.get_slice(k).get_shape() for k in file.keys()}
         metadata = file.metadata()
@@ -68,49 +73,49 @@ def test_layout_of_the_file(tmp_path):
         "heads.bias": [3],
     }
     assert metadata["kind"] == "cmw_net" and metadata["normalisation"] == "mean"
-    assert load(tmp_path / "f.safetensors").centres is None
+    assert load_weighting(tmp_path / "f.safetensors").centres is None
 
 
 def test_the_same_function_is_the_same_bytes(tmp_path):
     paths = [tmp_path / name for name in "abcdef"]
     for path in paths:
-        save(path, learned())
+        save_weighting(path, learned())
     assert len({path.read_bytes() for path in paths}) == 1
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "f.safetensors"
-    save(path, learned())
+    save_weighting(path, learned())
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        save(path, learned(provenance={"not JSON": object()}))
+        save_weighting(path, learned(provenance={"not JSON": object()}))
     assert path.read_bytes() == before
 
 
 def test_another_number_of_families_is_refused(tmp_path):
     path = tmp_path / "f.safetensors"
-    save(path, learned(3))
-    assert load(path, num_families=3).num_families == 3
+    save_weighting(path, learned(3))
+    assert load_weighting(path, num_families=3).num_families == 3
     with pytest.raises(ValueError, match="f.safetensors tells 3 .*this run 1"):
-        load(path, num_families=1)
+        load_weighting(path, num_families=1)
 
 
 def test_foreign_and_damaged_files_are_refused(tmp_path):
     path = tmp_path / "f.safetensors"
     with pytest.raises(FileNotFoundError, match="no weighting file at"):
-        load(path)
+        load_weighting(path)
     safetensors.numpy.save_file({"x": np.ones(3)}, path)
     with pytest.raises(ValueError, match="format None.*cmwjax.save_weighting"):
-        load(path)
+        load_weighting(path)
     safetensors.numpy.save_file({"x": np.ones(3)}, path, {"format": "pt"})
     with pytest.raises(ValueError, match="format 'pt'"):
-        load(path)
-    save(path, learned())
+        load_weighting(path)
+    save_weighting(path, learned())
     whole = path.read_bytes()
     for damaged in (whole[:-100], whole[:50], b"", b"not a tensor in sight"):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="f.safetensors is not a weighting file"):
-            load(path)
+            load_weighting(path)
 
 
 # --- the authors' nets ---------------------------------------------------------------
@@ -141,7 +146,7 @@ def authors_weight(state, loss, branch):
 
 def test_import_gives_the_authors_weights():
     state = authors_state_dict()
-    function = from_authors(state)
+    function = import_weighting(state)
     assert function.kind == "cmw_net" and function.centres is None
     for family, branch in enumerate(SMALL_MODERATE_LARGE):
         weights = function(LOSSES, np.full(30, family))
@@ -152,12 +157,12 @@ def test_import_gives_the_authors_weights():
 def test_import_from_a_file_survives_saving(tmp_path):
     state = authors_state_dict()
     np.savez(tmp_path / "theirs.npz", **state)
-    function = from_authors(tmp_path / "theirs.npz")
-    save(tmp_path / "ours.safetensors", function)
-    again = load(tmp_path / "ours.safetensors")
+    function = import_weighting(tmp_path / "theirs.npz")
+    save_weighting(tmp_path / "ours.safetensors", function)
+    again = load_weighting(tmp_path / "ours.safetensors")
     family = np.arange(30) % 3
     np.testing.assert_array_equal(
-        again(LOSSES, family), from_authors(state)(LOSSES, family)
+        again(LOSSES, family), import_weighting(state)(LOSSES, family)
     )
 
 
@@ -165,18 +170,18 @@ def test_import_refuses_other_state_dicts():
     state = authors_state_dict()
     del state["classfier.layers.2.0.bias"]
     with pytest.raises(ValueError, match="three-family net has.*layers.2.0.bias"):
-        from_authors(state)
+        import_weighting(state)
 
 
 def test_a_pth_file_without_pytorch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"pip install 'cmwjax\[torch\]'"):
-        from_authors(tmp_path / "vnet.pth")
+        import_weighting(tmp_path / "vnet.pth")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the authors' published net")
 def test_import_of_the_published_net_gives_the_golden_table():
-    function = from_authors(REAL / "vnet_119.npz")
+    function = import_weighting(REAL / "vnet_119.npz")
     assert sum(x.size for x in jax.tree.leaves(function.params)) == 503
     with np.load(REAL / "vnet_119_golden.npz") as golden:
         losses, weights = golden["loss"].astype(np.float32), golden["weight"]
