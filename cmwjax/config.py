@@ -91,41 +91,48 @@ def base_config() -> ConfigDict:
     config.augment.flip = False  # left and right
     config.augment.meta = False  # whether the meta set's images are augmented too
 
-    # Of the methods that use them.
+    # Of the methods that use them. Without batch_stats, those of the teacher stay as
+    # they begin, which is the authors' way in the warm-up.
     config.mixup = ConfigDict({"alpha": 1.0})
     config.ema = ConfigDict({"decay": 0.997, "batch_stats": True})
 
-    config.baseline = ConfigDict()
-    config.baseline.smoothing = 0.1
-    config.baseline.focal_gamma = 1.0
-    config.baseline.gce_q = 0.7
-    config.baseline.cb_beta = 0.9999
-    config.baseline.ldam_margin = 0.5  # of the smallest class
-    config.baseline.ldam_scale = 30.0  # that of the cosine head
-    config.baseline.transition = (
-        "known"  # Forward's matrix; or estimated, after warm-up
-    )
-    config.baseline.mcw_step = 0.01
-    config.baseline.elr_strength = 3.0  # 7 for CIFAR-100
-    config.baseline.elr_momentum = 0.7  # 0.9 for CIFAR-100
-    config.baseline.plc_threshold = 0.3
-
-    config.optim = ConfigDict()
-    config.optim.name = "sgd"  # or adam, which reads no momentum
-    config.optim.learning_rate = 0.1
-    config.optim.momentum = 0.9
-    config.optim.nesterov = False
-    config.optim.weight_decay = 5e-4
-    config.optim.schedule = "constant"
-    config.optim.boundaries = ()  # epochs at which 'steps' multiplies the rate ...
-    config.optim.factor = 0.1  # ... by this
-    config.optim.constant_epochs = 0  # before 'restarts' begins with its cosines
-    config.optim.period = 5  # epochs of the first one ...
-    config.optim.multiplier = 2  # ... and how much longer each next one is
-    config.optim.minimum = 1e-4  # where they end
-    config.optim.linear_epochs = 0  # in which the rate comes up, whatever the schedule
-
+    config.baseline, config.optim = _baseline(), _optim()
     return config.lock()
+
+
+def _baseline() -> ConfigDict:
+    """Hyper-parameters of the other methods; what their papers say."""
+    baseline = ConfigDict()
+    baseline.smoothing = 0.1
+    baseline.focal_gamma = 1.0
+    baseline.gce_q = 0.7
+    baseline.cb_beta = 0.9999
+    baseline.ldam_margin = 0.5  # of the smallest class
+    baseline.ldam_scale = 30.0  # that of the cosine head
+    baseline.transition = "known"  # Forward's matrix; or estimated, after warm-up
+    baseline.mcw_step = 0.01
+    baseline.elr_strength = 3.0  # 7 for CIFAR-100
+    baseline.elr_momentum = 0.7  # 0.9 for CIFAR-100
+    baseline.plc_threshold = 0.3
+    return baseline
+
+
+def _optim() -> ConfigDict:
+    optim = ConfigDict()
+    optim.name = "sgd"  # or adam, which reads no momentum
+    optim.learning_rate = 0.1
+    optim.momentum = 0.9
+    optim.nesterov = False
+    optim.weight_decay = 5e-4
+    optim.schedule = "constant"
+    optim.boundaries = ()  # epochs at which 'steps' multiplies the rate ...
+    optim.factor = 0.1  # ... by this
+    optim.constant_epochs = 0  # before 'restarts' begins with its cosines
+    optim.period = 5  # epochs of the first one ...
+    optim.multiplier = 2  # ... and how much longer each next one is
+    optim.minimum = 1e-4  # where they end
+    optim.linear_epochs = 0  # in which the rate comes up, whatever the schedule
+    return optim
 
 
 def check_config(config: ConfigDict) -> None:
@@ -135,14 +142,9 @@ def check_config(config: ConfigDict) -> None:
       ValueError: naming the field, its value and the remedy.
     """
     _check_fields(config.to_dict(), base_config().to_dict(), "")
-    methods = config.compare.methods or (config.method,)
-    for method in methods:
-        _check_choice("method", method, tuple(METHODS))
-        if method in ("l2rw", "mcw") and config.meta_every > 1:
-            raise ValueError(
-                f"config.meta_every={config.meta_every}, but {METHODS[method]} has "
-                "weights only where there is a meta step: set it to 1."
-            )
+    for method in config.compare.methods:
+        _check_choice("compare.methods", method, tuple(METHODS))
+    _check_choice("method", config.method, tuple(METHODS))
     _check_choice("meta_set.policy", config.meta_set.policy, META_POLICIES)
     _check_choice("noise.kind", config.noise.kind, NOISE_KINDS)
     _check_choice("loss", config.loss, LOSSES)
@@ -167,6 +169,8 @@ def check_config(config: ConfigDict) -> None:
                 f"config.{field}={value} is out of range; choose a value in "
                 f"[{low}, {high}]."
             )
+    if not config.compare.methods:  # what they tune is checked run by run
+        _check_method(config)
     if config.noise.kind == "none" and config.noise.rate:
         raise ValueError(
             f"config.noise.rate={config.noise.rate} has no effect with "
@@ -176,6 +180,22 @@ def check_config(config: ConfigDict) -> None:
         raise ValueError(
             f"config.compare has methods={config.compare.methods} and seeds="
             f"{config.compare.seeds}; give both, or neither for a single run."
+        )
+
+
+def _check_method(config: ConfigDict) -> None:
+    """Refuses settings that the method of a single run can do nothing with."""
+    method, name = config.method, METHODS[config.method]
+    if method in ("l2rw", "mcw") and config.meta_every > 1:
+        raise ValueError(
+            f"config.meta_every={config.meta_every}, but {name} has weights only where "
+            "there is a meta step: set it to 1."
+        )
+    estimates = method == "forward" and config.baseline.transition == "estimated"
+    if (method == "plc" or estimates) and not config.warmup_epochs:
+        raise ValueError(
+            f"config.warmup_epochs=0, but {name} relies on predictions of a classifier "
+            "trained before: set it to some epochs."
         )
 
 

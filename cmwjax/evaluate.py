@@ -54,7 +54,7 @@ def scorer(
         return losses, weights, jnp.argmax(logits, axis=-1)
 
     compiled = _in_batches(score, layout, batch_size)
-    return lambda *arguments: Scores(*compiled(*arguments))
+    return lambda state, table, index: Scores(*compiled(state, table, index))
 
 
 def predictor(
@@ -67,7 +67,7 @@ def predictor(
         return (jax.nn.softmax(model.apply(variables, batch["image"], False)),)
 
     compiled = _in_batches(predict, layout, batch_size)
-    return lambda *arguments: compiled(*arguments)[0]
+    return lambda state, table, index: compiled(state, table, index)[0]
 
 
 def _in_batches(

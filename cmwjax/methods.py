@@ -131,21 +131,8 @@ def build(
             return _class_balanced(with_loss(loss), baseline)
         case "ldam_drw":
             return _class_balanced(with_loss("ldam"), baseline)
-        case "forward":
-            return Method(
-                lambda logits, batch: losses.forward(logits, batch["column"]),
-                memory=transition_memory(baseline["transition"]),
-            )
-        case "elr":
-            strength = baseline["elr_strength"]
-            return Method(
-                lambda logits, batch: losses.early_learning(
-                    logits, batch["label"], batch["target"], strength=strength
-                ),
-                memory=early_targets(baseline["elr_momentum"]),
-            )
-        case "plc":
-            return Method(memory=refurbished_labels(baseline["plc_threshold"]))
+        case "forward" | "elr" | "plc":
+            return _with_memory(name, baseline)
         case "constant":
             return with_loss(loss)._replace(weight_fn=constant_half)
         case "l2rw":
@@ -192,6 +179,27 @@ def _with_loss(name: str, baseline: Mapping[str, Any]) -> Method:
         case _:
             raise ValueError(f"there is no loss {name!r}.")
     return Method(lambda logits, batch: loss(logits, batch["label"]))
+
+
+def _with_memory(name: str, baseline: Mapping[str, Any]) -> Method:
+    """Training that looks back at what was predicted for the samples."""
+    match name:
+        case "forward":
+            return Method(
+                lambda logits, batch: losses.forward(logits, batch["column"]),
+                memory=transition_memory(baseline["transition"]),
+            )
+        case "elr":
+            strength = baseline["elr_strength"]
+            return Method(
+                lambda logits, batch: losses.early_learning(
+                    logits, batch["label"], batch["target"], strength=strength
+                ),
+                memory=early_targets(baseline["elr_momentum"]),
+            )
+        case "plc":
+            return Method(memory=refurbished_labels(baseline["plc_threshold"]))
+    raise ValueError(f"{name!r} has no memory.")
 
 
 def _ldam_features(largest, counts):

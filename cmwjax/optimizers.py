@@ -87,18 +87,18 @@ def scale_by_torch_amsgrad(
         zeros = [optax.tree.zeros_like(params) for _ in range(3)]
         return AmsgradState(jnp.zeros((), jnp.int32), *zeros)
 
-    def update(gradient, state, params=None):
+    def update(updates, state, params=None):
         del params
         count = state.count + 1
-        first = optax.tree.update_moment(gradient, state.first, b1, 1)
-        second = optax.tree.update_moment(gradient, state.second, b2, 2)
+        first = optax.tree.update_moment(updates, state.first, b1, 1)
+        second = optax.tree.update_moment(updates, state.second, b2, 2)
         largest = jax.tree.map(jnp.maximum, state.largest, second)
-        updates = jax.tree.map(
+        scaled = jax.tree.map(
             lambda m, v: m / (1 - b1**count) / (jnp.sqrt(v / (1 - b2**count)) + eps),
             first,
             largest,
         )
-        return updates, AmsgradState(count, first, second, largest)
+        return scaled, AmsgradState(count, first, second, largest)
 
     return optax.GradientTransformation(init, update)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -186,7 +187,14 @@ def _init(config, parts: Parts, image_shape):
         )
 
     def init(seed, problem):
-        learner = first_learner(seed)
+        try:
+            learner = first_learner(seed)
+        except (TypeError, ValueError, flax.errors.FlaxError) as error:
+            raise ValueError(
+                f"config.model.name={config.model.name!r} with options "
+                f"{config.model.options.to_dict()} does not work on images of shape "
+                f"{list(image_shape)}: {error}"
+            ) from error
         state = RunState(learner, zero_sums(method))
         if method.teacher:
             teacher = ema.Teacher(learner.params, learner.model_state)

@@ -14,9 +14,6 @@ from ml_collections import ConfigDict
 
 from cmwjax.audit import replacing
 
-# What `replacing` leaves behind when the process is killed.
-_LEFTOVER = re.compile(r"\.\w+\.(json|jsonl|csv|npz)\.\d+\.tmp")
-
 
 def claim_folder(workdir: str | os.PathLike, config: ConfigDict) -> Path:
     """Makes `workdir` the folder of this configuration, or sees that it already is.
@@ -25,14 +22,49 @@ def claim_folder(workdir: str | os.PathLike, config: ConfigDict) -> Path:
     half-written. Touches nothing else.
 
     Raises:
+      ValueError: as `check_folder`.
+    """
+    workdir = Path(workdir)
+    if jax.process_index() == 0:
+        check_folder(workdir, config)
+        workdir.mkdir(parents=True, exist_ok=True)
+        for leftover in filter(_is_leftover, workdir.iterdir()):
+            leftover.unlink()
+        if not (workdir / "config.json").exists():
+            write_json(workdir / "config.json", config.to_dict())
+    wait_for_first_process()
+    return workdir
+
+
+def check_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
+    """Refuses a folder that this configuration must not use; writes nothing.
+
+    Raises:
       ValueError: if the folder belongs to another configuration, whose differences
         are named, or holds files that no run put there.
     """
     workdir = Path(workdir)
-    if jax.process_index() == 0:
-        _claim(workdir, json.loads(json.dumps(config.to_dict())))
-    wait_for_first_process()
-    return workdir
+    path = workdir / "config.json"
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError(f"{path} is damaged; use another workdir.")
+        changes = differences(found, json.loads(json.dumps(config.to_dict())))
+        if changes:
+            raise ValueError(
+                f"workdir {workdir} belongs to another configuration: "
+                f"{'; '.join(changes)}. Use another workdir, or that configuration."
+            )
+    elif workdir.exists() and not (
+        workdir.is_dir() and all(map(_is_leftover, workdir.iterdir()))
+    ):
+        raise ValueError(
+            f"workdir {workdir} exists and is not the folder of a run (it has no "
+            "config.json); use a new or empty folder."
+        )
 
 
 def wait_for_first_process() -> None:
@@ -88,32 +120,9 @@ def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
     return phrases
 
 
-def _claim(workdir, wanted):
-    path = workdir / "config.json"
-    for leftover in workdir.glob(".*.tmp"):
-        if _LEFTOVER.fullmatch(leftover.name):
-            leftover.unlink(missing_ok=True)
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise ValueError(f"{path} is damaged; use another workdir.")
-        changes = differences(found, wanted)
-        if changes:
-            raise ValueError(
-                f"workdir {workdir} belongs to another configuration: "
-                f"{'; '.join(changes)}. Use another workdir, or that configuration."
-            )
-        return
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise ValueError(
-            f"workdir {workdir} exists and is not the folder of a run (it has no "
-            "config.json); use a new or empty folder."
-        )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, wanted)
+def _is_leftover(path: Path) -> bool:
+    """Whether `replacing` left it behind when the process was killed."""
+    return bool(re.fullmatch(r"\.\w+\.(json|jsonl|csv|npz)\.\d+\.tmp", path.name))
 
 
 def _step(line: bytes) -> float:

@@ -26,8 +26,8 @@ def correct(
     References:
       Zheng et al., `LRT <https://arxiv.org/abs/2011.10077>`_, 2020.
     """
-    labels = np.asarray(labels, np.int32)
-    own = np.take_along_axis(np.asarray(probabilities), labels[:, None], axis=1)[:, 0]
+    labels, probabilities = np.asarray(labels, np.int32), np.asarray(probabilities)
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     fails = own < threshold * np.max(probabilities, axis=1)
     return np.where(fails, np.argmax(probabilities, axis=1), labels).astype(np.int32)
 

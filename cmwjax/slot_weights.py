@@ -32,9 +32,9 @@ def rectified_and_normalised() -> optax.GradientTransformation:
       Ren et al., `L2RW <https://arxiv.org/abs/1803.09050>`_, 2018.
     """
 
-    def update(gradient, state, params=None):
+    def update(updates, state, params=None):
         del params  # zero
-        u = jnp.maximum(-gradient, 0)
+        u = jnp.maximum(-updates, 0)
         mean = jnp.mean(u)
         return u / jnp.where(mean > 0, mean, 1), state
 

@@ -77,6 +77,11 @@ def run(
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
     check_config(config)
+    record.check_folder(workdir, config)
+    workdir = Path(workdir)
+    if record.is_finished(workdir):
+        logging.info("%s is finished; nothing to do.", workdir)
+        return summarise(workdir)
 
     ### Data
     problem = prepare(config)
@@ -108,18 +113,14 @@ def run(
         steps=steps,
     )
 
-    ### Folder
-    workdir = record.claim_folder(workdir, config)
-    if record.is_finished(workdir):
-        logging.info("%s is finished; nothing to do.", workdir)
-        return summarise(workdir)
-    problem_report.write(workdir, config, problem)
+    start = first(to_host(program.init(config.seed, problem)), problem)
 
-    ### Start, or go on
+    ### Start, or go on; from here on, files are written
+    record.claim_folder(workdir, config)
+    problem_report.write(workdir, config, problem)
     checkpoints = Checkpoints(
         workdir / "checkpoints", keep=config.checkpoint.keep, config=config.to_dict()
     )
-    start = first(to_host(program.init(config.seed, problem)), problem)
     saved = checkpoints.restore(like=start) or start
     check_unchanged(saved, start, workdir)
     state, meta_index = program.layout.replicate(saved.run), saved.meta_index
@@ -290,7 +291,7 @@ def _epoch_metrics(problem: Problem, program: Program, tables: Tables, state: Ru
         metrics["net_accuracy"] = net.accuracy(dataset.test_labels)
     if moments is not None:
         metrics |= summarise_weights(moments)
-    if program.method.net is not None:
+    if program.curve is not None:
         curve = program.curve(learner.meta_params, CURVE_LOSSES)
         metrics |= {"curve_loss": CURVE_LOSSES, "curve": curve}
     return metrics

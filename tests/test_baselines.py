@@ -344,6 +344,16 @@ def test_slot_weights_in_closed_form(name, num_devices):
     np.testing.assert_allclose(got, w, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["plc", "forward"])
+def test_predictions_are_not_taken_from_an_untrained_net(name):
+    c = linear_config(name)
+    c.baseline.transition = "estimated"
+    with pytest.raises(ValueError, match="config.warmup_epochs=0, but (PLC|Forward)"):
+        config.check_config(c)
+    c.warmup_epochs = 1
+    config.check_config(c)
+
+
 def test_slot_weights_need_a_meta_step_each_time():
     c = linear_config("l2rw")
     c.meta_every = 2
