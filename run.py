@@ -17,10 +17,8 @@ from ml_collections import config_flags
 # ml_collections loads configuration files in a way that Python 3.12 deprecates.
 warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
 
-# Orbax reports every file that it touches.
-logging.get_absl_logger().addFilter(
-    lambda record: record.levelname != "INFO" or "orbax" not in record.pathname
-)
+# Orbax reports every file that it touches; cmwjax says what matters of it.
+logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 HERE = Path(__file__).parent
 _CONFIG = config_flags.DEFINE_config_file(

@@ -91,11 +91,11 @@ def child(pipe: int, arguments: list[str]) -> None:
 
     from cmwjax import checkpoints, record, train
 
-    def on_event(name, seconds, **_):
-        del seconds
-        if name == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+    def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del duration_secs, kwargs
+        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
             mark("+", "compilation")
-        elif name == "/jax/core/compile/backend_compile_duration":
+        elif event == "/jax/core/compile/backend_compile_duration":
             mark("-", "compilation")
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
@@ -173,10 +173,14 @@ class Life:
 
 
 def kill(life: Life, target: str, number: int, rng: np.random.Generator) -> dict | None:
-    """Sends a signal during the target phase; None if it ended before that came."""
+    """Sends a signal during the target phase, or as the run is about to end.
+
+    Returns:
+      What happened; None if it ended before.
+    """
     times, latest = PHASES[target]
     occurrence = rng.integers(1, times + 1)
-    while life.seen[target] < occurrence:
+    while life.seen[target] < occurrence and not life.seen["writing results"]:
         if not life.listen(timeout=60):
             return None
     time.sleep(rng.uniform(0, latest))

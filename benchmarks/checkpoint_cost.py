@@ -50,8 +50,8 @@ def make_state(layers: tuple[int, ...]) -> MetaState:
 
 
 def measure(layers: tuple[int, ...], saves: int) -> dict[str, float]:
-    """Saves to a temporary folder; the first save, which loads Orbax, is not counted."""
-    state = make_state(layers)
+    """Saves to a temporary folder; the first, which loads Orbax, is not counted."""
+    state = host = make_state(layers)
     change = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
     seconds = {"copy": [], "check": [], "stall": [], "save": [], "restore": []}
     with tempfile.TemporaryDirectory() as folder:

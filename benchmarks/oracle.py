@@ -2,7 +2,7 @@
 
     python benchmarks/oracle.py
 
-Prints the test accuracy in percent, per seed of the quickstart, of scikit-learn's MLP of
+Prints the test accuracy in percent, per seed of the quickstart, of an MLP of
 the same size trained on the samples whose labels are right, on these and the trusted
 ones, on the trusted ones alone, and on all samples with their true labels.
 """

@@ -6,6 +6,7 @@ it, is damaged, and the one before is used.
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -117,13 +118,14 @@ class Checkpoints:
     def _write(self, step, tree):
         path, arrays = self._folder / str(step), _named(tree)
         try:
+            self._check_space(arrays)
             _write_arrays(path, arrays)
             found = read(path)
             for name, array in arrays.items():
                 if not _identical(array, found[name]):
                     raise OSError(f"{name} does not read back as it was written")
             write_manifest(path, config=self._config)
-        # A full disk has many names in Orbax and TensorStore.
+        # What a full disk is called depends on who meets it.
         except Exception as error:
             self.failures += 1
             self._remove(path)
@@ -139,6 +141,13 @@ class Checkpoints:
         for other in self._folder.iterdir():
             if _OURS.fullmatch(other.name) and other.name not in kept:
                 self._remove(other)
+
+    def _check_space(self, arrays):
+        self._folder.mkdir(parents=True, exist_ok=True)
+        needed = sum(array.nbytes for array in arrays.values())
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:  # else Orbax would say so in a thousand lines
+            raise OSError(errno.ENOSPC, f"{needed} bytes are needed and {free} free")
 
     def _remove(self, path):
         with contextlib.suppress(OSError):

@@ -1,5 +1,6 @@
 """Every field of a run's configuration, its default, and what it may hold."""
 
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -164,10 +165,24 @@ def check_config(config: ConfigDict) -> None:
         value = config
         for part in field.split("."):
             value = value[part]
-        if not low <= value <= high:
+        if not (low <= value <= high and math.isfinite(value)):
             raise ValueError(
                 f"config.{field}={value} is out of range; choose a value in "
                 f"[{low}, {high}]."
+            )
+    for field in ("optim.boundaries", "compare.seeds"):
+        group, name = field.split(".")
+        for value in config[group][name]:
+            if type(value) is not int or not 0 <= value <= _BIG:
+                raise ValueError(
+                    f"config.{field}={config[group][name]!r} must hold whole numbers "
+                    f"in [0, {_BIG}]; correct {value!r}."
+                )
+    for method, fields in config.compare.tuned.items():
+        _check_choice("compare.tuned", method, tuple(METHODS))
+        if not isinstance(fields, ConfigDict):
+            raise ValueError(
+                f"config.compare.tuned.{method}={fields!r} must be a group of fields."
             )
     if not config.compare.methods:  # what they tune is checked run by run
         _check_method(config)
@@ -200,9 +215,10 @@ def _check_method(config: ConfigDict) -> None:
 
 
 _BIG = 2**31 - 1
+_MANY = 10**6  # of epochs: schedules list them
 _RANGES = (
     ("seed", 0, _BIG),
-    ("epochs", 1, _BIG),
+    ("epochs", 1, _MANY),
     ("warmup_epochs", 0, _BIG),
     ("meta_every", 1, _BIG),
     ("max_skips_in_a_row", 1, _BIG),
@@ -263,19 +279,21 @@ def _check_fields(given: dict[str, Any], known: dict[str, Any], prefix: str) -> 
                 raise ValueError(f"config.{field}={given[name]!r} must be a group.")
             if field not in _FREE:
                 _check_fields(given[name], known[name], field + ".")
-        elif not isinstance(given[name], _accepted(known[name])):
+        elif not _has_type_of(given[name], known[name]):
             raise ValueError(
                 f"config.{field}={given[name]!r} has type {type(given[name]).__name__};"
                 f" expected {type(known[name]).__name__}."
             )
 
 
-def _accepted(default: Any) -> tuple[type, ...]:
+def _has_type_of(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):  # which is an int, too
+        return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, float):
-        return (float, int)
+        return isinstance(value, float | int)
     if isinstance(default, tuple):
-        return (tuple, list)
-    return (type(default),)
+        return isinstance(value, tuple | list)
+    return isinstance(value, type(default))
 
 
 def _check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:

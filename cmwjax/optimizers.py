@@ -148,7 +148,8 @@ def learning_rate(
     if name == "restarts":
         rates = [peak] * constant_epochs
         while len(rates) < epochs:
-            shares = [(1 + math.cos(math.pi * e / period)) / 2 for e in range(period)]
+            ends = min(period, epochs)
+            shares = [(1 + math.cos(math.pi * e / period)) / 2 for e in range(ends)]
             rates += [minimum + (peak - minimum) * share for share in shares]
             period *= multiplier
     for epoch in range(min(linear_epochs, epochs)):

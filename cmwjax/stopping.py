@@ -80,7 +80,7 @@ class Signals:
         del number, frame
         self._received = True
         if self._may_raise:
-            raise Interrupted
+            raise Interrupted("stopped; the same command continues.")
 
     def _watch(self):
         deadline = threading.Timer(GRACE, os._exit, [EXIT_CODE])

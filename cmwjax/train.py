@@ -112,6 +112,9 @@ def run(
         seed=config.seed,
         steps=steps,
     )
+    if program.method.has_meta_step:  # else an error would wait for the warm-up's end
+        held_out = problem.meta_index
+        meta_rows_of(problem.train_index if held_out is None else held_out, epoch=0)
 
     start = first(to_host(program.init(config.seed, problem)), problem)
 

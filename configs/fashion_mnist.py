@@ -31,7 +31,7 @@ def get_config(arg=None):
     config.epochs = 15 if arg["fast"] else 30
     config.weighting.normalisation = "weights"
     config.optim.learning_rate = 0.01
-    # The best of 16 trials each (results/tune_fashion_mnist.json), on a validation set.
+    # The best trials of results/tune_fashion_mnist.json, on a validation set.
     config.compare.tuned = {
         "mw_net": {"weighting": {"learning_rate": 1e-2}},
         "cmw_net": {"optim": {"learning_rate": 0.03}},

@@ -1,15 +1,19 @@
 """Whatever is wrong with a configuration or a data set, one clear error says so."""
 
+import io
+import re
+import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from cmwjax import train
+from cmwjax import compare, data, train
 from cmwjax.config import base_config
 
-FIELDS = sorted(base_config().to_dict() | {})
+### Configurations
 
 
 def leaves(tree, prefix=""):
@@ -21,46 +25,8 @@ def leaves(tree, prefix=""):
             yield prefix + name
 
 
-LEAVES = sorted(leaves(base_config().to_dict()))
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.sampled_from([-1, 0, 1, 2, 3, 7, 40, 2**31, 2**63]),
-    st.floats(),
-    st.sampled_from([0.0, 0.5, 1.0, 1e30]),
-    st.text(max_size=5),
-    st.sampled_from(
-        ["erm", "plc", "asymmetric", "steps", "jit", "cifar10", "lowest_loss"]
-    ),
-)
-values = st.one_of(
-    scalars,
-    st.lists(scalars, max_size=3),
-    st.lists(scalars, max_size=3).map(tuple),
-    st.lists(st.tuples(scalars, scalars), max_size=2).map(tuple),
-    st.dictionaries(st.text(max_size=4), scalars, max_size=2),
-)
-
-
-class Accepted(Exception):
-    """Everything was checked that can be, and the folder would be made now."""
-
-
-def begin(config):
-    """`train.run` until it would write something."""
-    with pytest.MonkeyPatch.context() as patch:
-
-        def claim_folder(workdir, config):
-            raise Accepted
-
-        patch.setattr(train.record, "claim_folder", claim_folder)
-        train.run(config, "never made")
-
-
-@settings(max_examples=300, deadline=None)
-@given(changes=st.dictionaries(st.sampled_from(LEAVES), values, min_size=1, max_size=3))
-def test_any_configuration_is_accepted_or_refused_with_a_reason(changes):
+def changed(changes):
+    """The default configuration with some fields replaced, of whatever type."""
     tree = base_config().to_dict()
     for field, value in changes.items():
         *groups, name = field.split(".")
@@ -68,12 +34,191 @@ def test_any_configuration_is_accepted_or_refused_with_a_reason(changes):
         for part in groups:
             group = group[part]
         group[name] = value
+    return ConfigDict(tree)
+
+
+class Accepted(Exception):
+    """All was checked; only the model's initialisation would check more."""
+
+
+def begin(config, *, with_model=False):
+    """`train.run` until it would initialise the model, or write its first file."""
+
+    def accept(*arguments):
+        raise Accepted
+
+    def build(*arguments, **kwargs):
+        return program_build(*arguments, **kwargs)._replace(init=accept)
+
+    program_build = train.programs.build
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.record, "claim_folder", accept)
+        if not with_model:
+            patch.setattr(train.programs, "build", build)
+        train.run(config, "never made")
+
+
+LEAVES = sorted(leaves(base_config().to_dict()))
+WORDS = ("digits", "erm", "plc", "asymmetric", "steps", "jit", "cifar10", "lowest_loss")
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([-1, 0, 1, 2, 3, 7, 40, 2**31, 2**63]),
+    st.sampled_from([0.0, 0.5, 1.0, 1e30]),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(WORDS),
+)
+values = st.one_of(
+    scalars,
+    st.lists(scalars, max_size=3),
+    st.lists(st.tuples(scalars, scalars), max_size=2).map(tuple),
+    st.dictionaries(st.text(max_size=4), scalars, max_size=2),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(changes=st.dictionaries(st.sampled_from(LEAVES), values, min_size=1, max_size=3))
+def test_any_configuration_is_accepted_or_refused_with_a_reason(changes):
     try:
-        begin(ConfigDict(tree))
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            begin(changed(changes))
     except Accepted:
         return
     except ValueError as error:
         message = str(error)
-        assert len(message) > 20 and "\n" not in message.strip()
-        named = [part for field in changes for part in field.split(".")[-1:]]
-        assert any(name in message for name in named), message
+        # 'model.name' is known as the model, 'data.train_size' as train_size.
+        names = {part for field in changes for part in field.split(".")}
+        assert any(name in message for name in names), message
+        # What to do comes after what is wrong.
+        assert re.search(r"[:;.] *\w[^.;]{8,}\.?$", message), message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": True}, "config.epochs=True has type bool; expected int"),
+        ({"epochs": 10**9}, "config.epochs=1000000000 is out of range"),
+        ({"optim.learning_rate": np.inf}, "optim.learning_rate=inf is out of range"),
+        ({"optim.learning_rate": np.nan}, "optim.learning_rate=nan is out of range"),
+        ({"optim.boundaries": (3, "a")}, r"optim.boundaries=\(3, 'a'\) must hold"),
+        ({"checkpoint.keep": 0}, "config.checkpoint.keep=0 is out of range"),
+        ({"meta_set.batch_size": 3}, "batch_size is 3, not a positive multiple"),
+        ({"data.batch_size": 2000}, "training samples in 4 shards do not fill one"),
+        ({"data.shards": 8}, "batch_size is 100, not a positive multiple of the 8"),
+    ],
+)
+def test_fields_are_named_before_anything_is_written(changes, message):
+    with pytest.raises(ValueError, match=message):
+        begin(changed(changes))
+
+
+@pytest.mark.parametrize("hidden", [3, ("a",), (-1,)])
+def test_model_options_that_do_not_work_are_named(hidden):
+    with pytest.raises(
+        ValueError, match="config.model.name='mlp' with options.*hidden"
+    ):
+        begin(changed({"model.options": {"hidden": hidden}}), with_model=True)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "message"),
+    [
+        ({"erm": 3}, "compare.tuned.erm=3 must be a group"),
+        ({"emr": {"epochs": 3}}, "config.compare.tuned='emr' is unknown"),
+        ({"erm": {"epochs": 0}}, "config.epochs=0 is out of range"),
+    ],
+)
+def test_tuned_fields_are_checked(tmp_path, tuned, message):
+    compared = {"compare.methods": ("erm",), "compare.seeds": (0,)}
+    with pytest.raises(ValueError, match=message):
+        compare.run(changed(compared | {"compare.tuned": tuned}), tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+### Data sets
+
+shapes = st.lists(st.integers(0, 4), max_size=5).map(tuple)
+image_shapes = st.just((6, 3, 2)) | shapes  # mostly such that some archive is good
+dtypes = st.sampled_from(["u1", "f4", "f8", "i4", "i8", "?", "U3", "c8", "M8[s]"])
+
+
+def any_array(shape, dtype, seed, top):
+    """Small numbers, sometimes with a NaN among them."""
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind in "fc":
+        numbers = rng.choice([0, 0.5, 1, np.nan if seed % 3 == 0 else 0.1], shape)
+    else:
+        numbers = rng.integers(-1 if seed % 5 == 0 else 0, top, shape)
+    return np.asarray(numbers).astype(dtype)
+
+
+image_arrays = st.builds(
+    any_array, image_shapes, st.just("u1") | dtypes, st.integers(0, 99), st.just(200)
+)
+label_arrays = st.builds(
+    any_array,
+    st.just((6,)) | shapes,
+    st.just("i8") | dtypes,
+    st.integers(0, 99),
+    st.integers(1, 4),
+)
+archives = st.fixed_dictionaries(
+    {
+        "x_train": image_arrays,
+        "y_train": label_arrays,
+        "x_test": image_arrays,
+        "y_test": label_arrays,
+    }
+)
+
+
+def load(path):
+    """Loads, and checks by other means what a loaded data set promises."""
+    loaded = data.load(path)
+    for part in ("train", "test"):
+        images = getattr(loaded, f"{part}_images")
+        labels = getattr(loaded, f"{part}_labels")
+        assert images.dtype == np.uint8 and images.ndim == 4 and images.size
+        assert labels.dtype == np.int32 and labels.shape == images.shape[:1]
+        assert set(labels.tolist()) <= set(range(loaded.num_classes))
+    assert set(loaded.train_labels.tolist()) == set(range(loaded.num_classes))
+    assert loaded.train_images.shape[1:] == loaded.test_images.shape[1:]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(arrays=archives)
+def test_any_archive_is_loaded_or_refused_with_a_reason(tmp_path_factory, arrays):
+    path = tmp_path_factory.getbasetemp() / "any.npz"
+    np.savez(path, **arrays)
+    try:
+        load(path)
+    except ValueError as error:
+        assert re.search("any.npz.*([xy]_|images|labels|class)", str(error)), error
+        assert re.search(r": \w[^:]{8,}$", str(error)), error  # the remedy
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans()
+)
+def test_a_damaged_archive_is_refused_with_a_reason(
+    tmp_path_factory, position, bit, cut
+):
+    archive = io.BytesIO()
+    pixels, labels = (
+        np.arange(6 * 12, dtype=np.uint8).reshape(6, 4, 3),
+        np.arange(6) % 3,
+    )
+    np.savez(archive, x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    content = bytearray(archive.getvalue())
+    place = int(position * len(content))
+    content[place] ^= 1 << bit
+    path = tmp_path_factory.getbasetemp() / "damaged.npz"
+    path.write_bytes(content[:place] if cut else content)
+    try:
+        load(path)  # not every bit of an archive means something
+    except ValueError as error:
+        assert "damaged.npz" in str(error)
+    else:
+        assert not cut

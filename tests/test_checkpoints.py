@@ -137,7 +137,7 @@ def test_saving_goes_on_behind_the_back_of_training(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_write_arrays", slowly)
     checkpoints = in_folder(tmp_path)
     checkpoints.save(1, small(1))
-    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "checkpoints" / "1").exists()
     may_write.set()
     assert checkpoints.last == 1
     assert steps_in(tmp_path) == [1]
@@ -175,6 +175,7 @@ def test_nothing_is_deleted_before_the_next_one_reads_back(tmp_path, monkeypatch
 def test_a_full_disk_is_reported_and_leaves_the_last_good_one(tmp_path, caplog):
     checkpoints = saved_at(tmp_path, 1, keep=1)
     noise = np.random.default_rng(0).bytes(2**20)  # does not compress
+    # A quota, let us say: the disk has room, the file may not grow.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, before[1]))
     try:
@@ -214,6 +215,20 @@ def test_two_hundred_corruptions_are_detected_or_harmless(tmp_path, caplog):
         shutil.copytree(intact, folder)
     assert set(harmless) <= {"delete_the_folder", "add_garbage"}
     assert detected > 150
+
+
+def test_too_little_room_is_seen_before_anything_is_written(
+    tmp_path, monkeypatch, caplog
+):
+    checkpoints = saved_at(tmp_path, 1)
+    room = shutil.disk_usage(tmp_path)._replace(free=51)  # one byte less than needed
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
+    checkpoints.save(2, small(2))
+    assert checkpoints.last == 1 and checkpoints.failures == 1
+    assert "52 bytes are needed and 51 free" in caplog.text
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: room._replace(free=52))
+    checkpoints.save(2, small(2))
+    assert checkpoints.last == 2
 
 
 def test_the_next_checkpoint_replaces_a_damaged_one(tmp_path):

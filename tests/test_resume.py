@@ -476,7 +476,7 @@ def finish(process):
 
 def test_twice_from_the_command_line_once_with_a_signal(tmp_path):
     # Long enough to be caught.
-    fields = {"epochs": 60, "warmup_epochs": 59, "checkpoint.every_steps": 140}
+    fields = {"epochs": 30, "warmup_epochs": 29, "checkpoint.every_steps": 70}
     stopped = command(tmp_path, tmp_path / "b", **fields)
     while not (tmp_path / "b" / "metrics.jsonl").exists():
         assert stopped.poll() is None, stopped.communicate()
