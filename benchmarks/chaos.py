@@ -33,7 +33,7 @@ from cmwjax.config import base_config
 
 def get_config():
     config = base_config()
-    config.epochs = 8
+    config.epochs = 30
     config.warmup_epochs = 2
     config.meta_every = 2
     config.checkpoint.every_steps = 3
@@ -51,7 +51,7 @@ def get_config():
 # often enough; and how many seconds after its beginning a kill is sent at most.
 PHASES = {
     "save": (5, 0.08),
-    "compilation": (20, 0.4),
+    "compilation": (12, 0.3),
     "writing results": (1, 0.02),
     "writing metrics": (3, 0.0),
     "meta set": (3, 0.003),
@@ -61,7 +61,7 @@ PHASES = {
     "start": (1, 2.0),
 }
 EXIT_CODE = 75
-KILLS_PER_RUN = 12  # then it may finish
+KILLS_PER_RUN = 15  # then it may finish
 
 
 ### In the process to be killed
@@ -326,6 +326,7 @@ def corrupt_runs(scratch: pathlib.Path, *, wanted: int, seed: int) -> dict:
     logging.set_verbosity(logging.ERROR)
     names = runpy.run_path(str(scratch / "config.py"))
     config, one = names["get_config"](), (jax.devices()[0],)
+    config.epochs = 8
     train.run(config, scratch / "whole", devices=one)
     reference = artefacts(scratch / "whole")
     check = train.Signals.check

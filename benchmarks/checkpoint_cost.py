@@ -30,7 +30,7 @@ SIZES = {"0.5 M": (784, 420, 420, 10), "25 M": (3072, 3584, 3584, 370)}  # of th
 
 
 def make_state(layers: tuple[int, ...]) -> MetaState:
-    """What the trainer carries, with random parameters."""
+    """What the trainer carries, at random: what is equal would be compressed."""
     rng, net = np.random.default_rng(0), CMWNet(3)
     params = {
         f"Dense_{i}": {
@@ -40,13 +40,17 @@ def make_state(layers: tuple[int, ...]) -> MetaState:
         for i, shape in enumerate(zip(layers, layers[1:], strict=False))
     }
     key = jax.random.PRNGKey(0)
-    return MetaState.create(
+    state = MetaState.create(
         params=params,
         meta_params=net.init(key, jnp.zeros(1), jnp.zeros(1, jnp.int32)),
         tx=torch_sgd(0.1, momentum=0.9, weight_decay=5e-4),
         meta_tx=torch_adam(1e-3, weight_decay=1e-4),
         key=key,
     )
+    momentum = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), state.opt_state
+    )
+    return state._replace(opt_state=momentum)
 
 
 def measure(layers: tuple[int, ...], saves: int) -> dict[str, float]:

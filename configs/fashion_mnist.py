@@ -29,6 +29,7 @@ def get_config(arg=None):
     config.data.batch_size = config.meta_set.batch_size = 128
     config.meta_set.policy = arg["meta"]
     config.epochs = 15 if arg["fast"] else 30
+    config.warmup_epochs = 1  # what an untrained net finds easiest means nothing
     config.weighting.normalisation = "weights"
     config.optim.learning_rate = 0.01
     # The best trials of results/tune_fashion_mnist.json, on a validation set.
