@@ -40,6 +40,8 @@ def main(_) -> None:
     if workdir is None:
         name = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(name.partition(":")[0]).stem
+    if config.compare.methods and flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)  # the bar and the table say it all
     try:
         with Signals() as signals, signals.at_once():
             if config.compare.methods:
