@@ -63,7 +63,7 @@ class Problem(NamedTuple):
 def problem(
     terms=1, *, net=ConvNet, axis_name=None, dtype=np.float32, size=BATCH
 ) -> Problem:
-    """One of the three forms of the training loss (paper.md 4).
+    """One of the three forms of the training loss (CMW-Net-SL).
 
     terms: 1, v * CE(y); 2, soft labels, v and 1 - v; 4, soft labels with MixUp.
     """
