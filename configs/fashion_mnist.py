@@ -35,6 +35,6 @@ def get_config(arg=None):
     # The best trials of results/tune_fashion_mnist.json, on a validation set.
     config.compare.tuned = {
         "mw_net": {"weighting": {"learning_rate": 1e-2}},
-        "cmw_net": {"optim": {"learning_rate": 0.03}},
+        "cmw_net": {"weighting": {"learning_rate": 3e-3}},
     }
     return config
