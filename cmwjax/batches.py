@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from cmwjax import augment, mixup
 from cmwjax.meta import MetaState
@@ -17,6 +18,17 @@ Batch = dict[str, jax.Array]
 
 # Streams of randomness under the key of a run; steps count from 0 and never get there.
 AUGMENT, META_AUGMENT, SHARE, PARTNERS, OBSERVE = range(2**31, 2**31 + 5)
+META_SHARE, META_PARTNERS = range(2**31 + 5, 2**31 + 7)
+
+
+def mixes(config: Any, method: Method) -> bool:
+    """Whether training images are blended after the warm-up."""
+    return method.mixup and config.mixup.alpha > 0
+
+
+def mixes_meta(config: Any, method: Method) -> bool:
+    """Whether images of the meta set are blended."""
+    return method.mixup and config.mixup.meta_alpha > 0
 
 
 class Batches:
@@ -47,28 +59,33 @@ class Batches:
         batch = make_batch(table, index, self._augmentation(learner, AUGMENT, epoch))
         return {**batch, "slot": slots(len(index), self._axis_name)}
 
-    def training(
-        self, learner: MetaState, memory: Any, table: Table, index: jax.Array
-    ) -> tuple[Any, Batch]:
-        """After the warm-up: the memory, which may have changed, and the batch."""
-        batch = self.plain(learner, table, index)
-        if self._method.memory is not None:
-            if self._method.memory.observe is not None:
-                probabilities = self._predict(learner, batch)
-                memory = self._method.memory.observe(
-                    memory, batch, probabilities, self._axis_name
+    def training(self, state: Any, table: Table, index: jax.Array) -> tuple[Any, Batch]:
+        """After the warm-up: the run's state with what was remembered, the batch."""
+        batch = self.plain(state.learner, table, index)
+        memory = self._method.memory
+        if memory is not None:
+            if memory.observe is not None:
+                state, probabilities = self._predict(state, batch)
+                remembered = memory.observe(
+                    state.memory, batch, probabilities, self._axis_name
                 )
-            batch = self._method.memory.read(memory, batch)
-        if self._method.mixup:
-            batch = self._mix(learner, batch)
-        return memory, batch
+                state = state._replace(memory=remembered)
+            batch = memory.read(state.memory, batch)
+        if mixes(self._config, self._method):
+            alpha = self._config.mixup.alpha
+            batch = self._mix(state.learner, batch, alpha, (SHARE, PARTNERS))
+        return state, batch
 
     def meta(self, learner: MetaState, table: Table, index: jax.Array) -> Batch:
         """Of the meta set, whose samples return within an epoch."""
-        if not self._config.augment.meta:
-            return make_batch(table, index)
-        augmentation = self._augmentation(learner, META_AUGMENT, learner.step)
-        return make_batch(table, index, augmentation)
+        augmentation = None
+        if self._config.augment.meta:
+            augmentation = self._augmentation(learner, META_AUGMENT, learner.step)
+        batch = make_batch(table, index, augmentation)
+        if mixes_meta(self._config, self._method):
+            alpha = self._config.mixup.meta_alpha
+            batch = self._mix(learner, batch, alpha, (META_SHARE, META_PARTNERS))
+        return batch
 
     def _augmentation(self, learner, stream, moment):
         config = self._config.augment
@@ -84,35 +101,46 @@ class Batches:
 
         return augmentation
 
-    def _mix(self, learner, batch):
+    def _mix(self, learner, batch, alpha, streams):
         def key(stream):  # all devices have the same
             return jax.random.fold_in(
                 jax.random.fold_in(learner.key, stream), learner.step
             )
 
-        data = self._config.data
-        shard_size = data.batch_size // data.shards
+        share, partners = map(key, streams)
+        here, first = self._config.data.shards, 0  # the virtual shards of this device
+        if self._axis_name is not None:
+            here //= lax.axis_size(self._axis_name)
+            first = lax.axis_index(self._axis_name) * here
         partner = mixup.partners(
-            key(PARTNERS),
-            shard_size=shard_size,
-            first=batch["slot"][0] // shard_size,
-            count=len(batch["slot"]) // shard_size,
+            partners,
+            shard_size=len(batch["index"]) // here,
+            first=first,
+            count=here,
         )
-        lam = mixup.share(key(SHARE), self._config.mixup.alpha)
-        return mixup.mix(batch, lam, partner)
+        return mixup.mix(batch, mixup.share(share, alpha), partner)
 
-    def _predict(self, learner, batch):
-        """Probabilities `[B, C]` in training mode, without gradient or side effect."""
+    def _predict(self, state, batch):
+        """Probabilities `[B, C]` in training mode, without gradient.
+
+        The teacher's, where there are soft labels; if its batch statistics are not
+        averages of the classifier's, they change by this.
+        """
+        learner = state.learner
         key = jax.random.fold_in(learner.key, OBSERVE)
         key = jax.random.fold_in(key, learner.step)
         key = jax.random.fold_in(key, batch["slot"][0])
-        logits, _ = self._model.apply(
-            {"params": learner.params, **learner.model_state},
+        net = state.teacher if self._method.soft_labels else learner
+        logits, model_state = self._model.apply(
+            {"params": net.params, **net.model_state},
             batch["image"],
             True,
-            mutable=list(learner.model_state),
+            mutable=list(net.model_state),
             rngs={"dropout": key},
         )
+        if self._method.soft_labels and not self._config.ema.batch_stats:
+            teacher = state.teacher._replace(model_state=model_state)
+            state = state._replace(teacher=teacher)
         probabilities = jax.nn.softmax(logits)
         # What a skipped step predicts must not stay in a memory.
-        return jnp.where(jnp.isfinite(probabilities), probabilities, 0)
+        return state, jnp.where(jnp.isfinite(probabilities), probabilities, 0)

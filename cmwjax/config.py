@@ -25,10 +25,15 @@ METHODS = {
     "mw_net": "MW-Net",
     "cmw_net": "CMW-Net",
     "per_class": "Per-class V",
+    "cmw_net_mixup": "CMW-Net + MixUp + EMA",
+    "constant_sl": "Constant V, SL",
+    "mw_net_sl": "MW-Net-SL",
+    "cmw_net_sl": "CMW-Net-SL",
 }
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
 META_POLICIES = ("held_out", "balanced", "lowest_loss")
 SCHEDULES = ("constant", "cosine", "steps", "restarts")
+SOFT_LABEL_STARTS = ("predicted", "one_hot")
 
 
 def base_config() -> ConfigDict:
@@ -92,10 +97,20 @@ def base_config() -> ConfigDict:
     config.augment.flip = False  # left and right
     config.augment.meta = False  # whether the meta set's images are augmented too
 
-    # Of the methods that use them. Without batch_stats, those of the teacher stay as
-    # they begin, which is the authors' way in the warm-up.
-    config.mixup = ConfigDict({"alpha": 1.0})
-    config.ema = ConfigDict({"decay": 0.997, "batch_stats": True})
+    # Of the methods that use them.
+    config.mixup = ConfigDict()
+    config.mixup.alpha = 1.0  # of Beta(alpha, alpha); 0: images stay as they are
+    config.mixup.second_weight = "permuted"  # or mixed, see `mixup.mixed_weights`
+    config.mixup.meta_alpha = 0.0  # of the meta batch; 0: not mixed
+    config.ema = ConfigDict()
+    config.ema.decay = 0.997
+    # Whether batch statistics are averaged too. The authors' teacher has those of its
+    # own predictions instead, so none in the warm-up, which makes none.
+    config.ema.batch_stats = True
+    config.ema.freeze_epoch = -1  # from which the teacher stays as it is; -1: none
+    config.soft_labels = ConfigDict()
+    config.soft_labels.momentum = 0.0  # of predictions from one epoch to the next
+    config.soft_labels.start = "predicted"  # or one_hot: as the given labels
 
     config.baseline, config.optim = _baseline(), _optim()
     return config.lock()
@@ -152,6 +167,9 @@ def check_config(config: ConfigDict) -> None:
     _check_choice("optim.name", config.optim.name, ("sgd", "adam"))
     _check_choice("optim.schedule", config.optim.schedule, SCHEDULES)
     _check_choice("augment.mode", config.augment.mode, ("reflect", "zero"))
+    second_weight = config.mixup.second_weight
+    _check_choice("mixup.second_weight", second_weight, ("permuted", "mixed"))
+    _check_choice("soft_labels.start", config.soft_labels.start, SOFT_LABEL_STARTS)
     transition = config.baseline.transition
     _check_choice("baseline.transition", transition, ("known", "estimated"))
     optimizer = config.weighting.optimizer
@@ -248,8 +266,11 @@ _RANGES = (
     ("optim.minimum", 0.0, float("inf")),
     ("optim.linear_epochs", 0, _BIG),
     ("augment.pad", 0, _BIG),
-    ("mixup.alpha", 1e-6, float("inf")),
+    ("mixup.alpha", 0.0, float("inf")),
+    ("mixup.meta_alpha", 0.0, float("inf")),
     ("ema.decay", 0.0, 1.0),
+    ("ema.freeze_epoch", -1, _BIG),
+    ("soft_labels.momentum", 0.0, 0.999999),
     ("baseline.smoothing", 0.0, 1.0),
     ("baseline.focal_gamma", 0.0, float("inf")),
     ("baseline.gce_q", 1e-6, 1.0),

@@ -17,6 +17,7 @@ from cmwjax import class_sizes, losses, slot_weights, weighting
 from cmwjax.memory import Memory, early_targets
 from cmwjax.meta import MetricsFn, WeightFn
 from cmwjax.refurbish import refurbished_labels
+from cmwjax.soft_labels import soft_label_memory
 from cmwjax.transition import transition_memory
 from cmwjax.weighting import CMWNet, PerClassNet
 
@@ -64,6 +65,8 @@ class Method(NamedTuple):
       mixup: whether images are blended after the warm-up.
       teacher: whether the moving average of the classifier is what is evaluated.
       memory: what is remembered of the samples.
+      soft_labels: whether the teacher's soft labels, which are what is remembered, get
+        the weight that given labels lack.
     """
 
     losses: Losses = cross_entropy
@@ -76,6 +79,7 @@ class Method(NamedTuple):
     mixup: bool = False
     teacher: bool = False
     memory: Memory | None = None
+    soft_labels: bool = False
 
     @property
     def warmup_losses(self) -> Losses:
@@ -103,6 +107,7 @@ def build(
     num_classes: int = 0,
     loss: str = "cross_entropy",
     baseline: Mapping[str, Any] | None = None,
+    soft_labels: Mapping[str, Any] | None = None,
 ) -> Method:
     """The method called `name`, a key of `cmwjax.config.METHODS`.
 
@@ -114,10 +119,25 @@ def build(
       num_classes: C, for the method that has one weighting net for each.
       loss: what the methods weight that have no loss of their own.
       baseline: hyper-parameters, the fields of `config.baseline`.
+      soft_labels: those of the soft labels, the fields of `config.soft_labels`.
 
     Raises:
       ValueError: if there is no such method or loss.
     """
+    if name.endswith("_sl") or name.endswith("_mixup"):
+        plain, _, form = name.rpartition("_")
+        method = build(
+            plain,
+            num_families=num_families,
+            hidden=hidden,
+            start=start,
+            loss=loss,
+            baseline=baseline,
+        )._replace(mixup=True, teacher=True)
+        if form == "mixup":
+            return method
+        memory = soft_label_memory(**soft_labels or {})
+        return method._replace(soft_labels=True, memory=memory)
     baseline = baseline or {}
     with_loss = partial(_with_loss, baseline=baseline)
     match name:

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 Batch = dict[str, jax.Array]
 
+SECOND_WEIGHTS = ("permuted", "mixed")
+
 
 def share(key: jax.Array, alpha: float) -> jax.Array:
     """`max(lam, 1 - lam)` for lam from Beta(alpha, alpha), a scalar in [1/2, 1]."""
@@ -52,29 +54,63 @@ def mix(batch: Batch, lam: jax.Array, partner: jax.Array) -> Batch:
 
 
 def mixed_losses(losses: Callable[[jax.Array, Batch], jax.Array]):
-    """Loss terms `[B, 2]` of mixed images: against their own label, the partner's.
+    """Loss terms `[B, 2 T]` of mixed images: those of the sample, then the partner's.
 
     Args:
-      losses: `(logits [B, C], batch) -> [B]`, of images that are not mixed.
+      losses: `(logits [B, C], batch) -> [B]` (T = 1) or `[B, T]`, of images that are
+        not mixed.
     """
 
     def both(logits, batch):
-        other = {name: x[batch["partner"]] for name, x in batch.items()}
-        return jnp.stack([losses(logits, batch), losses(logits, other)], axis=1)
+        terms = losses(logits, batch), losses(logits, partners_batch(batch))
+        return jnp.concatenate([t.reshape(len(t), -1) for t in terms], axis=1)
 
     return both
 
 
-def mixed_weights(weight_fn):
-    """Coefficients `[B, 2]` of `mixed_losses`: `lam * v` and `(1 - lam) * v[partner]`.
+def mixed_weights(weight_fn, second_weight: str = "permuted"):
+    """Coefficients `[B, 2 T]` of `mixed_losses`: `lam * v1`, then `(1 - lam) * v2`.
 
     Args:
-      weight_fn: `(meta_params, losses [B], batch) -> v [B]`. It sees the loss of the
-        mixed image against its own label (the authors' choice).
+      weight_fn: `(meta_params, losses, batch) -> v1`, losses and result `[B]` (T = 1)
+        or `[B, T]`. It sees the losses of the mixed image against the sample's labels.
+      second_weight: `'permuted'`, v2 is the v1 of the partner, which saw the partner's
+        own mixed image (the authors' main script); or `'mixed'`, v2 comes of the losses
+        of this mixed image against the partner's labels (their other scripts).
     """
+    if second_weight not in SECOND_WEIGHTS:
+        raise ValueError(
+            f"second_weight={second_weight!r} is unknown; choose one of "
+            f"{SECOND_WEIGHTS}."
+        )
 
     def both(meta_params, losses, batch):
-        v, lam = weight_fn(meta_params, losses[:, 0], batch), batch["lam"]
-        return jnp.stack([lam * v, (1 - lam) * v[batch["partner"]]], axis=1)
+        # One term goes through weight_fn as [B], as it does without MixUp.
+        first, second = jnp.split(losses, 2, axis=1)
+        if first.shape[1] == 1:
+            first, second = first[:, 0], second[:, 0]
+        v1 = weight_fn(meta_params, first, batch)
+        if second_weight == "permuted":
+            v2 = v1[batch["partner"]]
+        else:
+            v2 = weight_fn(meta_params, second, partners_batch(batch))
+        v1, v2 = (v.reshape(len(v), -1) for v in (v1, v2))
+        lam = batch["lam"][:, None]
+        return jnp.concatenate([lam * v1, (1 - lam) * v2], axis=1)
 
     return both
+
+
+def mixed_label_losses(losses: Callable[[jax.Array, Batch], jax.Array]):
+    """Losses `[B]` of mixed images against both labels, `lam` and `1 - lam` of each."""
+
+    def mean(logits, batch):
+        own, other = losses(logits, batch), losses(logits, partners_batch(batch))
+        return batch["lam"] * own + (1 - batch["lam"]) * other
+
+    return mean
+
+
+def partners_batch(batch: Batch) -> Batch:
+    """All that a mixed batch holds, of each sample's partner."""
+    return {name: x[batch["partner"]] for name, x in batch.items()}

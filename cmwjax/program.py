@@ -14,7 +14,8 @@ import optax
 from ml_collections import FrozenConfigDict
 
 from cmwjax import ema, evaluate, methods, mixup, models, optimizers, weighting
-from cmwjax.batches import Batches
+from cmwjax import soft_labels as soft
+from cmwjax.batches import Batches, mixes, mixes_meta
 from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
 from cmwjax.parallel import Layout, layout
 from cmwjax.problem import Problem
@@ -126,6 +127,7 @@ def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
         num_classes=num_classes,
         loss=config.loss,
         baseline=config.baseline,
+        soft_labels=config.soft_labels,
     )
     model = models.build(
         config.model.name,
@@ -216,9 +218,7 @@ def _steps(config, parts: Parts, steps_per_epoch: int):
         weight_fn=methods.constant_one,
         **common,
     )
-    losses, weight_fn = method.losses, method.weight_fn
-    if method.mixup:
-        losses, weight_fn = mixup.mixed_losses(losses), mixup.mixed_weights(weight_fn)
+    losses, weight_fn = _loss_terms(config, method)
     common |= dict(
         loss_fn=classifier_loss(parts.model, losses),
         weight_fn=weight_fn,
@@ -229,31 +229,42 @@ def _steps(config, parts: Parts, steps_per_epoch: int):
     meta = partial(
         meta_step,
         meta_tx=parts.meta_tx,
-        meta_loss_fn=meta_loss(parts.model),
+        meta_loss_fn=meta_loss(parts.model, is_mixed=mixes_meta(config, method)),
         inner_lr=parts.schedule,
         lookahead=config.weighting.lookahead,
         **common,
     )
     batches = Batches(config, parts.model, method, axis_name, steps_per_epoch)
+    freeze = config.ema.freeze_epoch * steps_per_epoch
 
     def compiled(step, *, is_warmup=False, num_batches=1):
         def run_step(state, table, index, *meta_index):
-            learner, memory = state.learner, state.memory
+            learner = state.learner
             if is_warmup:
                 batch = batches.plain(learner, table, index)
             else:
-                memory, batch = batches.training(learner, memory, table, index)
+                state, batch = batches.training(state, table, index)
             meta_batch = (batches.meta(learner, table, i) for i in meta_index)
             if method.meta_tx is not None:
                 learner = learner._replace(
                     meta_params=jnp.zeros(config.data.batch_size)
                 )
+            decay = config.ema.decay
+            if freeze >= 0:
+                decay = jnp.where(learner.step >= freeze, 1.0, decay)
             learner, metrics = step(learner, batch, *meta_batch)
             teacher = state.teacher
             if teacher is not None:
-                now = learner.params, learner.model_state
-                teacher = ema.update(teacher, *now, **config.ema)
-            return RunState(learner, add_metrics(state.sums, metrics), teacher, memory)
+                teacher = ema.update(
+                    teacher,
+                    learner.params,
+                    learner.model_state,
+                    decay=decay,
+                    batch_stats=config.ema.batch_stats,
+                )
+            return state._replace(
+                learner=learner, sums=add_metrics(state.sums, metrics), teacher=teacher
+            )
 
         return parts.layout.map(run_step, num_tables=1, num_batches=num_batches)
 
@@ -262,6 +273,17 @@ def _steps(config, parts: Parts, steps_per_epoch: int):
         compiled(weighted),
         compiled(meta, num_batches=2),
     )
+
+
+def _loss_terms(config, method: methods.Method):
+    """Losses and coefficients after the warm-up: one term, or two, or four."""
+    losses, weight_fn = method.losses, method.weight_fn
+    if method.soft_labels:
+        losses, weight_fn = soft.soft_losses(losses), soft.soft_weights(weight_fn)
+    if mixes(config, method):
+        losses = mixup.mixed_losses(losses)
+        weight_fn = mixup.mixed_weights(weight_fn, config.mixup.second_weight)
+    return losses, weight_fn
 
 
 def _refresh(parts: Parts):
@@ -299,9 +321,12 @@ def classifier_loss(model: nn.Module, losses: methods.Losses) -> LossFn:
     return loss_fn
 
 
-def meta_loss(model: nn.Module):
+def meta_loss(model: nn.Module, *, is_mixed: bool = False):
     """Cross entropy of the meta batch, whatever is minimised on the training set."""
-    loss_fn = classifier_loss(model, methods.cross_entropy)
+    losses = methods.cross_entropy
+    if is_mixed:
+        losses = mixup.mixed_label_losses(losses)
+    loss_fn = classifier_loss(model, losses)
     return lambda *arguments: loss_fn(*arguments)[0]
 
 

@@ -27,7 +27,7 @@ from cmwjax.config import check_config
 from cmwjax.health import check_finite, check_skips, warn_if_collapsed
 from cmwjax.problem import Problem, prepare
 from cmwjax.program import Program, RunState
-from cmwjax.saved import check_unchanged, first
+from cmwjax.saved import NOBODY, check_unchanged, first
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.table import Table, pixel_statistics
 from cmwjax.weighting import summarise_weights
@@ -149,7 +149,9 @@ def run(
             epoch, done = divmod(step, steps)
             if done == 0 and step > 0:
                 with signals.at_once():
-                    metrics = _epoch_metrics(problem, program, tables, state)
+                    metrics = _epoch_metrics(
+                        problem, program, tables, state, meta_index
+                    )
                 metrics = {"epoch": epoch, "step": step, **metrics}
                 metrics["seconds"] = time.perf_counter() - clock
                 metrics["checkpoint_seconds"] = stall
@@ -272,8 +274,14 @@ def _choose_meta_set(config, epoch, problem, program, tables, state):
     )
 
 
-def _epoch_metrics(problem: Problem, program: Program, tables: Tables, state: RunState):
-    """Metrics of the epoch that ends here."""
+def _epoch_metrics(
+    problem: Problem,
+    program: Program,
+    tables: Tables,
+    state: RunState,
+    meta_index: np.ndarray,
+):
+    """Metrics of the epoch that ends here, in which the meta set was `meta_index`."""
     learner, dataset = state.learner, problem.dataset
     everyone = np.arange(len(dataset.test_labels))
     test = program.score(state, tables.test, everyone)
@@ -289,6 +297,10 @@ def _epoch_metrics(problem: Problem, program: Program, tables: Tables, state: Ru
         if index is not None and len(index):
             scores = program.score(state, tables.train, index)
             metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
+    if program.method.has_meta_step and meta_index[0] != NOBODY[0]:
+        metrics["meta_purity"] = meta_set.purity(
+            meta_index, problem.labels, problem.true_labels
+        )
     if state.teacher is not None:
         net = program.score(state._replace(teacher=None), tables.test, everyone)
         metrics["net_accuracy"] = net.accuracy(dataset.test_labels)

@@ -114,6 +114,7 @@ def uninterrupted(tmp_path_factory):
         {"method": "elr"},  # a memory, written to at every step
         {"method": "plc"},  # labels that change before an epoch
         {"method": "erm_mixup_ema"},  # a teacher
+        {"method": "cmw_net_sl", "mixup.meta_alpha": 1.0},  # and its soft labels
     ],
     ids=lambda fields: "-".join(map(str, fields.values())),
 )

@@ -1,0 +1,377 @@
+"""CMW-Net-SL: losses and meta-gradient, sample by sample; its state over steps."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import assert_close
+
+from cmwjax import batches, meta_set, methods, mixup, models, soft_labels, train
+from cmwjax import program as programs
+from cmwjax.config import base_config
+from cmwjax.meta import MetaState, meta_step
+from cmwjax.table import Table
+from cmwjax.weighting import CMWNet
+
+C, B, LR = 3, 6, 0.5
+
+
+def log_softmax(z):
+    z = np.asarray(z, np.float64)
+    return z - np.log(np.exp(z).sum())
+
+
+def ce(z, target):
+    """Of one sample, against a class or probabilities."""
+    probabilities = np.eye(C)[target] if np.ndim(target) == 0 else np.asarray(target)
+    return -(probabilities * log_softmax(z)).sum()
+
+
+def random_batch(seed=0, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(C, size=B)
+    batch = {
+        "image": rng.normal(size=(B, 6, 6, 2)).astype(dtype),
+        "label": label.astype(np.int32),
+        "family": np.array([2, 0, 1], np.int32)[label],
+        "soft_label": rng.dirichlet(np.ones(C), B).astype(dtype),
+    }
+    return jax.tree.map(jnp.asarray, batch)
+
+
+PARTNER = np.array([3, 0, 2, 5, 1, 4])
+LAM = 0.7
+NET, KEY = CMWNet(hidden=5), jax.random.key(0)
+
+
+def terms_of(form):
+    """Losses and coefficients; `form` is the second weight of MixUp, or none."""
+    config = base_config()
+    config.mixup.alpha = 0.0 if form == "none" else 1.0
+    config.mixup.second_weight = "permuted" if form == "none" else form
+    method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
+    return programs._loss_terms(config, method)
+
+
+def v_of(meta_params, loss, family):
+    """The weight of one sample, of the net's parameters by hand."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), meta_params["params"])
+    hidden = np.maximum(loss * p["shared"]["kernel"][0] + p["shared"]["bias"], 0)
+    head = p["heads"]
+    logit = hidden @ head["kernel"][:, family] + head["bias"][family]
+    return 1 / (1 + np.exp(-logit))
+
+
+@pytest.mark.parametrize("form", ["none", "permuted", "mixed"])
+def test_loss_is_that_of_the_paper_sample_by_sample(form):
+    batch, rng = random_batch(), np.random.default_rng(1)
+    if form != "none":
+        batch = mixup.mix(batch, jnp.float32(LAM), PARTNER)
+    logits = rng.normal(0, 2, (B, C)).astype(np.float32)
+    meta_params = NET.init(jax.random.key(0), jnp.zeros(1), jnp.zeros(1, int))
+    losses_fn, weight_fn = terms_of(form)
+    losses = losses_fn(jnp.asarray(logits), batch)
+    got = np.sum(weight_fn(meta_params, losses, batch) * losses, axis=1)
+
+    y, z, family = (np.asarray(batch[k]) for k in ("label", "soft_label", "family"))
+    for i, j in enumerate(PARTNER):
+        v1 = v_of(meta_params, ce(logits[i], y[i]), family[i])
+        want = v1 * ce(logits[i], y[i]) + (1 - v1) * ce(logits[i], z[i])
+        if form != "none":
+            seen = ce(logits[j if form == "permuted" else i], y[j])
+            v2 = v_of(meta_params, seen, family[j])
+            second = v2 * ce(logits[i], y[j]) + (1 - v2) * ce(logits[i], z[j])
+            want = LAM * want + (1 - LAM) * second
+        np.testing.assert_allclose(got[i], want, rtol=1e-4, err_msg=str(i))
+
+
+def test_second_weight_is_the_first_one_permuted_in_the_main_form():
+    batch = mixup.mix(random_batch(), jnp.float32(LAM), PARTNER)
+    losses = jnp.asarray(np.random.default_rng(2).exponential(size=(B, 4)), jnp.float32)
+    meta_params = NET.init(jax.random.key(1), jnp.zeros(1), jnp.zeros(1, int))
+    c = np.asarray(terms_of("permuted")[1](meta_params, losses, batch))
+    np.testing.assert_allclose(c[:, 2] / (1 - LAM), c[PARTNER, 0] / LAM, rtol=1e-5)
+    np.testing.assert_allclose(c.sum(axis=1), 1, rtol=1e-6)
+    other = np.asarray(terms_of("mixed")[1](meta_params, losses, batch))
+    assert np.abs(other[:, 2] - c[:, 2]).max() > 1e-3
+    with pytest.raises(ValueError, match="second_weight='own' is unknown"):
+        mixup.mixed_weights(lambda *a: a, "own")
+
+
+@pytest.mark.parametrize("form", ["none", "permuted", "mixed"])
+def test_meta_gradient_is_the_papers_closed_form(form):
+    """Batch norm in training mode, a mixed meta batch, one gradient per sample."""
+    with jax.enable_x64(True):
+        batch, meta_batch = (random_batch(s, np.float64) for s in (0, 1))
+        if form != "none":
+            batch = mixup.mix(batch, jnp.float64(LAM), PARTNER)
+        meta_batch = mixup.mix(meta_batch, jnp.float64(0.6), PARTNER[::-1].copy())
+        model = models.build("small_conv", num_classes=C, features=(4,))
+        variables = jax.tree.map(
+            lambda x: np.random.default_rng(x.size).normal(0, 0.5, x.shape),
+            jax.eval_shape(
+                lambda: model.init(jax.random.key(0), batch["image"], False)
+            ),
+        )
+        params, stats = variables.pop("params"), jax.tree.map(jnp.abs, variables)
+        meta_params = jax.tree.map(
+            lambda x: x.astype(np.float64),
+            NET.init(jax.random.key(2), jnp.zeros(1), jnp.zeros(1, int)),
+        )
+        losses_fn, weight_fn = terms_of(form)
+        record = optax.GradientTransformation(
+            optax.tree.zeros_like, lambda g, s, p: (optax.tree.zeros_like(g), g)
+        )
+        tx = optax.sgd(0.1)
+        state = MetaState.create(
+            params=params,
+            meta_params=meta_params,
+            tx=tx,
+            meta_tx=record,
+            model_state=stats,
+        )
+        state, _ = meta_step(
+            state,
+            batch,
+            meta_batch,
+            loss_fn=programs.classifier_loss(model, losses_fn),
+            weight_fn=weight_fn,
+            tx=tx,
+            meta_tx=record,
+            inner_lr=optax.constant_schedule(LR),
+            meta_loss_fn=programs.meta_loss(model, is_mixed=True),
+        )
+
+        def logits_at(w, images):
+            return model.apply(
+                {"params": w, **stats}, images, True, mutable=["batch_stats"]
+            )[0]
+
+        def ce_at(w, i, target):
+            return -jnp.sum(
+                target * jax.nn.log_softmax(logits_at(w, batch["image"])[i])
+            )
+
+        gradient = jax.jit(jax.grad(ce_at))
+        value = jax.jit(ce_at)
+        y, z = jnp.eye(C)[batch["label"]], batch["soft_label"]
+        family = np.asarray(batch["family"])
+        lam = 1.0 if form == "none" else LAM
+        terms = []  # share, (sample whose loss V sees, label it is seen against), label
+        for i, j in enumerate(PARTNER):
+            terms.append((lam, i, i, i))
+            if form != "none":
+                seen_on = j if form == "permuted" else i
+                terms.append((1 - lam, seen_on, j, i))
+        virtual, slopes = params, []
+        for share, seen_on, k, i in terms:
+            loss = value(params, seen_on, y[k])
+
+            def v(theta, loss=loss, k=k):
+                return NET.apply(theta, loss[None], family[k : k + 1])[0]
+
+            weight, slope = jax.value_and_grad(v)(meta_params)
+            given, soft = gradient(params, i, y[k]), gradient(params, i, z[k])
+            step = jax.tree.map(lambda g, s, w=weight: w * g + (1 - w) * s, given, soft)
+            virtual = optax.tree.add_scale(virtual, -LR / B * share, step)
+            slopes.append((share, slope, optax.tree.sub(given, soft)))
+
+        def meta_loss(w):
+            logp = jax.nn.log_softmax(logits_at(w, meta_batch["image"]))
+            own, other = meta_batch["label"], meta_batch["label"][PARTNER[::-1]]
+            at = np.arange(B)
+            return -jnp.mean(0.6 * logp[at, own] + 0.4 * logp[at, other])
+
+        ahead = jax.grad(meta_loss)(virtual)
+        want = optax.tree.zeros_like(meta_params)
+        for share, slope, difference in slopes:
+            agreement = optax.tree.vdot(ahead, difference)
+            want = optax.tree.add_scale(want, -LR / B * share * agreement, slope)
+        assert_close(state.meta_opt_state, want, 1e-8)
+
+
+# --- the memory --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", ["predicted", "one_hot"])
+def test_soft_labels_are_the_moving_average_of_the_visits(start):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(C, size=5)
+    problem = SimpleNamespace(labels=labels, dataset=SimpleNamespace(num_classes=C))
+    memory = soft_labels.soft_label_memory(momentum=0.9, start=start)
+    state = jax.tree.map(jnp.asarray, memory.init(problem))
+    want = [np.eye(C)[y] if start == "one_hot" else None for y in labels]
+    for visit in range(6):
+        index = rng.permutation(5)[:3]
+        p = rng.dirichlet(np.ones(C), 3).astype(np.float32)
+        if visit == 3:
+            p[1] = 0  # what a prediction that is not finite is turned into
+        state = memory.observe(state, {"index": index}, p, None)
+        for i, row in zip(index, p, strict=True):
+            if row.any():
+                want[i] = row if want[i] is None else 0.9 * want[i] + 0.1 * row
+    got = memory.read(state, {"index": np.arange(5)})["soft_label"]
+    for i, row in enumerate(want):
+        np.testing.assert_allclose(
+            got[i], np.zeros(C) if row is None else row, rtol=1e-5
+        )
+
+
+# --- entire runs -------------------------------------------------------------------
+
+
+def small_config(**fields):
+    """Three epochs of ten steps, all randomness there is, no clean data."""
+    config = base_config()
+    given = {
+        "method": "cmw_net_sl",
+        "epochs": 3,
+        "warmup_epochs": 1,
+        "data.train_size": 400,
+        "data.batch_size": 40,
+        "noise.kind": "symmetric",
+        "noise.rate": 0.4,
+        "meta_set.policy": "lowest_loss",
+        "meta_set.per_class": 4,
+        "meta_set.batch_size": 20,
+        "model": {"name": "small_conv", "options": {"features": (8,)}},
+        "augment.pad": 1,
+        "augment.meta": True,
+        "mixup.meta_alpha": 1.0,
+        "ema.decay": 0.8,
+        "soft_labels.momentum": 0.5,
+        "optim.learning_rate": 0.05,
+    }
+    config.update_from_flattened_dict(given | fields)
+    return config.lock()
+
+
+def finished(config, workdir, devices=1):
+    train.run(config, workdir, devices=tuple(jax.devices()[:devices]))
+    return [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps_of(config, count, devices):
+    """The state after so many meta steps."""
+    problem = train.prepare(config)
+    program = programs.build(
+        train._shared_part(config),
+        num_classes=10,
+        image_shape=problem.dataset.train_images.shape[1:],
+        num_families=len(problem.families.centres),
+        steps_per_epoch=10,
+        devices=tuple(jax.devices()[:devices]),
+    )
+    table = train._tables(problem, program).train
+    state, split = program.init(0, problem), program.layout.split
+    rng = np.random.default_rng(0)
+    shards = problem.train_index[: 4 * 80].reshape(80, 4).T  # 4 virtual ones
+    for _ in range(count):
+        rows = np.concatenate([rng.permutation(s)[:10] for s in shards])
+        meta = np.concatenate([rng.permutation(s)[:5] for s in shards])
+        batch = split(rows.astype(np.int32)), split(meta.astype(np.int32))
+        state = program.meta(state, table, *batch)
+    return jax.device_get(state)
+
+
+def test_one_two_and_four_devices_end_alike_after_twenty_steps():
+    config = small_config(**{"optim.learning_rate": 0.02})
+    one, *others = (steps_of(config, 20, devices) for devices in (1, 2, 4))
+    assert np.count_nonzero(one.memory["soft_labels"].sum(axis=1)) > 250
+    for other in others:
+        for part in ("teacher", "memory"):
+            for a, b in zip(
+                *map(jax.tree.leaves, (getattr(one, part), getattr(other, part))),
+                strict=True,
+            ):
+                np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+        for name in ("params", "model_state", "meta_params"):
+            for a, b in zip(
+                *(jax.tree.leaves(getattr(s.learner, name)) for s in (one, other)),
+                strict=True,
+            ):
+                np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+@pytest.fixture
+def teachers(monkeypatch):
+    """The teachers at the ends of the epochs of a run."""
+    seen, metrics = [], train._epoch_metrics
+
+    def spy(problem, program, tables, state, *rest):
+        seen.append(jax.device_get(state.teacher))
+        return metrics(problem, program, tables, state, *rest)
+
+    monkeypatch.setattr(train, "_epoch_metrics", spy)
+    return seen
+
+
+def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path, teachers):
+    lines = finished(small_config(**{"ema.freeze_epoch": 2}), tmp_path / "run")
+    moved, still = (
+        [np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, pair), strict=True)]
+        for pair in (teachers[:2], teachers[1:])
+    )
+    assert not any(moved) and all(still)
+    assert "meta_purity" not in lines[0]  # the warm-up has no meta set
+    assert all(0 < line["meta_purity"] <= 1 for line in lines[1:])
+    assert {"net_accuracy", "meta_loss", "weight_mean"} <= lines[1].keys()
+    with np.load(tmp_path / "run" / "labels.npz") as file:
+        observed, wrong = file["observed"], file["changed"]
+    assert meta_set.purity(np.arange(400), observed, observed) == 1
+    # By far purer than the training set, if the teacher has learned anything.
+    assert lines[-1]["meta_purity"] > 1 - wrong.mean()
+
+
+def test_a_teacher_may_have_its_own_batch_statistics(tmp_path, teachers):
+    """As the authors': those of its predictions, and none from the warm-up."""
+    fields = {"method": "constant_sl", "ema.batch_stats": False}
+    lines = finished(small_config(**fields), tmp_path / "run")
+    assert "meta_purity" not in lines[-1]
+    seen = [teacher.model_state["batch_stats"] for teacher in teachers]
+    (norm,) = seen[0]
+    np.testing.assert_array_equal(seen[0][norm]["mean"], 0)
+    np.testing.assert_array_equal(seen[0][norm]["var"], 1)
+    # Ten predictions in an epoch: the initial values keep 0.9 ** 10 of their weight.
+    assert np.abs(seen[1][norm]["mean"]).min() > 0
+    left = (seen[1][norm]["var"] - 0.9**10) / (1 - 0.9**10)
+    assert np.all(left > 0) and np.abs(left - 1).min() > 0.01
+
+
+def test_without_mixup_the_plain_form_weights_given_labels_alone(tmp_path):
+    """cmw_net_mixup with alpha = 0 is CMW-Net, evaluated by its teacher."""
+    fields = {"epochs": 1, "warmup_epochs": 0, "ema.decay": 0.0}
+    fields |= {"mixup.alpha": 0.0, "mixup.meta_alpha": 0.0}
+    plain, same = (
+        finished(small_config(method=method, **fields), tmp_path / method)
+        for method in ("cmw_net", "cmw_net_mixup")
+    )
+    for a, b in zip(plain, same, strict=True):
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
+        assert a["test_accuracy"] == b["net_accuracy"]
+
+
+def test_the_meta_batch_is_mixed_within_virtual_shards():
+    method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
+    rng = np.random.default_rng(0)
+    table = Table(
+        images=rng.integers(256, size=(40, 2, 2, 1)).astype(np.uint8),
+        labels=np.arange(40, dtype=np.int32) % 10,
+        family=np.zeros(10, np.int32),
+        mean=np.zeros(1, np.float32),
+        std=np.ones(1, np.float32),
+    )
+    learner = SimpleNamespace(key=jax.random.key(0), step=jnp.int32(3))
+    config = small_config(**{"augment.meta": False})
+    make = batches.Batches(config, None, method, None, 10)
+    batch = make.meta(learner, jax.tree.map(jnp.asarray, table), jnp.arange(20))
+    partner, lam = np.asarray(batch["partner"]), np.asarray(batch["lam"])
+    np.testing.assert_array_equal(partner // 5, np.arange(20) // 5)
+    assert 0.5 <= lam[0] < 1 and np.all(lam == lam[0])
+    images = table.images[:20] / np.float32(255)
+    want = lam[0] * images + (1 - lam[0]) * images[partner]
+    np.testing.assert_allclose(batch["image"], want, rtol=1e-5)
