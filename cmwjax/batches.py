@@ -41,17 +41,17 @@ class Batches:
         self._config, self._model, self._method = config, model, method
         self._axis_name, self._steps_per_epoch = axis_name, steps_per_epoch
 
-    def plain(self, learner: MetaState, table: Table, index: jax.Array) -> Batch:
+    def plain(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
         """Of ordinary training."""
         epoch = learner.step // self._steps_per_epoch
-        batch = make_batch(table, index, self._augmentation(learner, AUGMENT, epoch))
-        return {**batch, "slot": slots(len(index), self._axis_name)}
+        batch = make_batch(table, rows, self._augmentation(learner, AUGMENT, epoch))
+        return {**batch, "slot": slots(len(rows["index"]), self._axis_name)}
 
     def training(
-        self, learner: MetaState, memory: Any, table: Table, index: jax.Array
+        self, learner: MetaState, memory: Any, table: Table, rows: Batch
     ) -> tuple[Any, Batch]:
         """After the warm-up: the memory, which may have changed, and the batch."""
-        batch = self.plain(learner, table, index)
+        batch = self.plain(learner, table, rows)
         if self._method.memory is not None:
             if self._method.memory.observe is not None:
                 probabilities = self._predict(learner, batch)
@@ -63,12 +63,12 @@ class Batches:
             batch = self._mix(learner, batch)
         return memory, batch
 
-    def meta(self, learner: MetaState, table: Table, index: jax.Array) -> Batch:
+    def meta(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
         """Of the meta set, whose samples return within an epoch."""
         if not self._config.augment.meta:
-            return make_batch(table, index)
+            return make_batch(table, rows)
         augmentation = self._augmentation(learner, META_AUGMENT, learner.step)
-        return make_batch(table, index, augmentation)
+        return make_batch(table, rows, augmentation)
 
     def _augmentation(self, learner, stream, moment):
         config = self._config.augment
