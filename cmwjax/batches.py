@@ -53,15 +53,15 @@ class Batches:
         self._config, self._model, self._method = config, model, method
         self._axis_name, self._steps_per_epoch = axis_name, steps_per_epoch
 
-    def plain(self, learner: MetaState, table: Table, index: jax.Array) -> Batch:
+    def plain(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
         """Of ordinary training."""
         epoch = learner.step // self._steps_per_epoch
-        batch = make_batch(table, index, self._augmentation(learner, AUGMENT, epoch))
-        return {**batch, "slot": slots(len(index), self._axis_name)}
+        batch = make_batch(table, rows, self._augmentation(learner, AUGMENT, epoch))
+        return {**batch, "slot": slots(len(rows["index"]), self._axis_name)}
 
-    def training(self, state: Any, table: Table, index: jax.Array) -> tuple[Any, Batch]:
+    def training(self, state: Any, table: Table, rows: Batch) -> tuple[Any, Batch]:
         """After the warm-up: the run's state with what was remembered, the batch."""
-        batch = self.plain(state.learner, table, index)
+        batch = self.plain(state.learner, table, rows)
         memory = self._method.memory
         if memory is not None:
             if memory.observe is not None:
@@ -76,12 +76,12 @@ class Batches:
             batch = self._mix(state.learner, batch, alpha, (SHARE, PARTNERS))
         return state, batch
 
-    def meta(self, learner: MetaState, table: Table, index: jax.Array) -> Batch:
+    def meta(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
         """Of the meta set, whose samples return within an epoch."""
         augmentation = None
         if self._config.augment.meta:
             augmentation = self._augmentation(learner, META_AUGMENT, learner.step)
-        batch = make_batch(table, index, augmentation)
+        batch = make_batch(table, rows, augmentation)
         if mixes_meta(self._config, self._method):
             alpha = self._config.mixup.meta_alpha
             batch = self._mix(learner, batch, alpha, (META_SHARE, META_PARTNERS))

@@ -8,6 +8,7 @@ number from each, and a device owns entire shards.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -248,6 +249,29 @@ def meta_batches(
         order = np.concatenate([rng.permutation(members) for _ in range(rounds)])
         columns.append(order[: steps * part].reshape(steps, part))
     return np.hstack(columns)
+
+
+class Order:
+    """Positions by step, from tables of an epoch each; the latest table is kept.
+
+    Args:
+      table: `(epoch=) -> [steps, B]`, such as `epoch_batches` with all else given.
+      steps_per_epoch: rows of a table.
+    """
+
+    def __init__(
+        self, table: Callable[..., NDArray[np.int32]], steps_per_epoch: int
+    ) -> None:
+        self._table, self._steps = table, steps_per_epoch
+        self._latest: tuple[int, NDArray[np.int32]] | None = None
+
+    def __call__(self, step: int) -> NDArray[np.int32]:
+        """Positions `[B]` of a step, counted from the beginning of the run."""
+        epoch, row = divmod(step, self._steps)
+        latest = self._latest  # once, for threads may read on while another writes
+        if latest is None or latest[0] != epoch:
+            latest = self._latest = epoch, self._table(epoch=epoch)
+        return latest[1][row]
 
 
 def _check_batch_size(batch_size: int, shards: int) -> None:

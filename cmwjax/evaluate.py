@@ -14,7 +14,8 @@ from cmwjax.losses import cross_entropy
 from cmwjax.meta import MetaState
 from cmwjax.methods import Method
 from cmwjax.parallel import AXIS, Layout
-from cmwjax.table import Table, make_batch
+from cmwjax.sources import Samples
+from cmwjax.table import make_batch
 
 
 class Scores(NamedTuple):
@@ -31,8 +32,8 @@ class Scores(NamedTuple):
 
 def scorer(
     model: nn.Module, method: Method, layout: Layout, *, batch_size: int
-) -> Callable[[MetaState, Table, np.ndarray], Scores]:
-    """Compiles `score(state, table, index) -> Scores`, in evaluation mode.
+) -> Callable[[MetaState, Samples, np.ndarray], Scores]:
+    """Compiles `score(state, samples, index) -> Scores`, in evaluation mode.
 
     Args:
       model: the classifier.
@@ -54,46 +55,46 @@ def scorer(
         return losses, weights, jnp.argmax(logits, axis=-1)
 
     compiled = _in_batches(score, layout, batch_size)
-    return lambda state, table, index: Scores(*compiled(state, table, index))
+    return lambda state, samples, index: Scores(*compiled(state, samples, index))
 
 
 def predictor(
     model: nn.Module, layout: Layout, *, batch_size: int
-) -> Callable[[MetaState, Table, np.ndarray], np.ndarray]:
-    """Compiles `predict(state, table, index) -> probabilities [N, C]`, as `scorer`."""
+) -> Callable[[MetaState, Samples, np.ndarray], np.ndarray]:
+    """Compiles `predict(state, samples, index) -> probabilities [N, C]`."""
 
     def predict(variables, meta_params, batch):
         del meta_params
         return (jax.nn.softmax(model.apply(variables, batch["image"], False)),)
 
     compiled = _in_batches(predict, layout, batch_size)
-    return lambda state, table, index: compiled(state, table, index)[0]
+    return lambda state, samples, index: compiled(state, samples, index)[0]
 
 
 def _in_batches(
     compute: Callable[[Any, Any, dict[str, jax.Array]], tuple[jax.Array, ...]],
     layout: Layout,
     batch_size: int,
-) -> Callable[[MetaState, Table, np.ndarray], list[np.ndarray]]:
+) -> Callable[[MetaState, Samples, np.ndarray], list[np.ndarray]]:
     """Applies `(variables, meta_params, batch) -> ([B, ...], ...)` to any number."""
     devices = len(layout.devices)
     batch_size = -(-batch_size // devices) * devices
     whole, cut = (NamedSharding(layout.mesh, spec) for spec in (P(), P(AXIS)))
 
-    def on_batch(params, model_state, meta_params, table, index):
-        index = jax.lax.with_sharding_constraint(index, cut)
+    def on_batch(params, model_state, meta_params, table, rows):
         variables = {"params": params, **model_state}
-        return compute(variables, meta_params, make_batch(table, index))
+        return compute(variables, meta_params, make_batch(table, rows))
 
-    # Index arrives whole: every process has it on the host.
-    compiled = jax.jit(on_batch, in_shardings=whole, out_shardings=whole)
+    compiled = jax.jit(
+        on_batch, in_shardings=(whole,) * 4 + (cut,), out_shardings=whole
+    )
 
-    def everywhere(state, table, index):
+    def everywhere(state, samples, index):
         arrays = layout.as_global(
-            (state.params, state.model_state, state.meta_params, table)
+            (state.params, state.model_state, state.meta_params, samples.table)
         )
-        padded = np.resize(index, -(-len(index) // batch_size) * batch_size)
-        parts = [compiled(*arrays, part) for part in padded.reshape(-1, batch_size)]
+        batches = samples.source.evaluation(index, batch_size)
+        parts = [compiled(*arrays, rows) for rows in batches]
         return [np.concatenate(x)[: len(index)] for x in zip(*parts, strict=True)]
 
     return everywhere

@@ -46,10 +46,15 @@ def partners(key: jax.Array, *, shard_size: int, first: Any, count: int) -> jax.
 
 
 def mix(batch: Batch, lam: jax.Array, partner: jax.Array) -> Batch:
-    """Blends images; the batch gains `lam` and `partner`, both `[B]`."""
-    image = batch["image"]
-    image = lam * image + (1 - lam) * image[partner]
-    lam = jnp.full(partner.shape, lam)
+    """Blends images; the batch gains `lam` and `partner`, both `[B]`.
+
+    With a partner that has no image (`batch['mask']` false), a sample stays as it is.
+    """
+    image, lam = batch["image"], jnp.full(partner.shape, lam)
+    if "mask" in batch:
+        lam = jnp.where(batch["mask"][partner], lam, 1)
+    share = lam.reshape(-1, *(1,) * (image.ndim - 1))
+    image = share * image + (1 - share) * image[partner]
     return {**batch, "image": image, "lam": lam, "partner": partner}
 
 

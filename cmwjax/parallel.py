@@ -68,13 +68,7 @@ class Layout:
         The rows of device d are the d-th of equal consecutive parts.
         """
         if self.mode == "jit":
-            sharding = NamedSharding(self.mesh, P(AXIS))
-            return jax.tree.map(
-                lambda x: jax.make_array_from_callback(
-                    np.shape(x), sharding, lambda i: x[i]
-                ),
-                batch,
-            )
+            return self.spread(batch)
         own = [
             i
             for i, device in enumerate(self.devices)
@@ -82,6 +76,16 @@ class Layout:
         ]
         return jax.tree.map(
             lambda x: x.reshape(len(self.devices), -1, *x.shape[1:])[own], batch
+        )
+
+    def spread(self, batch: Any) -> Any:
+        """As `split`, but global arrays in either mode."""
+        sharding = NamedSharding(self.mesh, P(AXIS))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(
+                np.shape(x), sharding, lambda i: x[i]
+            ),
+            batch,
         )
 
     def map(

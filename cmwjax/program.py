@@ -16,10 +16,11 @@ from ml_collections import FrozenConfigDict
 from cmwjax import ema, evaluate, methods, mixup, models, optimizers, weighting
 from cmwjax import soft_labels as soft
 from cmwjax.batches import Batches, mixes, mixes_meta
+from cmwjax.masks import masked_losses, masked_metrics, masked_weights
 from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
 from cmwjax.parallel import Layout, layout
 from cmwjax.problem import Problem
-from cmwjax.table import Table
+from cmwjax.sources import Samples
 
 EVALUATION_BATCH = 1000
 
@@ -47,12 +48,12 @@ class Program(NamedTuple):
     method: methods.Method
     schedule: Callable[[Any], Any]  # learning rate of the classifier by step
     init: Callable[[int, Problem], RunState]  # from the seed
-    warmup: Callable[..., RunState]  # (state, table, index), ordinary training
-    weighted: Callable[..., RunState]  # (state, table, index)
-    meta: Callable[..., RunState]  # (state, table, index, meta_index)
+    warmup: Callable[..., RunState]  # (state, table, rows), ordinary training
+    weighted: Callable[..., RunState]  # (state, table, rows)
+    meta: Callable[..., RunState]  # (state, table, rows, meta_rows)
     reset_sums: Callable[[RunState], RunState]  # for a new epoch
-    refresh: Callable[..., RunState]  # (state, table, problem, epoch), before an epoch
-    score: Callable[[RunState, Table, np.ndarray], evaluate.Scores]
+    refresh: Callable[..., RunState]  # (state, samples, problem, epoch), before one
+    score: Callable[[RunState, Samples, np.ndarray], evaluate.Scores]
     curve: Callable[[Any, np.ndarray], Any] | None  # weights [K, G] of losses [G]
 
 
@@ -113,7 +114,7 @@ def build(
         meta=meta,
         reset_sums=lambda s: s._replace(sums=spread.replicate(zero_sums(method))),
         refresh=_refresh(parts),
-        score=lambda state, table, index: score(state.judged, table, index),
+        score=lambda state, samples, index: score(state.judged, samples, index),
         curve=None if method.net is None else jax.jit(method.net.curves),
     )
 
@@ -215,21 +216,23 @@ def _steps(config, parts: Parts, steps_per_epoch: int):
     warmup = partial(
         weighted_step,
         loss_fn=classifier_loss(parts.model, method.warmup_losses),
-        weight_fn=methods.constant_one,
+        weight_fn=masked_weights(methods.constant_one),
         **common,
     )
     losses, weight_fn = _loss_terms(config, method)
     common |= dict(
         loss_fn=classifier_loss(parts.model, losses),
-        weight_fn=weight_fn,
-        metrics_fn=method.metrics_fn,
+        weight_fn=masked_weights(weight_fn),
+        metrics_fn=masked_metrics(method.metrics_fn),
         normalisation=config.weighting.normalisation,
     )
     weighted = partial(weighted_step, **common)
     meta = partial(
         meta_step,
         meta_tx=parts.meta_tx,
-        meta_loss_fn=meta_loss(parts.model, is_mixed=mixes_meta(config, method)),
+        meta_loss_fn=masked_losses(
+            meta_loss(parts.model, is_mixed=mixes_meta(config, method))
+        ),
         inner_lr=parts.schedule,
         lookahead=config.weighting.lookahead,
         **common,
@@ -238,13 +241,13 @@ def _steps(config, parts: Parts, steps_per_epoch: int):
     freeze = config.ema.freeze_epoch * steps_per_epoch
 
     def compiled(step, *, is_warmup=False, num_batches=1):
-        def run_step(state, table, index, *meta_index):
+        def run_step(state, table, rows, *meta_rows):
             learner = state.learner
             if is_warmup:
-                batch = batches.plain(learner, table, index)
+                batch = batches.plain(learner, table, rows)
             else:
-                state, batch = batches.training(state, table, index)
-            meta_batch = (batches.meta(learner, table, i) for i in meta_index)
+                state, batch = batches.training(state, table, rows)
+            meta_batch = (batches.meta(learner, table, rows) for rows in meta_rows)
             if method.meta_tx is not None:
                 learner = learner._replace(
                     meta_params=jnp.zeros(config.data.batch_size)
@@ -290,15 +293,15 @@ def _refresh(parts: Parts):
     """Before an epoch, for methods whose memory changes then."""
     memory = parts.method.memory
     if memory is None or memory.refresh is None:
-        return lambda state, table, problem, epoch: state
+        return lambda state, samples, problem, epoch: state
     predict = evaluate.predictor(parts.model, parts.layout, batch_size=EVALUATION_BATCH)
 
-    def refresh(state, table, problem, epoch):
+    def refresh(state, samples, problem, epoch):
         new = memory.refresh(
             jax.device_get(state.memory),
             problem,
             epoch,
-            lambda: predict(state.judged, table, problem.train_index),
+            lambda: predict(state.judged, samples, problem.train_index),
         )
         return state._replace(memory=parts.layout.replicate(new))
 

@@ -11,7 +11,7 @@ import numpy as np
 class Table(NamedTuple):
     """Everything a batch is made of; replicated on all devices."""
 
-    images: Any  # uint8 [N, H, W, C]
+    images: Any  # uint8 [N, H, W, C]; None where they come with the rows
     labels: Any  # int32 [N], as observed
     family: Any  # int32 [number of classes], family of each class
     mean: Any  # float32 [C], of pixels scaled to [0, 1]
@@ -37,31 +37,34 @@ def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def make_batch(
     table: Table,
-    index: jax.Array,
+    rows: Mapping[str, jax.Array],
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> dict[str, jax.Array]:
-    """Samples at `index`, int `[B]`, as the dict that steps take.
+    """The samples that the host named, as the dict that steps take.
 
     Args:
       table: where they are.
-      index: which ones.
+      rows: which ones, `index` int32 [B]; where the table has no images also their
+        `image`, uint8 [B, H, W, C]; and `mask` bool [B], if some have none.
       augment: `(images uint8 [B, H, W, C], index) -> images`, if they are to change.
 
     Returns:
       `image` float32 [B, H, W, C], standardised per channel; `label` and `family`
-      int32 [B]; `index` itself; and the features of the labels, [B, ...] each.
+      int32 [B]; the features of the labels, [B, ...] each; and `index` and `mask` as
+      they came.
     """
+    index = rows["index"]
     label = table.labels[index]
-    image = table.images[index]
+    image = rows["image"] if table.images is None else table.images[index]
     if augment is not None:
         image = augment(image, index)
     channel = (1, 1, 1, -1)
     image = image.astype(jnp.float32) / 255
     image = (image - table.mean.reshape(channel)) / table.std.reshape(channel)
     return {
+        **rows,
         "image": image,
         "label": label,
         "family": table.family[label],
-        "index": index,
         **{name: values[label] for name, values in table.features.items()},
     }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from cmwjax.health import check_finite, check_skips, warn_if_collapsed
 from cmwjax.problem import Problem, prepare
 from cmwjax.program import Program, RunState
 from cmwjax.saved import NOBODY, check_unchanged, first
+from cmwjax.sources import InMemory, Samples
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.table import Table, pixel_statistics
 from cmwjax.weighting import summarise_weights
@@ -35,11 +36,11 @@ from cmwjax.weighting import summarise_weights
 CURVE_LOSSES = 10 * np.linspace(0, 1, 61, dtype=np.float32) ** 2  # dense near 0
 
 
-class Tables(NamedTuple):
-    """Training and test set on the devices."""
+class Sets(NamedTuple):
+    """The samples to train on and to test with."""
 
-    train: Table
-    test: Table
+    train: Samples
+    test: Samples
 
 
 class Result(NamedTuple):
@@ -85,14 +86,15 @@ def run(
 
     ### Data
     problem = prepare(config)
-    rows_of = partial(
+    table = partial(
         data.epoch_batches,
         problem.train_index,
         batch_size=config.data.batch_size,
         shards=config.data.shards,
         seed=config.seed,
     )
-    steps = len(rows_of(epoch=0))
+    steps = len(table(epoch=0))
+    order = data.Order(table, steps)
 
     ### Model and steps
     program = programs.build(
@@ -103,9 +105,8 @@ def run(
         steps_per_epoch=steps,
         devices=devices,
     )
-    split = program.layout.split
-    tables = _tables(problem, program)
-    meta_rows_of = partial(
+    sets = _sets(problem, program)
+    meta_table = partial(
         data.meta_batches,
         batch_size=config.meta_set.batch_size,
         shards=config.data.shards,
@@ -114,7 +115,7 @@ def run(
     )
     if program.method.has_meta_step:  # else an error would wait for the warm-up's end
         held_out = problem.meta_index
-        meta_rows_of(problem.train_index if held_out is None else held_out, epoch=0)
+        meta_table(problem.train_index if held_out is None else held_out, epoch=0)
 
     start = first(to_host(program.init(config.seed, problem)), problem)
 
@@ -144,14 +145,18 @@ def run(
 
     ### Loop
     clock, stall, warned = time.perf_counter(), 0.0, False
-    with checkpoints, Signals() as signals, _saving_if_interrupted(save, checkpoints):
+    train_rows = sets.train.source.training(order, range(step, total_steps))
+    with (
+        closing(train_rows),
+        checkpoints,
+        Signals() as signals,
+        _saving_if_interrupted(save, checkpoints),
+    ):
         while True:
             epoch, done = divmod(step, steps)
             if done == 0 and step > 0:
                 with signals.at_once():
-                    metrics = _epoch_metrics(
-                        problem, program, tables, state, meta_index
-                    )
+                    metrics = _epoch_metrics(problem, program, sets, state, meta_index)
                 metrics = {"epoch": epoch, "step": step, **metrics}
                 metrics["seconds"] = time.perf_counter() - clock
                 metrics["checkpoint_seconds"] = stall
@@ -169,34 +174,36 @@ def run(
                 if weighs and config.meta_set.policy != "held_out":
                     with signals.at_once():
                         meta_index = _choose_meta_set(
-                            config, epoch, problem, program, tables, state
+                            config, epoch, problem, program, sets, state
                         )
                 with signals.at_once():
                     refreshed = program.refresh(
-                        state, tables.train, problem, epoch - config.warmup_epochs
+                        state, sets.train, problem, epoch - config.warmup_epochs
                     )
                 # Last: whoever stops before this evaluates the epoch once more.
                 state = program.reset_sums(refreshed)
-            rows = rows_of(epoch=epoch)
-            meta_rows = meta_rows_of(meta_index, epoch=epoch) if weighs else None
-            for position in range(done, steps):
-                index = split(rows[position])
-                if is_warmup:
-                    state = program.warmup(state, tables.train, index)
-                elif meta_rows is None or step % config.meta_every:
-                    state = program.weighted(state, tables.train, index)
-                else:
-                    meta = split(meta_rows[position])
-                    state = program.meta(state, tables.train, index, meta)
-                step += 1
-                if step == total_steps or (every and step % every == 0):
-                    save()
-                signals.check(step)
+            end, train = step - done + steps, sets.train
+            meta_steps = _multiples(config.meta_every, step, end if weighs else step)
+            meta_order = data.Order(partial(meta_table, meta_index), steps)
+            meta_rows = train.source.training(meta_order, meta_steps, meta=True)
+            with closing(meta_rows):
+                while step < end:
+                    rows = next(train_rows)
+                    if is_warmup:
+                        state = program.warmup(state, train.table, rows)
+                    elif step in meta_steps:
+                        state = program.meta(state, train.table, rows, next(meta_rows))
+                    else:
+                        state = program.weighted(state, train.table, rows)
+                    step += 1
+                    if step == total_steps or (every and step % every == 0):
+                        save()
+                    signals.check(step)
 
         ### Results
         checkpoints.wait()
         with signals.at_once():
-            _write_results(workdir, config, problem, program, tables, state)
+            _write_results(workdir, config, problem, program, sets, state)
         record.wait_for_first_process()
     return summarise(workdir)
 
@@ -240,7 +247,12 @@ def _saving_if_interrupted(save, checkpoints):
         ) from None
 
 
-def _tables(problem: Problem, program: Program) -> Tables:
+def _multiples(of: int, first: int, end: int) -> range:
+    """Those in [first, end)."""
+    return range(-(-first // of) * of, end, of)
+
+
+def _sets(problem: Problem, program: Program) -> Sets:
     dataset = problem.dataset
     mean, std = pixel_statistics(dataset.train_images)
     family = program.method.families(problem.families.family)
@@ -248,10 +260,12 @@ def _tables(problem: Problem, program: Program) -> Tables:
     per_class = family, mean, std, program.method.class_features(counts)
     train = Table(dataset.train_images, problem.labels, *per_class)
     test = Table(dataset.test_images, dataset.test_labels, *per_class)
-    return program.layout.replicate(Tables(train, test))
+    train, test = program.layout.replicate((train, test))
+    source = InMemory(program.layout)
+    return Sets(Samples(train, source), Samples(test, source))
 
 
-def _choose_meta_set(config, epoch, problem, program, tables, state):
+def _choose_meta_set(config, epoch, problem, program, sets, state):
     """The meta set of this epoch, drawn from the training set itself."""
     num_classes = problem.dataset.num_classes
     if config.meta_set.policy == "balanced":
@@ -262,7 +276,7 @@ def _choose_meta_set(config, epoch, problem, program, tables, state):
             seed=config.seed,
             epoch=epoch,
         )
-    scores = program.score(state, tables.train, problem.train_index)
+    scores = program.score(state, sets.train, problem.train_index)
     losses = np.full(problem.labels.shape, np.nan)
     losses[problem.train_index] = scores.losses
     return meta_set.lowest_loss(
@@ -277,14 +291,14 @@ def _choose_meta_set(config, epoch, problem, program, tables, state):
 def _epoch_metrics(
     problem: Problem,
     program: Program,
-    tables: Tables,
+    sets: Sets,
     state: RunState,
     meta_index: np.ndarray,
 ):
     """Metrics of the epoch that ends here, in which the meta set was `meta_index`."""
     learner, dataset = state.learner, problem.dataset
     everyone = np.arange(len(dataset.test_labels))
-    test = program.score(state, tables.test, everyone)
+    test = program.score(state, sets.test, everyone)
     means = programs.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
@@ -295,14 +309,14 @@ def _epoch_metrics(
     others = {"meta": problem.meta_index, "validation": problem.validation_index}
     for name, index in others.items():
         if index is not None and len(index):
-            scores = program.score(state, tables.train, index)
+            scores = program.score(state, sets.train, index)
             metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
     if program.method.has_meta_step and meta_index[0] != NOBODY[0]:
         metrics["meta_purity"] = meta_set.purity(
             meta_index, problem.labels, problem.true_labels
         )
     if state.teacher is not None:
-        net = program.score(state._replace(teacher=None), tables.test, everyone)
+        net = program.score(state._replace(teacher=None), sets.test, everyone)
         metrics["net_accuracy"] = net.accuracy(dataset.test_labels)
     if moments is not None:
         metrics |= summarise_weights(moments)
@@ -312,10 +326,10 @@ def _epoch_metrics(
     return metrics
 
 
-def _write_results(workdir, config, problem, program, tables, state):
+def _write_results(workdir, config, problem, program, sets, state):
     """Scores every training sample and writes the files that end a run."""
     index, given = problem.train_index, problem.labels[problem.train_index]
-    scores = program.score(state, tables.train, index)
+    scores = program.score(state, sets.train, index)
     if jax.process_index() > 0:
         return
     net, by_class = program.method.net, program.method.by_class
@@ -342,7 +356,7 @@ def _write_results(workdir, config, problem, program, tables, state):
         given_label=given,
         suggested_label=scores.predictions,
         true_label=problem.true_labels[index],
-        family=None if net is None else np.asarray(tables.train.family)[given],
+        family=None if net is None else np.asarray(sets.train.table.family)[given],
         losses=scores.losses,
         weights=scores.weights,
     )

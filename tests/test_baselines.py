@@ -306,7 +306,7 @@ def test_slot_weights_in_closed_form(name, num_devices):
         steps_per_epoch=5,
         devices=tuple(jax.devices()[:num_devices]),
     )
-    table = train._tables(data, program).train
+    table = train._sets(data, program).train.table
     state = program.init(0, data)
     head = jax.tree.map(np.array, state.learner.params["head"])
     w = np.vstack([head["kernel"], head["bias"]])  # [D + 1, C]
@@ -325,9 +325,8 @@ def test_slot_weights_in_closed_form(name, num_devices):
     for _ in range(2):
         index = rng.choice(data.train_index, 8, replace=False)
         meta_index = rng.choice(data.meta_index, 12, replace=False)
-        state = program.meta(
-            state, table, *(program.layout.split(i) for i in (index, meta_index))
-        )
+        rows = [program.layout.split({"index": i}) for i in (index, meta_index)]
+        state = program.meta(state, table, *rows)
         g, base = gradients(w, index), balanced[index]
         ahead = w if name == "l2rw" else w - 0.2 * np.einsum("i,idc->dc", base, g) / 8
         m = gradients(ahead, meta_index).mean(0)

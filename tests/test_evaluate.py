@@ -7,6 +7,7 @@ from flax import linen as nn
 from cmwjax import evaluate, methods
 from cmwjax.meta import MetaState
 from cmwjax.parallel import layout
+from cmwjax.sources import InMemory, Samples
 from cmwjax.table import Table, make_batch, pixel_statistics
 
 
@@ -38,7 +39,8 @@ def test_scores_equal_a_per_sample_loop(table, num_devices, mode):
     score = evaluate.scorer(Linear(), method, spread, batch_size=7)
     index = np.array([3, 1, 4, 1, 5, 9, 2, 6, 22, 0])
     learner = learner._replace(key=jax.random.key_data(learner.key))
-    scores = score(spread.replicate(learner), spread.replicate(table), index)
+    samples = Samples(spread.replicate(table), InMemory(spread))
+    scores = score(spread.replicate(learner), samples, index)
 
     kernel, bias = (np.asarray(params["Dense_0"][k], float) for k in ("kernel", "bias"))
     pixels = table.images / 255.0
@@ -61,7 +63,7 @@ def test_scores_equal_a_per_sample_loop(table, num_devices, mode):
 
 
 def test_batches_are_standardised_per_channel(table):
-    batch = make_batch(table, np.arange(23))
+    batch = make_batch(table, {"index": np.arange(23)})
     np.testing.assert_allclose(batch["image"].mean((0, 1, 2)), 0, atol=1e-6)
     np.testing.assert_allclose(batch["image"].std((0, 1, 2)), 1, rtol=1e-5)
     np.testing.assert_array_equal(batch["family"], table.family[table.labels])
@@ -71,4 +73,4 @@ def test_a_constant_channel_does_not_divide_by_zero():
     images = np.full((4, 2, 2, 1), 7, np.uint8)
     mean, std = pixel_statistics(images)
     table = Table(images, np.zeros(4, np.int32), np.zeros(1, np.int32), mean, std)
-    assert np.all(np.isfinite(make_batch(table, np.arange(4))["image"]))
+    assert np.all(np.isfinite(make_batch(table, {"index": np.arange(4)})["image"]))

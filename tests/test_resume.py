@@ -311,15 +311,14 @@ def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
 def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    tables = train._tables
+    sets = train._sets
 
-    def damaged_tables(*arguments):
-        train_table, test_table = tables(*arguments)
-        return train.Tables(
-            train_table._replace(mean=np.nan * train_table.mean), test_table
-        )
+    def damaged_sets(*arguments):
+        whole = sets(*arguments)
+        table = whole.train.table._replace(mean=np.nan * whole.train.table.mean)
+        return whole._replace(train=whole.train._replace(table=table))
 
-    monkeypatch.setattr(train, "_tables", damaged_tables)
+    monkeypatch.setattr(train, "_sets", damaged_sets)
     config = tiny(max_skips_in_a_row=6)
     with pytest.raises(Diverged, match=r"last 8 updates before step 8 .* of step 4\."):
         run(config, tmp_path / "run")

@@ -266,15 +266,15 @@ def steps_of(config, count, devices):
         steps_per_epoch=10,
         devices=tuple(jax.devices()[:devices]),
     )
-    table = train._tables(problem, program).train
+    table = train._sets(problem, program).train.table
     state, split = program.init(0, problem), program.layout.split
     rng = np.random.default_rng(0)
     shards = problem.train_index[: 4 * 80].reshape(80, 4).T  # 4 virtual ones
     for _ in range(count):
         rows = np.concatenate([rng.permutation(s)[:10] for s in shards])
         meta = np.concatenate([rng.permutation(s)[:5] for s in shards])
-        batch = split(rows.astype(np.int32)), split(meta.astype(np.int32))
-        state = program.meta(state, table, *batch)
+        batches = ({"index": x.astype(np.int32)} for x in (rows, meta))
+        state = program.meta(state, table, *map(split, batches))
     return jax.device_get(state)
 
 
@@ -368,7 +368,8 @@ def test_the_meta_batch_is_mixed_within_virtual_shards():
     learner = SimpleNamespace(key=jax.random.key(0), step=jnp.int32(3))
     config = small_config(**{"augment.meta": False})
     make = batches.Batches(config, None, method, None, 10)
-    batch = make.meta(learner, jax.tree.map(jnp.asarray, table), jnp.arange(20))
+    rows = {"index": jnp.arange(20)}
+    batch = make.meta(learner, jax.tree.map(jnp.asarray, table), rows)
     partner, lam = np.asarray(batch["partner"]), np.asarray(batch["lam"])
     np.testing.assert_array_equal(partner // 5, np.arange(20) // 5)
     assert 0.5 <= lam[0] < 1 and np.all(lam == lam[0])
