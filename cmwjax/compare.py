@@ -1,9 +1,12 @@
 """Several methods side by side over several seeds, and one table."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -11,18 +14,25 @@ from cmwjax import plots, record, train
 from cmwjax.config import METHODS as NAMES
 from cmwjax.config import base_config, check_config
 from cmwjax.data import Dataset
+from cmwjax.health import Diverged
 from cmwjax.problem import prepare
+from cmwjax.run_files import DIVERGED
+
+OnRun = Callable[[str, int, train.Result | None], None]
 
 
-def run(config: ConfigDict, workdir: str | Path) -> str:
+def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) -> str:
     """Makes the runs of `config.compare`, each in `workdir/METHOD/seed_K`.
 
-    Finished runs are not repeated. Prints progress while it works and writes
-    `summary.json` and figures at the end.
+    Finished runs are not repeated, nor those that diverged, of which the others take no
+    notice. Prints progress while it works and writes `summary.json` and figures at the
+    end.
 
     Args:
       config: see `cmwjax.config.base_config`; methods and seeds to compare.
       workdir: a new or empty folder, or that of a comparison of this configuration.
+      on_run: called with method, seed and result of every run that has ended; the
+        result is None if it diverged.
 
     Returns:
       The table: accuracy on the test set in percent, mean and standard deviation
@@ -39,13 +49,13 @@ def run(config: ConfigDict, workdir: str | Path) -> str:
     dataset = prepare(one_run(config, methods[0], seeds[0])).dataset
     workdir = record.claim_folder(workdir, config)
     if all(
-        record.is_finished(workdir / method / f"seed_{seed}")
+        record.is_finished(run_folder(workdir, method, seed))
         for method in methods
         for seed in seeds
     ):
         print(f"All runs in {workdir} are finished; there is nothing to train.")
     start = time.perf_counter()
-    results: dict[str, list[train.Result]] = {method: [] for method in methods}
+    results: dict[str, list[train.Result | None]] = {method: [] for method in methods}
     total = len(methods) * len(seeds) * config.epochs
     with tqdm(total=total, unit="epoch", mininterval=1) as bar:
 
@@ -57,43 +67,72 @@ def run(config: ConfigDict, workdir: str | Path) -> str:
                 bar.set_description(f"{NAMES[method]}, seed {seed}")
                 done = bar.n
                 single = one_run(config, method, seed)
-                folder = workdir / method / f"seed_{seed}"
-                results[method].append(train.run(single, folder, on_epoch=advance))
+                folder = run_folder(workdir, method, seed)
+                result = run_or_diverge(single, folder, advance)
+                results[method].append(result)
                 bar.update(done + config.epochs - bar.n)  # of a finished run
+                if on_run is not None:
+                    on_run(method, seed, result)
+    ended = [r for runs in results.values() for r in runs if r is not None]
     summary = {
-        "accuracy": "percent on the test set, per seed",
+        "accuracy": "percent on the test set, per seed; null where a run diverged",
         "seeds": list(seeds),
         "seconds": time.perf_counter() - start,
-        "checkpoint_seconds": sum(
-            r.checkpoint_seconds for runs in results.values() for r in runs
-        ),
-        "methods": {
-            method: {
-                "last_epoch": [100 * r.test_accuracy for r in runs],
-                "selected_epoch": [
-                    None if r.selected_accuracy is None else 100 * r.selected_accuracy
-                    for r in runs
-                ],
-                "wrong_label_auroc": [r.auroc for r in runs],
-                "seconds": [r.seconds for r in runs],
-            }
-            for method, runs in results.items()
-        },
+        "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
+        "methods": {method: measured(runs) for method, runs in results.items()},
     }
     record.write_json(workdir / "summary.json", summary)
-    draw_figures(config, workdir, dataset)
+    if ended:
+        draw_figures(config, workdir, dataset)
     return table(summary)
 
 
+def run_folder(workdir: Path, method: str, seed: int) -> Path:
+    """Where a comparison keeps one of its runs."""
+    return workdir / method / f"seed_{seed}"
+
+
+def run_or_diverge(
+    config: ConfigDict, folder: Path, on_epoch: Callable[[dict[str, Any]], None]
+) -> train.Result | None:
+    """The result of a run, or None if it diverges, which its folder then says."""
+    if (folder / DIVERGED).exists():
+        record.check_folder(folder, config)
+        return None
+    try:
+        return train.run(config, folder, on_epoch=on_epoch)
+    except Diverged as error:
+        logging.warning("%s: %s", folder, error)
+        record.write_json(folder / DIVERGED, {"reason": str(error)})
+        return None
+
+
+def measured(runs: list[train.Result | None]) -> dict[str, list[float | None]]:
+    """What a summary says of a method, a number per seed."""
+
+    def of_each(number):
+        return [None if r is None else number(r) for r in runs]
+
+    return {
+        "last_epoch": of_each(lambda r: 100 * r.test_accuracy),
+        "selected_epoch": of_each(
+            lambda r: r.selected_accuracy and 100 * r.selected_accuracy
+        ),
+        "wrong_label_auroc": of_each(lambda r: r.auroc),
+        "seconds": of_each(lambda r: r.seconds),
+    }
+
+
 def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
-    """Draws the comparison, and of every method the run with the first seed."""
+    """Draws the comparison, and of every method the first finished run."""
     plots.comparison_figures(workdir)
     for method in config.compare.methods:
-        plots.run_figures(
-            workdir / method / f"seed_{config.compare.seeds[0]}",
-            images=dataset.train_images,
-            class_names=dataset.class_names,
-        )
+        folders = (run_folder(workdir, method, s) for s in config.compare.seeds)
+        finished = next(filter(record.is_finished, folders), None)
+        if finished is not None:
+            plots.run_figures(
+                finished, images=dataset.train_images, class_names=dataset.class_names
+            )
 
 
 def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:
@@ -113,12 +152,24 @@ def table(summary: dict) -> str:
     ]
     for method, values in summary["methods"].items():
         cells = [
-            mean_and_std(values["last_epoch"], 1),
+            last_epoch(values),
             mean_and_std(values["selected_epoch"], 1),
             mean_and_std(values["wrong_label_auroc"], 3),
         ]
         lines.append(f"| {NAMES[method]} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def diverged(values: dict[str, list[float | None]]) -> int:
+    """How many seeds of a method have no result, by its part of a summary."""
+    return sum(v is None for v in values["last_epoch"])
+
+
+def last_epoch(values: dict[str, list[float | None]]) -> str:
+    """Accuracy after the last epoch, mean ± std, or how many seeds diverged."""
+    if diverged(values):
+        return f"diverged ({diverged(values)} of {len(values['last_epoch'])})"
+    return mean_and_std(values["last_epoch"], 1)
 
 
 def mean_and_std(values: list[float | None], digits: int) -> str:

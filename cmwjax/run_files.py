@@ -9,13 +9,23 @@ import numpy as np
 
 from cmwjax.config import METHODS  # METHOD/seed_K/ in a comparison folder
 
+DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
+
 
 def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:
-    """The run folders of each method that was run, in the order of their seeds."""
+    """The run folders of each method that was run, in the order of their seeds.
+
+    Runs that diverged are left out: they have no end to be compared.
+    """
     folder = Path(comparison_dir)
     runs = {
         method: sorted(
-            (folder / method).glob("seed_*"), key=lambda run: (len(run.name), run.name)
+            (
+                f
+                for f in (folder / method).glob("seed_*")
+                if not (f / DIVERGED).exists()
+            ),
+            key=lambda run: (len(run.name), run.name),
         )
         for method in METHODS
     }

@@ -95,3 +95,27 @@ def test_another_configuration_is_refused_with_the_difference(config, finished):
 def test_a_missing_value_gives_a_dash():
     assert compare.mean_and_std([1.0, None], 1) == "–"
     assert compare.mean_and_std([1.0, 2.0], 2) == "1.50 ± 0.50"
+
+
+def test_a_run_that_diverges_is_reported_and_the_others_go_on(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.epochs, config.max_skips_in_a_row = 2, 2
+    too_high = {"optim": {"learning_rate": 1e30}}
+    config.compare.tuned = {"erm": too_high, "cmw_net": {}}
+    ended = []
+
+    def note(method, seed, result):
+        ended.append((method, seed, result is None))
+
+    table = compare.run(config, tmp_path / "runs", on_run=note)
+    assert ended == [(m, s, m == "erm") for m in ("erm", "cmw_net") for s in (3, 5)]
+    assert "| ERM | diverged (2 of 2) | – | – |" in table
+    values = json.loads((tmp_path / "runs" / "summary.json").read_text())["methods"]
+    assert values["erm"]["last_epoch"] == values["erm"]["seconds"] == [None, None]
+    assert f"| CMW-Net | {np.mean(values['cmw_net']['last_epoch']):.1f} ±" in table
+    reason = json.loads((tmp_path / "runs/erm/seed_3/diverged.json").read_text())
+    assert "lower optim.learning_rate=1e+30" in reason["reason"]
+    assert (tmp_path / "runs" / "training_curves.png").exists()
+    before = (tmp_path / "runs/erm/seed_3/metrics.jsonl").read_bytes()
+    assert compare.run(config, tmp_path / "runs") == table
+    assert (tmp_path / "runs/erm/seed_3/metrics.jsonl").read_bytes() == before

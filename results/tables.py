@@ -1,0 +1,98 @@
+"""README.md and cells.md beside this file, from the summaries in cells/."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cmwjax import compare
+from cmwjax.config import METHODS
+from results.biases import SECTIONS
+
+HERE = Path(__file__).parent
+
+
+def write_tables():
+    """Writes one matrix per section into README.md, and every cell into cells.md."""
+    overview = [(HERE / "introduction.md").read_text()]
+    details = [
+        "# Every cell\n\nWhat README.md shows of each, and the rest; it says what the "
+        "columns mean.\n"
+    ]
+    for section, cells in SECTIONS.items():
+        found = [(c, read(name)) for name, c in cells.items() if kept(name).exists()]
+        if found:
+            overview += [f"## {section}\n", matrix(found)]
+            details += [f"## {section}\n", *(table(*pair) for pair in found)]
+    (HERE / "README.md").write_text("\n".join(overview))
+    (HERE / "cells.md").write_text("\n".join(details))
+
+
+def kept(name):
+    """Where the summary of a cell is kept."""
+    return HERE / "cells" / f"{name}.json"
+
+
+def read(name):
+    return json.loads(kept(name).read_text())
+
+
+def matrix(found):
+    """Markdown of pairs (cell, summary): methods by cells, last epoch, best in bold.
+
+    The paper's accuracy, where it has one, follows in parentheses. A method that
+    diverged says so, however many of its seeds did.
+    """
+    columns = [texts_of(*pair) for pair in found]
+    lines = [
+        f"| method | {' | '.join(cell.title for cell, _ in found)} |",
+        "|---|" + "---|" * len(found),
+    ]
+    for method, name in METHODS.items():
+        texts = [column.get(method, "") for column in columns]
+        if any(texts):
+            lines.append(f"| {name} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def texts_of(cell, summary):
+    """What a matrix says of each method of a cell."""
+    means = {
+        method: np.round(np.mean(values["last_epoch"]), 1)
+        for method, values in summary["methods"].items()
+        if not compare.diverged(values)
+    }
+    texts = {}
+    for method, values in summary["methods"].items():
+        text = compare.last_epoch(values)
+        if method in means and means[method] == max(means.values()):
+            text = f"**{text}**"
+        if method in cell.paper:
+            text += f" ({cell.paper[method]:.1f})"
+        texts[method] = text
+    return texts
+
+
+def table(cell, summary):
+    """Markdown of one cell."""
+    lines = [
+        f"### {cell.title}\n",
+        f"`--config=configs/{summary['config']}`, seeds "
+        f"{', '.join(map(str, summary['seeds']))}; {summary['hardware']}, JAX "
+        f"{summary['jax']}, {summary['date']}\n",
+        "| method | last epoch | selected | AUROC of wrong labels "
+        "| seconds a run | paper |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, values in summary["methods"].items():
+        paper = cell.paper.get(method)
+        cells = [
+            METHODS[method],
+            compare.last_epoch(values),
+            compare.mean_and_std(values["selected_epoch"], 1),
+            compare.mean_and_std(values["wrong_label_auroc"], 3),
+            compare.mean_and_std(values["seconds"], 0),
+            "" if paper is None else f"{paper:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
