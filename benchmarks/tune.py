@@ -3,6 +3,8 @@
     python benchmarks/tune.py --json=results/tune_quickstart.json
     python benchmarks/tune.py --config=configs/fashion_mnist.py --seeds=10,11 \
         --json=results/tune_fashion_mnist.json
+    python benchmarks/tune.py --config=configs/cifar.py:noise=asym,rate=0.8,fast \
+        --rates=0.02,0.1 --schedules=cosine --seeds=10 --json=results/tune_cifar10.json
 
 A fifth of the training images, with their true labels, serves as validation set; the
 test set is not read. Seeds differ from those of the comparison. Each method tries every
@@ -28,9 +30,9 @@ config_flags.DEFINE_config_file("config", str(ROOT / "configs" / "quickstart.py"
 flags.DEFINE_string("json", None, "where to write the results")
 flags.DEFINE_list("seeds", ["10", "11", "12"], "seeds")
 flags.DEFINE_list("methods", ["erm", "mw_net", "cmw_net"], "methods")
+flags.DEFINE_list("rates", ["0.01", "0.03", "0.1", "0.3"], "learning rates")
+flags.DEFINE_list("schedules", ["constant", "cosine"], "schedules")
 
-LEARNING_RATES = (0.01, 0.03, 0.1, 0.3)
-SCHEDULES = ("constant", "cosine")
 EXTRA = {
     "erm": ("optim.weight_decay", (5e-4, 5e-3)),
     "mw_net": ("weighting.learning_rate", (1e-3, 1e-2)),
@@ -45,7 +47,7 @@ def main(_):
         archive = write_validation_archive(FLAGS.config, Path(folder) / "data.npz")
         for method in FLAGS.methods:
             field, values = EXTRA[method]
-            grid = itertools.product(LEARNING_RATES, SCHEDULES, values)
+            grid = itertools.product(map(float, FLAGS.rates), FLAGS.schedules, values)
             for trial, (rate, schedule, extra) in enumerate(grid):
                 accuracies = []
                 for seed in map(int, FLAGS.seeds):

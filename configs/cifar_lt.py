@@ -42,7 +42,6 @@ def get_config(arg=None):
         config.epochs, config.warmup_epochs = 15, 10
         config.optim.boundaries = (12, 14)
         config.optim.factor = 0.1
-        config.optim.learning_rate = 0.02
         config.weighting.learning_rate = 1e-3
         config.data.validation = 0.1
     else:

@@ -59,6 +59,8 @@ EVERY = (
     *("forward", "elr", "plc", "l2rw", "mcw", "constant"),
     *("mw_net", "cmw_net", "per_class"),
 )
+# With soft labels, and what tells how much of that the learned weights are.
+SOFT = ("erm_mixup_ema", "constant_sl", "mw_net_sl", "cmw_net_mixup", "cmw_net_sl")
 
 
 def set_bias(config: Any, arg: dict[str, Any]) -> None:
@@ -78,6 +80,7 @@ def set_bias(config: Any, arg: dict[str, Any]) -> None:
 
 
 def methods_of(text: str) -> tuple[str, ...]:
-    """`'main'`, `'every'`, or names joined by a plus sign -> names of methods."""
-    named = {"main": MAIN, "every": EVERY}
-    return named.get(text, tuple(text.split("+")))
+    """`'main'`, `'every'`, `'soft'` and names, with plus signs between -> methods."""
+    named = {"main": MAIN, "every": EVERY, "soft": SOFT}
+    parts = [named.get(part, (part,)) for part in text.split("+")]
+    return tuple(dict.fromkeys(method for part in parts for method in part))
