@@ -9,7 +9,8 @@
 A fifth of the training images, with their true labels, serves as validation set; the
 test set is not read. Seeds differ from those of the comparison. Each method tries every
 learning rate and schedule twice: the weighting nets at two learning rates of their
-own, ERM at two weight decays. Reported is the validation accuracy of the last epoch.
+own, ERM at two weight decays, methods with MixUp at two strengths of it. Reported is
+the validation accuracy of the last epoch.
 """
 
 import itertools
@@ -37,6 +38,9 @@ EXTRA = {
     "erm": ("optim.weight_decay", (5e-4, 5e-3)),
     "mw_net": ("weighting.learning_rate", (1e-3, 1e-2)),
     "cmw_net": ("weighting.learning_rate", (1e-3, 1e-2)),
+    "erm_mixup_ema": ("mixup.alpha", (0.2, 1.0)),
+    "constant_sl": ("mixup.alpha", (0.2, 1.0)),
+    "cmw_net_sl": ("mixup.alpha", (0.2, 1.0)),
 }
 
 

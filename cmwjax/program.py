@@ -34,11 +34,16 @@ class RunState(NamedTuple):
     memory: Any = None  # likewise; see `cmwjax.memory`
 
     @property
-    def judged(self) -> MetaState:
-        """The learner with the classifier to be evaluated: the teacher's, if any."""
+    def scoring(self) -> MetaState:
+        """The learner with the classifier that scores: the teacher's, if any."""
         if self.teacher is None:
             return self.learner
         return self.learner._replace(**self.teacher._asdict())
+
+    @property
+    def without_teacher(self) -> "RunState":
+        """The state in which the classifier itself scores."""
+        return self._replace(teacher=None)
 
 
 class Program(NamedTuple):
@@ -54,6 +59,7 @@ class Program(NamedTuple):
     reset_sums: Callable[[RunState], RunState]  # for a new epoch
     refresh: Callable[..., RunState]  # (state, samples, problem, epoch), before one
     score: Callable[[RunState, Samples, np.ndarray], evaluate.Scores]
+    judged: Callable[[RunState], RunState]  # who is evaluated: see `build`
     curve: Callable[[Any, np.ndarray], Any] | None  # weights [K, G] of losses [G]
 
 
@@ -79,6 +85,9 @@ def build(
     devices: tuple[jax.Device, ...] | None = None,
 ) -> Program:
     """Builds model, method, optimizers and steps; compiles them when first called.
+
+    A run is judged by its teacher, if it has one. Only a teacher that is frozen on the
+    way is there to teach, and the classifier, which goes on, is judged.
 
     Args:
       config: a checked configuration; its seed and comparison are not read.
@@ -114,7 +123,8 @@ def build(
         meta=meta,
         reset_sums=lambda s: s._replace(sums=spread.replicate(zero_sums(method))),
         refresh=_refresh(parts),
-        score=lambda state, samples, index: score(state.judged, samples, index),
+        score=lambda state, samples, index: score(state.scoring, samples, index),
+        judged=_judged(config),
         curve=None if method.net is None else jax.jit(method.net.curves),
     )
 
@@ -278,6 +288,12 @@ def _steps(config, parts: Parts, steps_per_epoch: int):
     )
 
 
+def _judged(config):
+    if config.ema.freeze_epoch < 0:
+        return lambda state: state
+    return lambda state: state.without_teacher
+
+
 def _loss_terms(config, method: methods.Method):
     """Losses and coefficients after the warm-up: one term, or two, or four."""
     losses, weight_fn = method.losses, method.weight_fn
@@ -301,7 +317,7 @@ def _refresh(parts: Parts):
             jax.device_get(state.memory),
             problem,
             epoch,
-            lambda: predict(state.judged, samples, problem.train_index),
+            lambda: predict(state.scoring, samples, problem.train_index),
         )
         return state._replace(memory=parts.layout.replicate(new))
 

@@ -296,9 +296,9 @@ def _epoch_metrics(
     meta_index: np.ndarray,
 ):
     """Metrics of the epoch that ends here, in which the meta set was `meta_index`."""
-    learner, dataset = state.learner, problem.dataset
+    learner, dataset, judged = state.learner, problem.dataset, program.judged(state)
     everyone = np.arange(len(dataset.test_labels))
-    test = program.score(state, sets.test, everyone)
+    test = program.score(judged, sets.test, everyone)
     means = programs.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
@@ -309,15 +309,17 @@ def _epoch_metrics(
     others = {"meta": problem.meta_index, "validation": problem.validation_index}
     for name, index in others.items():
         if index is not None and len(index):
-            scores = program.score(state, sets.train, index)
+            scores = program.score(judged, sets.train, index)
             metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
     if program.method.has_meta_step and meta_index[0] != NOBODY[0]:
         metrics["meta_purity"] = meta_set.purity(
             meta_index, problem.labels, problem.true_labels
         )
     if state.teacher is not None:
-        net = program.score(state._replace(teacher=None), sets.test, everyone)
-        metrics["net_accuracy"] = net.accuracy(dataset.test_labels)
+        for name, one in (("teacher", state), ("net", state.without_teacher)):
+            same = (one.teacher is None) == (judged.teacher is None)
+            scores = test if same else program.score(one, sets.test, everyone)
+            metrics[f"{name}_accuracy"] = scores.accuracy(dataset.test_labels)
     if moments is not None:
         metrics |= summarise_weights(moments)
     if program.curve is not None:
@@ -329,7 +331,7 @@ def _epoch_metrics(
 def _write_results(workdir, config, problem, program, sets, state):
     """Scores every training sample and writes the files that end a run."""
     index, given = problem.train_index, problem.labels[problem.train_index]
-    scores = program.score(state, sets.train, index)
+    scores = program.score(program.judged(state), sets.train, index)
     if jax.process_index() > 0:
         return
     net, by_class = program.method.net, program.method.by_class

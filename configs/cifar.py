@@ -93,5 +93,3 @@ def fast(config, arg):
     config.mixup.alpha = mixup_alpha(arg)
     config.mixup.meta_alpha = 1.0
     config.ema.decay = 0.99  # over 1.4 epochs; the paper's spans one of its own
-    if arg["noise"] == "asym":
-        config.ema.freeze_epoch = 8

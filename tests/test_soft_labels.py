@@ -317,6 +317,10 @@ def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path, teachers):
         for pair in (teachers[:2], teachers[1:])
     )
     assert not any(moved) and all(still)
+    # It teaches on, but the classifier is what is judged.
+    assert all(line["test_accuracy"] == line["net_accuracy"] for line in lines)
+    assert len({line["teacher_accuracy"] for line in lines}) == 2
+    assert len({line["net_accuracy"] for line in lines}) == 3
     assert "meta_purity" not in lines[0]  # the warm-up has no meta set
     assert all(0 < line["meta_purity"] <= 1 for line in lines[1:])
     assert {"net_accuracy", "meta_loss", "weight_mean"} <= lines[1].keys()
