@@ -31,7 +31,7 @@ METHODS = {
     "cmw_net_sl": "CMW-Net-SL",
 }
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
-META_POLICIES = ("held_out", "balanced", "lowest_loss")
+META_POLICIES = ("held_out", "balanced", "lowest_loss", "none")
 SCHEDULES = ("constant", "cosine", "steps", "restarts")
 SOFT_LABEL_STARTS = ("predicted", "one_hot")
 
@@ -82,6 +82,9 @@ def base_config() -> ConfigDict:
     config.model.options.hidden = (128, 128)
 
     config.weighting = ConfigDict()
+    # A weighting function to apply as it is, without any meta step: a file written by
+    # an earlier run, or the authors' .npz or .pth.
+    config.weighting.load = ""
     config.weighting.num_families = 3
     config.weighting.hidden = 100
     config.weighting.start = "torch"
@@ -219,6 +222,19 @@ def check_config(config: ConfigDict) -> None:
 def _check_method(config: ConfigDict) -> None:
     """Refuses settings that the method of a single run can do nothing with."""
     method, name = config.method, METHODS[config.method]
+    has_net = method.startswith(("mw_net", "cmw_net", "per_class"))
+    if config.weighting.load and (not has_net or method == "per_class"):
+        raise ValueError(
+            f"config.weighting.load={config.weighting.load!r}, but {name} applies no "
+            "weighting function: choose cmw_net, mw_net or a form of them, or leave it "
+            "empty."
+        )
+    learns = (has_net and not config.weighting.load) or method in ("l2rw", "mcw")
+    if config.meta_set.policy == "none" and learns:
+        raise ValueError(
+            f"config.meta_set.policy='none', but {name} learns from a meta set: choose "
+            f"one of {META_POLICIES[:-1]}."
+        )
     if method in ("l2rw", "mcw") and config.meta_every > 1:
         raise ValueError(
             f"config.meta_every={config.meta_every}, but {name} has weights only where "

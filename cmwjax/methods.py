@@ -58,6 +58,7 @@ class Method(NamedTuple):
       net: the weighting net, if one is learned.
       by_class: whether the net tells classes apart rather than families.
       metrics_fn: statistics of the weights.
+      frozen: whether the net is applied as it is, and nothing is learned about it.
       meta_tx: without a net, makes one number per slot of the batch out of its
         meta-gradient; see `cmwjax.slot_weights`.
       class_features: `(class sizes [C]) -> {name: [C, ...]}`; `batch[name]` is what
@@ -73,6 +74,7 @@ class Method(NamedTuple):
     weight_fn: WeightFn = constant_one
     net: CMWNet | None = None
     by_class: bool = False
+    frozen: bool = False
     metrics_fn: MetricsFn | None = None
     meta_tx: optax.GradientTransformation | None = None
     class_features: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda _: {}
@@ -87,7 +89,7 @@ class Method(NamedTuple):
 
     @property
     def has_meta_step(self) -> bool:
-        return self.net is not None or self.meta_tx is not None
+        return (self.net or self.meta_tx) is not None and not self.frozen
 
     def families(self, family: np.ndarray) -> np.ndarray:
         """What the net is told of each class, int32 `[C]`, given its family."""

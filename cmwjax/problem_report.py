@@ -106,8 +106,9 @@ def _meta_size(config: ConfigDict, problem: Problem, counts: np.ndarray) -> int:
     """Samples in the meta set, whether chosen already or anew in every epoch."""
     if problem.meta_index is not None:
         return len(problem.meta_index)
-    balanced = config.meta_set.policy == "balanced"
-    return len(counts) * int(counts.min() if balanced else config.meta_set.per_class)
+    per_class = {"none": 0, "balanced": counts.min()}
+    policy = config.meta_set.policy
+    return len(counts) * int(per_class.get(policy, config.meta_set.per_class))
 
 
 def _shares(groups: np.ndarray, wrong: np.ndarray) -> list[float]:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import logging
 from ml_collections import FrozenConfigDict
 
 from cmwjax import ema, evaluate, methods, mixup, models, optimizers, weighting
@@ -21,6 +22,7 @@ from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
 from cmwjax.parallel import Layout, layout
 from cmwjax.problem import Problem
 from cmwjax.sources import Samples
+from cmwjax.weighting_file import WeightingFunction, check_families, read_weighting
 
 EVALUATION_BATCH = 1000
 
@@ -72,6 +74,7 @@ class Parts(NamedTuple):
     schedule: optax.Schedule
     tx: optax.GradientTransformation
     meta_tx: optax.GradientTransformation
+    function: WeightingFunction | None  # that is applied as it is
 
 
 @functools.lru_cache(maxsize=8)
@@ -130,16 +133,23 @@ def build(
 
 
 def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
+    function, hidden = None, config.weighting.hidden
+    if config.weighting.load:
+        function = weighting_function(config)
+        hidden = function.net.hidden
     method = methods.build(
         config.method,
         num_families=num_families,
-        hidden=config.weighting.hidden,
+        hidden=hidden,
         start=config.weighting.start,
         num_classes=num_classes,
         loss=config.loss,
         baseline=config.baseline,
         soft_labels=config.soft_labels,
     )
+    if function is not None:
+        check_families(config.weighting.load, function, method.net.num_families)
+        method = method._replace(frozen=True)
     model = models.build(
         config.model.name,
         num_classes=num_classes,
@@ -174,7 +184,28 @@ def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
         momentum=0.9,
         nesterov=True,
     )
-    return Parts(spread, model, method, schedule, tx, meta_tx)
+    return Parts(spread, model, method, schedule, tx, meta_tx, function)
+
+
+def weighting_function(config: Any) -> WeightingFunction:
+    """What `config.weighting.load` names.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not a weighting function, or was learned on another loss.
+    """
+    function = read_weighting(config.weighting.load)
+    if function.loss != config.loss:
+        raise ValueError(
+            f"{config.weighting.load} weights by {function.loss}, and config.loss is "
+            f"{config.loss!r}: set config.loss={function.loss!r}."
+        )
+    logging.info(
+        "weights come from %s, learned on %s",
+        config.weighting.load,
+        function.provenance,
+    )
+    return function
 
 
 def _init(config, parts: Parts, image_shape):
@@ -186,7 +217,9 @@ def _init(config, parts: Parts, image_shape):
         variables = parts.model.init(model_key, jnp.zeros((1, *image_shape)), False)
         params = variables.pop("params")
         meta_params, one = {}, jnp.zeros((1,))
-        if method.net is not None:
+        if parts.function is not None:
+            meta_params = {"params": jax.tree.map(jnp.asarray, parts.function.params)}
+        elif method.net is not None:
             meta_params = method.net.init(net_key, one, one.astype(int))
         elif method.meta_tx is not None:
             meta_params = jnp.zeros(config.data.batch_size)
@@ -194,7 +227,7 @@ def _init(config, parts: Parts, image_shape):
             params=params,
             meta_params=meta_params,
             tx=parts.tx,
-            meta_tx=parts.meta_tx,
+            meta_tx=None if method.frozen else parts.meta_tx,
             model_state=variables,
             key=key,
         )

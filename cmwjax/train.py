@@ -335,7 +335,8 @@ def _write_results(workdir, config, problem, program, sets, state):
     if jax.process_index() > 0:
         return
     net, by_class = program.method.net, program.method.by_class
-    if net is not None and not by_class:  # classes mean nothing to other data
+    # Classes mean nothing to other data, and what was applied as it is has its file.
+    if net is not None and not by_class and not program.method.frozen:
         centres = problem.families.centres if net.num_families > 1 else None
         function = weighting_file.WeightingFunction(
             params=state.learner.meta_params["params"],

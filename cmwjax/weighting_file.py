@@ -76,6 +76,20 @@ def _in_order(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[end:]
 
 
+def read_weighting(path: str | os.PathLike) -> WeightingFunction:
+    """Reads a function of either kind: `.npz` and `.pth` are imported, others loaded.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: as `load_weighting` and `import_weighting`.
+    """
+    if Path(path).suffix not in (".npz", ".pth"):
+        return load_weighting(path)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weighting file at {path}.")
+    return import_weighting(path)
+
+
 def load_weighting(
     path: str | os.PathLike, num_families: int | None = None
 ) -> WeightingFunction:
@@ -117,13 +131,21 @@ def load_weighting(
         normalisation=metadata["normalisation"],
         provenance=json.loads(metadata["provenance"]),
     )
-    if num_families is not None and function.num_families != num_families:
+    if num_families is not None:
+        check_families(path, function, num_families)
+    return function
+
+
+def check_families(
+    path: str | os.PathLike, function: WeightingFunction, num_families: int
+) -> None:
+    """Raises `ValueError` if a run with so many families cannot use the function."""
+    if function.num_families != num_families:
         raise ValueError(
             f"{path} tells {function.num_families} class families apart, this run "
-            f"{num_families}; set weighting.num_families={function.num_families} or "
-            "give another file."
+            f"{num_families}; set weighting.num_families={function.num_families}, for "
+            "which there must be as many different class sizes, or give another file."
         )
-    return function
 
 
 def import_weighting(

@@ -1,0 +1,138 @@
+"""A weighting function that was learned elsewhere, applied as it is."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cmwjax import audit, problem, train
+from cmwjax import program as programs
+from cmwjax.config import base_config
+from cmwjax.weighting import CMWNet
+from cmwjax.weighting_file import WeightingFunction, read_weighting, save_weighting
+
+
+def config_for(path, **fields):
+    """A long tail, so that there are three families; no meta set of any kind."""
+    config = base_config()
+    given = {
+        "epochs": 2,
+        "warmup_epochs": 1,
+        "checkpoint.every_steps": 0,
+        "data.imbalance_factor": 10.0,
+        "data.batch_size": 40,
+        "noise.kind": "symmetric",
+        "noise.rate": 0.2,
+        "meta_set.policy": "none",
+        "model.options": {"hidden": (16,)},
+        "weighting.load": str(path),
+    }
+    config.update_from_flattened_dict(given | fields)
+    return config.lock()
+
+
+@pytest.fixture
+def function(tmp_path):
+    losses = np.zeros(1, np.float32)
+    params = CMWNet(3, 9).init(jax.random.key(3), losses, losses.astype(int))["params"]
+    params["heads"]["bias"] += np.array([2.0, 0.0, -2.0])  # well apart
+    function = WeightingFunction(params, np.array([1.0, 2.0, 3.0]))
+    save_weighting(tmp_path / "learned.safetensors", function)
+    return function
+
+
+@pytest.mark.parametrize("method", ["cmw_net", "cmw_net_sl"])
+def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
+    tmp_path, function, method, monkeypatch
+):
+    states, metrics = [], train._epoch_metrics
+
+    def spy(problem, program, sets, state, *rest):
+        states.append(jax.device_get(state.learner))
+        return metrics(problem, program, sets, state, *rest)
+
+    monkeypatch.setattr(train, "_epoch_metrics", spy)
+    config = config_for(tmp_path / "learned.safetensors", method=method)
+    train.run(config, tmp_path / "run", devices=tuple(jax.devices()[:1]))
+    for state in states:
+        jax.tree.map(
+            np.testing.assert_array_equal, state.meta_params["params"], function.params
+        )
+        assert state.meta_opt_state == ()
+    assert not (tmp_path / "run" / "weighting.safetensors").exists()
+    samples = audit.read_samples(tmp_path / "run" / "samples.csv")
+    given = samples["given_label"]
+    sizes = np.bincount(problem.prepare(config).labels[samples["index"]], minlength=10)
+    order = np.argsort(sizes[given], kind="stable")  # families grow with the size
+    assert np.all(np.diff(samples["family"][order]) >= 0)
+    assert set(samples["family"]) == {0, 1, 2}
+    want = function(samples["loss"].astype(np.float32), samples["family"])
+    np.testing.assert_allclose(samples["weight"], want, rtol=1e-4)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert "meta_loss" not in last and len(last["weight_mean"]) == 3
+
+
+def test_the_authors_state_dict_is_read_as_well(tmp_path, function):
+    heads = function.params["heads"]
+    state = {
+        "feature.layer.0.weight": np.asarray(function.params["shared"]["kernel"]).T,
+        "feature.layer.0.bias": np.asarray(function.params["shared"]["bias"]),
+    }
+    for branch, family in enumerate((2, 0, 1)):  # large, small, moderate
+        name = f"classfier.layers.{branch}.0"
+        state[f"{name}.weight"] = np.asarray(heads["kernel"][:, family])[None]
+        state[f"{name}.bias"] = np.asarray(heads["bias"][family])[None]
+    np.savez(tmp_path / "theirs.npz", **state)
+    again = read_weighting(tmp_path / "theirs.npz")
+    jax.tree.map(np.testing.assert_array_equal, again.params, dict(function.params))
+    with pytest.raises(FileNotFoundError, match="no weighting file at .*none.npz"):
+        read_weighting(tmp_path / "none.npz")
+
+
+def flops(config, path):
+    """Of a step after the warm-up, by XLA's count."""
+    p = problem.prepare(config)
+    program = programs.build(
+        train._shared_part(config),
+        num_classes=10,
+        image_shape=p.dataset.train_images.shape[1:],
+        num_families=3,
+        steps_per_epoch=10,
+        devices=tuple(jax.devices()[:1]),
+    )
+    table = train._sets(p, program).train.table
+    rows = program.layout.split({"index": np.arange(40, dtype=np.int32)})
+    lowered = program.weighted.lower(program.init(0, p), table, rows)
+    return lowered.cost_analysis()["flops"]
+
+
+def test_a_step_costs_what_an_ordinary_one_does_and_the_teachers_forward(
+    tmp_path, function
+):
+    """A forward is a third of an ordinary step; the first layer has no pullback."""
+    path = tmp_path / "learned.safetensors"
+    conv = {"model": {"name": "small_conv", "options": {"features": (32, 32)}}}
+    erm = flops(config_for("", method="erm", **conv), path)
+    plain = flops(config_for(path, method="cmw_net", **conv), path)
+    soft = flops(config_for(path, method="cmw_net_sl", **conv), path)
+    assert plain / erm < 1.02
+    assert soft / erm < 1.36
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method": "erm"}, "ERM applies no weighting function"),
+        ({"method": "mw_net"}, "tells 3 class families apart, this run 1"),
+        ({"loss": "focal"}, "weights by cross_entropy, and config.loss is 'focal'"),
+        ({"weighting.load": ""}, "'none', but CMW-Net learns from a meta set"),
+        ({"weighting.load": "gone.safetensors"}, "no weighting file at gone"),
+    ],
+)
+def test_what_cannot_be_applied_is_refused(tmp_path, function, fields, message):
+    config = config_for(tmp_path / "learned.safetensors", **fields)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
