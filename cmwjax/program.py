@@ -147,7 +147,7 @@ def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
         baseline=config.baseline,
         soft_labels=config.soft_labels,
     )
-    if function is not None:
+    if function is not None and method.net is not None:
         check_families(config.weighting.load, function, method.net.num_families)
         method = method._replace(frozen=True)
     model = models.build(
