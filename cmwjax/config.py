@@ -240,6 +240,13 @@ def _check_method(config: ConfigDict) -> None:
             f"config.meta_every={config.meta_every}, but {name} has weights only where "
             "there is a meta step: set it to 1."
         )
+    margins = "ldam" in (config.loss, method.removesuffix("_drw"))
+    if margins and config.model.options.get("head") != "cosine":
+        raise ValueError(
+            f"config.model.options={config.model.options.to_dict()}, but the margins of "
+            "LDAM are cosines: set its head to 'cosine', which mlp, small_conv and "
+            "resnet32 have."
+        )
     estimates = method == "forward" and config.baseline.transition == "estimated"
     if (method == "plc" or estimates) and not config.warmup_epochs:
         raise ValueError(

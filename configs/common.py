@@ -55,8 +55,8 @@ NOISE = {
 }
 MAIN = ("erm", "erm_mixup_ema", "constant", "mw_net", "cmw_net")
 EVERY = (
-    *("erm", "erm_mixup_ema", "label_smoothing", "focal", "class_balanced", "gce"),
-    *("forward", "elr", "plc", "l2rw", "mcw", "constant"),
+    *("erm", "erm_mixup_ema", "label_smoothing", "focal", "class_balanced", "ldam_drw"),
+    *("gce", "forward", "elr", "plc", "l2rw", "mcw", "constant"),
     *("mw_net", "cmw_net", "per_class"),
 )
 # With soft labels, and what tells how much of that the learned weights are.

@@ -1,6 +1,6 @@
 """The cells of the tables: every bias that methods are compared under."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +18,7 @@ class Cell(NamedTuple):
 def read_config(text):
     """The configuration that `--config=configs/TEXT` means."""
     file, _, argument = text.partition(":")
-    path = Path(__file__).parents[1] / "configs" / file
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module(f"configs.{Path(file).stem}")
     return module.get_config(argument or None)
 
 

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmwjax import label_sets, noise, pmd, problem, problem_report
+from cmwjax import (
+    label_sets,
+    long_tail,
+    meta_set,
+    noise,
+    pmd,
+    problem,
+    problem_report,
+)
 from cmwjax.config import base_config
 from cmwjax.weighting import group_classes
 
@@ -95,14 +103,120 @@ def test_shifted_files_are_refused():
 
 
 @files
+@pytest.mark.parametrize(
+    ("classes", "factor", "total", "rarest", "members"),
+    [
+        (10, 200, 11_203, 25, [7, 2, 1]),
+        (10, 100, 12_406, 50, [7, 2, 1]),
+        (10, 50, 13_996, 100, [7, 2, 1]),
+        (10, 20, 17_023, 250, [6, 2, 2]),
+        (10, 10, 20_431, 500, [5, 3, 2]),
+        (100, 200, 9_502, 2, [70, 19, 11]),
+        (100, 100, 10_847, 5, [66, 21, 13]),
+        (100, 50, 12_608, 10, [63, 23, 14]),
+        (100, 20, 15_907, 25, [57, 26, 17]),
+        (100, 10, 19_573, 50, [52, 28, 20]),
+    ],
+)
+def test_long_tails_and_their_balanced_meta_sets(
+    classes, factor, total, rarest, members
+):
+    labels = clean(CIFAR10N if classes == 10 else CIFAR100N)
+    chosen = long_tail.select(
+        labels,
+        np.arange(50_000),
+        num_classes=classes,
+        imbalance_factor=factor,
+        seed=42,
+    )
+    sizes = np.bincount(labels[chosen])
+    assert len(chosen) == len(set(chosen)) == total
+    assert sizes[0] == 50_000 / classes and sizes[-1] == rarest
+    assert sizes.tolist() == sorted(sizes, reverse=True)
+    assert np.bincount(group_classes(sizes).family).tolist() == members
+    meta = meta_set.balanced(labels, chosen, num_classes=classes, seed=0, epoch=160)
+    assert np.bincount(labels[meta]).tolist() == [rarest] * classes
+    assert set(meta) <= set(chosen)
+
+
+@files
+@pytest.mark.parametrize(
+    ("rate", "shrunk", "grown", "wrong_in_grown"),
+    [
+        (0.2, 4000, 6000, 0.17),
+        (0.4, 3000, 7000, 0.29),
+        (0.6, 2000, 8000, 0.38),
+        (0.8, 1000, 9000, 0.44),
+    ],
+)
+def test_asymmetric_noise_of_cifar10_sorts_its_classes(
+    rate, shrunk, grown, wrong_in_grown
+):
+    true_labels = clean(CIFAR10N)
+    given = noise.corrupt(
+        true_labels,
+        kind="asymmetric",
+        rate=rate,
+        num_classes=10,
+        seed=0,
+        class_map="cifar10",
+    ).labels
+    assert np.mean(given != true_labels) == pytest.approx(0.4 * rate, abs=0.003)
+    sizes, wrong = wrong_by_class(given, true_labels)
+    assert group_classes(sizes).family.tolist() == [2, 2, 0, 0, 0, 2, 1, 2, 1, 0]
+    for classes, size, share in [
+        ([2, 3, 4, 9], shrunk, 0),
+        ([6, 8], 5000, 0),
+        ([0, 1, 5, 7], grown, wrong_in_grown),
+    ]:
+        np.testing.assert_allclose(sizes[classes], size, atol=120)
+        np.testing.assert_allclose(wrong[classes], share, atol=0.01)
+
+
+@files
+@pytest.mark.parametrize("rate", [0.2, 0.4, 0.6, 0.8])
+def test_other_independent_noise_leaves_class_sizes_alone(rate):
+    """Symmetric noise, and CIFAR-100's asymmetric noise within superclasses."""
+    for classes, path, kind, share in [
+        (10, CIFAR10N, "symmetric", 0.9 * rate),
+        (100, CIFAR100N, "symmetric", 0.99 * rate),
+        (100, CIFAR100N, "superclass", rate),
+    ]:
+        true_labels = clean(path)
+        draw = {"rate": rate, "num_classes": classes, "seed": 0}
+        given = noise.corrupt(true_labels, kind=kind, **draw).labels
+        sizes, _ = wrong_by_class(given, true_labels)
+        np.testing.assert_allclose(sizes, 50_000 / classes, rtol=0.2)
+        assert np.mean(given != true_labels) == pytest.approx(share, abs=0.004)
+        if kind == "superclass":
+            coarse = clean(CIFAR100N, "clean_coarse_label")
+            np.testing.assert_array_equal(
+                np.array(noise.CIFAR100_SUPERCLASS)[given], coarse
+            )
+
+
+PMD_RATES = {  # classes -> type -> share of wrong labels at 35 % and at 70 %
+    10: {
+        "type1": (0.3503, 0.7046),
+        "type2": (0.3537, 0.7003),
+        "type3": (0.3511, 0.7027),
+    },
+    100: {
+        "type1": (0.3526, 0.6987),
+        "type2": (0.3468, 0.7004),
+        "type3": (0.3546, 0.7007),
+    },
+}
+
+
+@files
 @pytest.mark.parametrize("classes", [10, 100])
 @pytest.mark.parametrize("kind", pmd.KINDS)
-@pytest.mark.parametrize(
-    ("level", "low", "high"), [(35, 0.346, 0.356), (70, 0.698, 0.706)]
-)
-def test_pmd_rates_and_their_growth_with_observed_size(classes, kind, level, low, high):
+@pytest.mark.parametrize("level", [35, 70])
+def test_pmd_rates_and_their_growth_with_observed_size(classes, kind, level):
     given, true_labels = pmd_labels(classes, f"{kind}_0{level}")
-    assert low < np.mean(given != true_labels) < high
+    rate = PMD_RATES[classes][kind][level == 70]
+    assert np.mean(given != true_labels) == pytest.approx(rate, abs=5e-5)
     sizes, _ = wrong_by_class(given, true_labels)
     family = group_classes(sizes).family[given]
     wrong = [np.mean((given != true_labels)[family == k]) for k in range(3)]
@@ -132,6 +246,7 @@ def test_pmd_of_cifar10_swells_birds_cats_and_dogs(kind):
 
 
 @files
+@pytest.mark.parametrize("pmd_kind", pmd.KINDS)
 @pytest.mark.parametrize(
     ("classes", "kind", "rate"),
     [
@@ -141,8 +256,8 @@ def test_pmd_of_cifar10_swells_birds_cats_and_dogs(kind):
         (100, "blocks", 0.54),
     ],
 )
-def test_hybrid_rates(classes, kind, rate):
-    given, true_labels = pmd_labels(classes, "type1_035")
+def test_hybrid_rates(classes, pmd_kind, kind, rate):
+    given, true_labels = pmd_labels(classes, f"{pmd_kind}_035")
     both = noise.corrupt(
         given,
         kind=kind,

@@ -6,20 +6,26 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from cmwjax.models import heads
+
 
 class MLP(nn.Module):
-    """Flattens the input; hidden layers with ReLU and dropout; linear output.
+    """Flattens the input; hidden layers with ReLU and dropout; a linear or cosine head.
 
     Attributes:
       num_classes: C.
       hidden: widths of the hidden layers.
       dropout: probability of dropping a hidden unit; needs the rng `'dropout'`.
+      head: `'linear'`, or `'cosine'` as margin losses like LDAM want it.
+      scale: of the cosine head's logits.
       dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
     """
 
     num_classes: int
     hidden: Sequence[int] = (128, 128)
     dropout: float = 0.0
+    head: str = "linear"
+    scale: float = 30.0
     dtype: Any = None
 
     @nn.compact
@@ -29,4 +35,4 @@ class MLP(nn.Module):
         for features in self.hidden:
             x = nn.relu(nn.Dense(features, dtype=self.dtype)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="head")(x)
+        return heads.build(self.head, self.num_classes, self.scale)(x)

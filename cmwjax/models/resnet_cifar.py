@@ -6,12 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
+from cmwjax.models import heads
 from cmwjax.models.batch_norm import BatchNorm
 from cmwjax.models.initializers import torch_bias
 
-HEADS = ("linear", "cosine")
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
@@ -44,8 +43,6 @@ class ResNetCifar(nn.Module):
         """Images `[B, H, W, channels]` -> logits `[B, C]`."""
         if self.depth < 8 or self.depth % 6 != 2:
             raise ValueError(f"depth={self.depth} must be 6n + 2: 8, 14, 20, 26, 32...")
-        if self.head not in HEADS:
-            raise ValueError(f"head={self.head!r} is unknown; choose one of {HEADS}.")
         conv = partial(
             nn.Conv,
             kernel_size=(3, 3),
@@ -68,13 +65,12 @@ class ResNetCifar(nn.Module):
                 y = norm()(conv(features)(y))
                 x = nn.relu(y + pad_shortcut(x, features, strides))
         x = jnp.mean(x, axis=(1, 2))
-        if self.head == "cosine":
-            return CosineHead(self.num_classes, self.scale, name="head")(x)
-        return nn.Dense(
+        return heads.build(
+            self.head,
             self.num_classes,
+            self.scale,
             kernel_init=kaiming_normal,
             bias_init=torch_bias(x.shape[-1]),
-            name="head",
         )(x)
 
 
@@ -82,24 +78,3 @@ def pad_shortcut(x: jax.Array, features: int, strides: int) -> jax.Array:
     """Option A: every `strides`-th pixel, and zero channels equally on both sides."""
     pad = (features - x.shape[-1]) // 2
     return jnp.pad(x[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), (pad, pad)))
-
-
-class CosineHead(nn.Module):
-    """Cosine between feature vector and class vector, times `scale`; no bias."""
-
-    num_classes: int
-    scale: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Features `[B, F]` -> logits `[B, C]` within +-scale."""
-        lecun = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-        kernel = self.param("kernel", lecun, (x.shape[-1], self.num_classes))
-        x, kernel = nn.dtypes.promote_dtype(x, kernel)
-        return self.scale * unit(x, axis=1) @ unit(kernel, axis=0)
-
-
-def unit(x: jax.Array, axis: int) -> jax.Array:
-    """Scales vectors along `axis` to length one; a zero vector stays zero."""
-    square = jnp.sum(x**2, axis=axis, keepdims=True)
-    return x * lax.rsqrt(jnp.maximum(square, 1e-12))

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from cmwjax.models import heads
 from cmwjax.models.batch_norm import BatchNorm
 
 
 class SmallConv(nn.Module):
-    """3x3 convolutions of stride 2 with batch norm and ReLU; linear output.
+    """3x3 convolutions of stride 2 with batch norm and ReLU; a linear or cosine head.
 
     Made for XLA on CPUs: striding from the first layer on takes a fifth of the time
     of starting with full-size feature maps, and 3x3 kernels a fifth of that of 4x4
@@ -20,12 +21,16 @@ class SmallConv(nn.Module):
     Attributes:
       num_classes: C.
       features: channels of the convolutions.
+      head: `'linear'`, or `'cosine'` as margin losses like LDAM want it.
+      scale: of the cosine head's logits.
       axis_name: mapped axis over which batch statistics are averaged.
       dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
     """
 
     num_classes: int
     features: Sequence[int] = (16, 32, 64)
+    head: str = "linear"
+    scale: float = 30.0
     axis_name: str | None = None
     dtype: Any = None
 
@@ -49,4 +54,4 @@ class SmallConv(nn.Module):
         for features in self.features:
             x = nn.relu(norm()(conv(features)(x)))
         x = x.reshape(x.shape[0], -1)
-        return nn.Dense(self.num_classes, name="head")(x)
+        return heads.build(self.head, self.num_classes, self.scale)(x)

@@ -1,0 +1,51 @@
+"""The last layer of a classifier: linear, or the cosines that margin losses want."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+HEADS = ("linear", "cosine")
+
+
+def build(head: str, num_classes: int, scale: float, **linear) -> nn.Module:
+    """Makes the last layer, called `head`, within a model's `__call__`.
+
+    Args:
+      head: one of `HEADS`.
+      num_classes: C.
+      scale: of the cosine head's logits.
+      **linear: of the linear head, further arguments of `nn.Dense`.
+
+    Returns:
+      A module from features `[B, F]` to logits `[B, C]`.
+
+    Raises:
+      ValueError: if there is no such head.
+    """
+    if head not in HEADS:
+        raise ValueError(f"head={head!r} is unknown; choose one of {HEADS}.")
+    if head == "cosine":
+        return CosineHead(num_classes, scale, name="head")
+    return nn.Dense(num_classes, name="head", **linear)
+
+
+class CosineHead(nn.Module):
+    """Cosine between feature vector and class vector, times `scale`; no bias."""
+
+    num_classes: int
+    scale: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features `[B, F]` -> logits `[B, C]` within +-scale."""
+        lecun = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        kernel = self.param("kernel", lecun, (x.shape[-1], self.num_classes))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel)
+        return self.scale * unit(x, axis=1) @ unit(kernel, axis=0)
+
+
+def unit(x: jax.Array, axis: int) -> jax.Array:
+    """Scales vectors along `axis` to length one; a zero vector stays zero."""
+    square = jnp.sum(x**2, axis=axis, keepdims=True)
+    return x * lax.rsqrt(jnp.maximum(square, 1e-12))
