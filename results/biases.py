@@ -32,7 +32,7 @@ def fashion(biases):
     }
 
 
-FASHION_METHODS = "validation=0.1,methods=every"
+FASHION_METHODS = "validation=0.1,methods=every+soft"
 INDEPENDENT = {
     f"{noise}-{rate}": (f"{noise} {rate}", f"noise={noise},rate={rate}")
     for noise in ("asym", "sym")
@@ -56,33 +56,40 @@ LONG_TAILS = {
     "lt-50-asym-0.4": ("LT 50 + asym 0.4", "imbalance=50,noise=asym,rate=0.4"),
 }
 
-LT_METHODS = "erm+focal+class_balanced+ldam_drw+l2rw+mcw+mw_net+cmw_net"
+LT_METHODS = "erm+class_balanced+ldam_drw+mw_net+cmw_net"
+CIFAR_METHODS = "main+constant_sl+cmw_net_sl"
 CIFAR10 = {
     "cifar10-asym-0.6": Cell(
         "asym 0.6",
-        "cifar.py:noise=asym,rate=0.6,fast,methods=main",
+        f"cifar.py:noise=asym,rate=0.6,fast,methods={CIFAR_METHODS}",
         {
             **{"erm": 69.69, "gce": 67.21, "forward": 87.24, "l2rw": 88.22},
-            **{"mw_net": 68.55, "cmw_net": 91.28},
+            **{"mw_net": 68.55, "cmw_net": 91.28, "cmw_net_sl": 94.18},
         },
     ),
     "cifar10-asym-0.8": Cell(
         "asym 0.8",
-        "cifar.py:noise=asym,rate=0.8,fast,methods=main",
+        f"cifar.py:noise=asym,rate=0.8,fast,methods={CIFAR_METHODS}",
         {
             **{"erm": 55.20, "gce": 57.46, "forward": 81.07, "l2rw": 85.17},
-            **{"mw_net": 58.29, "cmw_net": 87.50},
+            **{"mw_net": 58.29, "cmw_net": 87.50, "cmw_net_sl": 93.07},
         },
     ),
+    "cifar10-sym-0.4": Cell(
+        "sym 0.4",
+        f"cifar.py:noise=sym,rate=0.4,fast,methods={CIFAR_METHODS}",
+        {"erm": 77.52, "mw_net": 86.53, "cmw_net": 86.91, "cmw_net_sl": 95.29},
+    ),
     "cifar10-human-worse": Cell(
-        "human labels (worse)", "cifar.py:labels=human_worse,fast,methods=main"
+        "human labels (worse)",
+        f"cifar.py:labels=human_worse,fast,methods={CIFAR_METHODS}",
     ),
     "cifar10-pmd-1-35": Cell(
         "PMD I 35 %",
-        "cifar.py:labels=pmd_type1_035,fast,methods=main",
+        f"cifar.py:labels=pmd_type1_035,fast,methods={CIFAR_METHODS}",
         {
             **{"erm": 78.11, "gce": 80.65, "plc": 82.80},
-            **{"mw_net": 82.20, "cmw_net": 82.27},
+            **{"mw_net": 82.20, "cmw_net": 82.27, "cmw_net_sl": 84.23},
         },
     ),
     "cifar10-lt-100": Cell(
