@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cmwjax import plots, record, train
-from cmwjax.config import METHODS as NAMES
-from cmwjax.config import base_config, check_config
+from cmwjax.config import base_config, check_config, method_of, title
 from cmwjax.data import Dataset
 from cmwjax.health import Diverged
 from cmwjax.problem import prepare
@@ -64,7 +63,7 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
 
         for method in methods:
             for seed in seeds:
-                bar.set_description(f"{NAMES[method]}, seed {seed}")
+                bar.set_description(f"{title(method)}, seed {seed}")
                 done = bar.n
                 single = one_run(config, method, seed)
                 folder = run_folder(workdir, method, seed)
@@ -136,10 +135,14 @@ def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
 
 
 def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:
-    """The configuration of one run of a comparison."""
-    single = ConfigDict(config.to_dict())
-    single.update(config.compare.tuned.get(method, {}))
-    single.update(method=method, seed=seed, compare=base_config().compare)
+    """The configuration of one run of a comparison; `METHOD@NAME` is a variant.
+
+    A variant has what is tuned for its method, and then what is its own.
+    """
+    single, tuned = ConfigDict(config.to_dict()), config.compare.tuned
+    for row in dict.fromkeys((method_of(method), method)):
+        single.update(tuned.get(row, {}))
+    single.update(method=method_of(method), seed=seed, compare=base_config().compare)
     return single.lock()
 
 
@@ -156,7 +159,7 @@ def table(summary: dict) -> str:
             mean_and_std(values["selected_epoch"], 1),
             mean_and_std(values["wrong_label_auroc"], 3),
         ]
-        lines.append(f"| {NAMES[method]} | {' | '.join(cells)} |")
+        lines.append(f"| {title(method)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmwjax.audit import read_samples, replacing
-from cmwjax.config import METHODS
+from cmwjax.config import METHODS, method_of, title
 from cmwjax.plot_style import (
     MUTED,
     end_labels,
@@ -36,8 +36,10 @@ METHOD_STYLES: dict[
 
 def method_style(method: str) -> tuple[str, dict[str, Any]]:
     """Label and line of any method; the thin lines of baselines repeat ten colours."""
-    thin = dict(color=f"C{list(METHODS).index(method) % 10}", linewidth=1.2)
-    return METHOD_STYLES.get(method, (METHODS[method], thin))
+    if method in METHOD_STYLES:
+        return METHOD_STYLES[method]
+    color = list(METHODS).index(method_of(method)) + len(method)  # variants differ
+    return title(method), dict(color=f"C{color % 10}", linewidth=1.2)
 
 
 MAX_FRAMES = 60

@@ -1,6 +1,7 @@
 """Every field of a run's configuration, its default, and what it may hold."""
 
 import math
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -30,10 +31,23 @@ METHODS = {
     "mw_net_sl": "MW-Net-SL",
     "cmw_net_sl": "CMW-Net-SL",
 }
+VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
 META_POLICIES = ("held_out", "balanced", "lowest_loss", "none")
 SCHEDULES = ("constant", "cosine", "steps", "restarts")
 SOFT_LABEL_STARTS = ("predicted", "one_hot")
+
+
+def method_of(row: str) -> str:
+    """The method of a row of a comparison, with or without the name of a variant."""
+    return row.partition(VARIANT)[0]
+
+
+def title(row: str) -> str:
+    """What tables and figures call a row: 'CMW-Net', or 'CMW-Net, its name'."""
+    method, _, variant = row.partition(VARIANT)
+    name = METHODS[method]
+    return f"{name}, {variant.replace('_', ' ')}" if variant else name
 
 
 def base_config() -> ConfigDict:
@@ -50,9 +64,10 @@ def base_config() -> ConfigDict:
     config.max_skips_in_a_row = 100  # updates that are not finite; then the run stops
     config.checkpoint = ConfigDict({"every_steps": 500, "keep": 2})  # 0: when it ends
 
-    # With methods and seeds here, run.py makes one run of each and compares them.
+    # With methods and seeds here, run.py makes one run of each and compares them. A
+    # method may come more than once, as METHOD@NAME with fields of its own.
     config.compare = ConfigDict({"methods": (), "seeds": ()})
-    config.compare.tuned = ConfigDict()  # method -> fields that differ for it
+    config.compare.tuned = ConfigDict()  # method or METHOD@NAME -> fields that differ
 
     config.data = ConfigDict()
     config.data.name = "digits"  # or cifar10, fashion_mnist, a Keras-style .npz file
@@ -161,8 +176,8 @@ def check_config(config: ConfigDict) -> None:
       ValueError: naming the field, its value and the remedy.
     """
     _check_fields(config.to_dict(), base_config().to_dict(), "")
-    for method in config.compare.methods:
-        _check_choice("compare.methods", method, tuple(METHODS))
+    for row in config.compare.methods:
+        _check_row("compare.methods", row)
     _check_choice("method", config.method, tuple(METHODS))
     _check_choice("meta_set.policy", config.meta_set.policy, META_POLICIES)
     _check_choice("noise.kind", config.noise.kind, NOISE_KINDS)
@@ -200,7 +215,7 @@ def check_config(config: ConfigDict) -> None:
                     f"in [0, {_BIG}]; correct {value!r}."
                 )
     for method, fields in config.compare.tuned.items():
-        _check_choice("compare.tuned", method, tuple(METHODS))
+        _check_row("compare.tuned", method)
         if not isinstance(fields, ConfigDict):
             raise ValueError(
                 f"config.compare.tuned.{method}={fields!r} must be a group of fields."
@@ -338,6 +353,16 @@ def _has_type_of(value: Any, default: Any) -> bool:
     if isinstance(default, tuple):
         return isinstance(value, tuple | list)
     return isinstance(value, type(default))
+
+
+def _check_row(field: str, row: Any) -> None:
+    _check_choice(field, method_of(row), tuple(METHODS))
+    variant = row.removeprefix(method_of(row))
+    if variant and not re.fullmatch(rf"{VARIANT}\w+", variant):  # it names a folder
+        raise ValueError(
+            f"config.{field}={row!r} must be METHOD or METHOD{VARIANT}NAME, in letters "
+            "and digits: rename it."
+        )
 
 
 def _check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.config import METHODS  # METHOD/seed_K/ in a comparison folder
+from cmwjax.config import METHODS, method_of  # METHOD/seed_K/ in a comparison folder
 
 DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
 
@@ -17,17 +17,15 @@ def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:
 
     Runs that diverged are left out: they have no end to be compared.
     """
-    folder = Path(comparison_dir)
+    folder, order = Path(comparison_dir), list(METHODS)
+    rows = {f.parent.name for f in folder.glob("*/seed_*")}
+    rows = {row for row in rows if method_of(row) in METHODS}
     runs = {
-        method: sorted(
-            (
-                f
-                for f in (folder / method).glob("seed_*")
-                if not (f / DIVERGED).exists()
-            ),
+        row: sorted(
+            (f for f in (folder / row).glob("seed_*") if not (f / DIVERGED).exists()),
             key=lambda run: (len(run.name), run.name),
         )
-        for method in METHODS
+        for row in sorted(rows, key=lambda row: (order.index(method_of(row)), row))
     }
     if not any(runs.values()):
         raise FileNotFoundError(

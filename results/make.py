@@ -21,7 +21,7 @@ import jax
 from absl import app, flags, logging
 
 from cmwjax import compare, record
-from cmwjax.config import METHODS
+from cmwjax.config import title
 from results import make_pmd
 from results.biases import CELLS, PMD, read_config
 from results.tables import kept, write_tables
@@ -69,7 +69,7 @@ def report(method, seed, result):
     said = "diverged"
     if result is not None:
         said = f"{result.test_accuracy:.1%}, {result.seconds:.0f} s"
-    print(f"  {METHODS[method]}, seed {seed}: {said}", flush=True)
+    print(f"  {title(method)}, seed {seed}: {said}", flush=True)
 
 
 def configuration(text):

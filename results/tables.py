@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cmwjax import compare
-from cmwjax.config import METHODS
+from cmwjax.config import METHODS, method_of, title
 from results.biases import SECTIONS
 
 HERE = Path(__file__).parent
@@ -48,10 +48,10 @@ def matrix(found):
         f"| method | {' | '.join(cell.title for cell, _ in found)} |",
         "|---|" + "---|" * len(found),
     ]
-    for method, name in METHODS.items():
-        texts = [column.get(method, "") for column in columns]
-        if any(texts):
-            lines.append(f"| {name} | {' | '.join(texts)} |")
+    rows = {row: None for column in columns for row in column}
+    for row in sorted(rows, key=lambda row: list(METHODS).index(method_of(row))):
+        texts = [column.get(row, "") for column in columns]
+        lines.append(f"| {title(row)} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -87,7 +87,7 @@ def table(cell, summary):
     for method, values in summary["methods"].items():
         paper = cell.paper.get(method)
         cells = [
-            METHODS[method],
+            title(method),
             compare.last_epoch(values),
             compare.mean_and_std(values["selected_epoch"], 1),
             compare.mean_and_std(values["wrong_label_auroc"], 3),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmwjax import audit, compare, train
-from cmwjax.config import base_config
+from cmwjax.config import base_config, check_config
 from cmwjax.run_files import read_metrics
 
 
@@ -119,3 +119,26 @@ def test_a_run_that_diverges_is_reported_and_the_others_go_on(config, tmp_path):
     before = (tmp_path / "runs/erm/seed_3/metrics.jsonl").read_bytes()
     assert compare.run(config, tmp_path / "runs") == table
     assert (tmp_path / "runs/erm/seed_3/metrics.jsonl").read_bytes() == before
+
+
+def test_a_variant_is_a_method_with_fields_of_its_own(tmp_path):
+    config = base_config()
+    config.compare.methods = ("erm", "erm@higher_rate")
+    config.compare.seeds = (0,)
+    config.compare.tuned = {
+        "erm": {"optim": {"learning_rate": 0.02, "weight_decay": 0.0}},
+        "erm@higher_rate": {"optim": {"learning_rate": 0.05}},
+    }
+    config.data.train_size, config.epochs = 300, 1
+    single = compare.one_run(config, "erm@higher_rate", 0)
+    assert single.method == "erm"
+    assert (single.optim.learning_rate, single.optim.weight_decay) == (0.05, 0)
+    table = compare.run(config.lock(), tmp_path / "runs")
+    assert "| ERM | " in table and "| ERM, higher rate | " in table
+    folder = tmp_path / "runs" / "erm@higher_rate" / "seed_0"
+    assert audit.read_samples(folder / "samples.csv")["index"].size == 200
+    for wrong in ("erm@", "erm@../x", "magic@x"):
+        with config.unlocked():
+            config.compare.methods = (wrong,)
+        with pytest.raises(ValueError, match="config.compare.methods="):
+            check_config(config)
