@@ -86,7 +86,7 @@ def write_example(
       settings: what it is like.
 
     Raises:
-      ValueError: if there is something else in the folder, or a setting is off range.
+      ValueError: if the folder holds something else, or a setting is out of range.
     """
     _check(settings)
     folder = Path(folder)
