@@ -15,7 +15,13 @@ tail comes out of all images.
 """
 
 from cmwjax.config import base_config
-from configs.common import BIAS, methods_of, parse_arg, set_bias
+from configs.common import (
+    BIAS,
+    fields_of_methods,
+    methods_of,
+    parse_arg,
+    set_bias,
+)
 
 DEFAULTS = BIAS | {"noise": "auto", "fast": False, "validation": 0.0}
 
@@ -48,7 +54,7 @@ def get_config(arg=None):
     config.weighting.normalisation = "weights"
     config.optim.learning_rate = 0.01
     # The best trials of results/tune_fashion_mnist.json, on a validation set.
-    config.compare.tuned = {
+    config.compare.tuned = fields_of_methods(config) | {
         "mw_net": {"weighting": {"learning_rate": 1e-2}},
         "cmw_net": {"weighting": {"learning_rate": 3e-3}},
     }

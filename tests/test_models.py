@@ -10,8 +10,8 @@ from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict
 
 from cmwjax.models import MODELS, build
-from cmwjax.models.initializers import torch_bias, torch_kernel
 from cmwjax.models.heads import CosineHead
+from cmwjax.models.initializers import torch_bias, torch_kernel
 from cmwjax.models.resnet_cifar import kaiming_normal, pad_shortcut
 
 KEY = jax.random.key(0)
