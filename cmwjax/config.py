@@ -209,8 +209,8 @@ def _check_method(config: ConfigDict) -> None:
     margins = "ldam" in (config.loss, method.removesuffix("_drw"))
     if margins and config.model.options.get("head") != "cosine":
         raise ValueError(
-            f"config.model.options={config.model.options.to_dict()}, but LDAM's "
-            "margins are cosines: set head='cosine' there, which mlp, small_conv and "
+            f"config.model.options={config.model.options.to_dict()}, but the margins "
+            "of LDAM are cosines: set its head to 'cosine', which mlp, small_conv and "
             "resnet32 have."
         )
     estimates = method == "forward" and config.baseline.transition == "estimated"

@@ -83,12 +83,6 @@ def set_bias(config: Any, arg: dict[str, Any]) -> None:
     config.data.imbalance_factor = arg["imbalance"]
 
 
-def methods_of(text: str) -> tuple[str, ...]:
-    """`'main'`, `'every'`, or names joined by a plus sign -> names of methods."""
-    named = {"main": MAIN, "every": EVERY}
-    return named.get(text, tuple(text.split("+")))
-
-
 def is_cifar100(arg: dict[str, Any]) -> bool:
     """Whether the argument `data` names an archive of CIFAR-100."""
     return "cifar100" in Path(arg.get("data", "")).stem
@@ -105,3 +99,9 @@ def fields_of_methods(config: Any) -> dict[str, dict[str, Any]]:
         "l2rw": {"meta_every": 1},  # their weights are good for one step
         "mcw": {"meta_every": 1},
     }
+
+
+def methods_of(text: str) -> tuple[str, ...]:
+    """`'main'`, `'every'`, or names joined by a plus sign -> names of methods."""
+    named = {"main": MAIN, "every": EVERY}
+    return named.get(text, tuple(text.split("+")))
