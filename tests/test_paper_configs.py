@@ -253,9 +253,7 @@ def test_ldam_without_a_cosine_head_is_refused():
     for field, value in (("method", "ldam_drw"), ("loss", "ldam")):
         wrong = config.copy_and_resolve_references()
         wrong[field] = value
-        with pytest.raises(
-            ValueError, match="margins of LDAM are cosines"
-        ):
+        with pytest.raises(ValueError, match="margins of LDAM are cosines"):
             check_config(wrong)
         wrong.model.options = {"head": "cosine"}
         check_config(wrong)
