@@ -1,5 +1,6 @@
 """Arguments of configuration files: the part after the colon of `--config=FILE:...`."""
 
+from pathlib import Path
 from typing import Any
 
 
@@ -53,6 +54,8 @@ NOISE = {
     "superclass": ("superclass", ("cifar10",)),
     "blocks": ("blocks", ("cifar10",)),
 }
+# What the names of asymmetric noise stand for on CIFAR-100.
+NOISE_OF_CIFAR100 = {"asym": "superclass", "hybrid_asym": "blocks"}
 MAIN = ("erm", "erm_mixup_ema", "constant", "mw_net", "cmw_net")
 EVERY = (
     *("erm", "erm_mixup_ema", "label_smoothing", "focal", "class_balanced", "ldam_drw"),
@@ -69,14 +72,35 @@ def set_bias(config: Any, arg: dict[str, Any]) -> None:
     Raises:
       ValueError: if there is no such noise.
     """
-    if arg["noise"] not in NOISE:
+    name = arg["noise"]
+    if name not in NOISE:
         raise ValueError(
-            f"argument noise={arg['noise']!r} is unknown; choose one of {list(NOISE)}."
+            f"argument noise={name!r} is unknown; choose one of {list(NOISE)}."
         )
-    config.noise.kind, config.noise.class_map = NOISE[arg["noise"]]
+    if is_cifar100(arg):
+        name = NOISE_OF_CIFAR100.get(name, name)
+    config.noise.kind, config.noise.class_map = NOISE[name]
     config.noise.rate = arg["rate"]
     config.data.labels = arg["labels"]
     config.data.imbalance_factor = arg["imbalance"]
+
+
+def is_cifar100(arg: dict[str, Any]) -> bool:
+    """Whether the argument `data` names an archive of CIFAR-100."""
+    return "cifar100" in Path(arg.get("data", "")).stem
+
+
+def fields_of_methods(config: Any) -> dict[str, dict[str, Any]]:
+    """What some methods need whatever the experiment, for `config.compare.tuned`."""
+    return {
+        "ldam_drw": {
+            "model": {"options": {"head": "cosine"}},
+            # Its deferred weights, from epoch 160 of 200 in its paper.
+            "warmup_epochs": config.epochs * 4 // 5,
+        },
+        "l2rw": {"meta_every": 1},  # their weights are good for one step
+        "mcw": {"meta_every": 1},
+    }
 
 
 def methods_of(text: str) -> tuple[str, ...]:

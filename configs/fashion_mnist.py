@@ -15,7 +15,13 @@ tail comes out of all images.
 """
 
 from cmwjax.config import base_config
-from configs.common import BIAS, methods_of, parse_arg, set_bias
+from configs.common import (
+    BIAS,
+    fields_of_methods,
+    methods_of,
+    parse_arg,
+    set_bias,
+)
 
 DEFAULTS = BIAS | {"noise": "auto", "fast": False, "validation": 0.0}
 
@@ -37,9 +43,6 @@ def get_config(arg=None):
     config.compare.seeds = (0, 1, 2)
     config.data.name = "fashion_mnist"
     config.data.train_size = 10000 if arg["fast"] else 20000
-    if arg["imbalance"] > 1:
-        config.data.train_size = 0  # the tail would be too thin
-        config.meta_set.per_class = 5
     config.data.validation = arg["validation"]
     config.data.batch_size = config.meta_set.batch_size = 128
     config.meta_set.policy = arg["meta"]
@@ -50,9 +53,19 @@ def get_config(arg=None):
     config.mixup.alpha = 0.2  # the better in results/tune_fashion_mnist_soft.json
     config.mixup.meta_alpha = 1.0
     config.ema.decay = 0.99  # over 1.4 epochs of `fast`
+    if arg["imbalance"] > 1:
+        long_tail(config)
     # The best trials of results/tune_fashion_mnist.json, on a validation set.
-    config.compare.tuned = {
+    config.compare.tuned = fields_of_methods(config) | {
         "mw_net": {"weighting": {"learning_rate": 1e-2}},
         "cmw_net": {"weighting": {"learning_rate": 3e-3}},
     }
     return config
+
+
+def long_tail(config):
+    """What rare classes need; the schedule was best on a validation set."""
+    config.data.train_size = 0  # else the tail is too thin
+    config.meta_set.per_class = 5
+    config.optim.schedule = "steps"
+    config.optim.boundaries = (config.epochs * 2 // 3, config.epochs * 13 // 15)

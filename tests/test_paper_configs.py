@@ -1,0 +1,259 @@
+"""The paper's settings, line by line, in the configurations that stand for them."""
+
+import numpy as np
+import pytest
+
+from cmwjax import optimizers
+from cmwjax.compare import one_run
+from cmwjax.config import check_config
+from results.biases import read_config
+
+LONG_TAIL = {
+    "model.name": "resnet32",
+    "data.batch_size": 100,
+    "data.imbalance_factor": 100,
+    "data.seed": 42,
+    "epochs": 200,
+    "warmup_epochs": 160,
+    "optim.name": "sgd",
+    "optim.momentum": 0.9,
+    "optim.nesterov": True,
+    "optim.weight_decay": 5e-4,
+    "meta_every": 1,
+    "meta_set.policy": "balanced",
+    "meta_set.batch_size": 100,
+    "augment.pad": 4,
+    "augment.mode": "reflect",
+    "augment.flip": True,
+    "augment.meta": True,
+    "weighting.optimizer": "amsgrad",
+    "weighting.learning_rate": 1e-4,
+    "weighting.weight_decay": 1e-5,
+    "weighting.normalisation": "weights",
+    "loss": "cross_entropy",
+    "noise.kind": "none",
+}
+INDEPENDENT = {
+    "model.name": "preact_resnet18",
+    "data.batch_size": 128,
+    "epochs": 300,
+    "warmup_epochs": 10,
+    "optim.name": "sgd",
+    "optim.momentum": 0.9,
+    "optim.nesterov": False,
+    "optim.weight_decay": 5e-4,
+    "meta_every": 10,
+    "meta_set.policy": "lowest_loss",
+    "meta_set.per_class": 10,
+    "meta_set.batch_size": 128,
+    "augment.pad": 4,
+    "augment.mode": "reflect",
+    "augment.flip": True,
+    "augment.meta": False,
+    "weighting.optimizer": "adam",
+    "weighting.learning_rate": 1e-4,
+    "weighting.weight_decay": 1e-4,
+    "weighting.normalisation": "mean",
+    "noise.kind": "asymmetric",
+    "noise.class_map": ("cifar10",),
+}
+FEATURE_DEPENDENT = INDEPENDENT | {
+    "model.name": "resnet34",
+    "epochs": 120,
+    "warmup_epochs": 45,
+    "optim.weight_decay": 1e-3,
+    "augment.mode": "zero",
+    "weighting.learning_rate": 1e-3,
+    "noise.kind": "none",
+    "data.labels": "pmd_type1_035",
+}
+HUNDRED = "data=x/cifar100.npz"
+PMD = "labels=pmd_type1_035"
+WITH_PMD = f"cifar.py:{PMD}"
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("cifar_lt.py", LONG_TAIL),
+        (f"cifar_lt.py:{HUNDRED}", LONG_TAIL),
+        ("cifar_lt.py:imbalance=200", LONG_TAIL | {"data.imbalance_factor": 200}),
+        (
+            "cifar_lt.py:loss=ldam",
+            LONG_TAIL | {"loss": "ldam", "model.options": {"head": "cosine"}},
+        ),
+        ("cifar.py:noise=asym,rate=0.8", INDEPENDENT | {"noise.rate": 0.8}),
+        ("cifar.py:noise=sym,rate=0.8", INDEPENDENT | {"noise.kind": "symmetric"}),
+        (
+            f"cifar.py:{HUNDRED},noise=asym,rate=0.8",
+            INDEPENDENT | {"warmup_epochs": 30, "noise.kind": "superclass"},
+        ),
+        (
+            f"cifar.py:{HUNDRED},noise=sym,rate=0.8",
+            INDEPENDENT
+            | {"epochs": 345, "warmup_epochs": 30, "noise.kind": "symmetric"}
+            | {"weighting.learning_rate": 1e-3},
+        ),
+        (WITH_PMD, FEATURE_DEPENDENT),
+        (f"cifar.py:{HUNDRED},{PMD}", FEATURE_DEPENDENT),
+        (
+            f"{WITH_PMD},noise=hybrid_sym,rate=0.3",
+            FEATURE_DEPENDENT | {"noise.kind": "symmetric_other", "noise.rate": 0.3},
+        ),
+        (
+            f"{WITH_PMD},noise=hybrid_asym,rate=0.3",
+            FEATURE_DEPENDENT
+            | {"noise.kind": "asymmetric", "noise.class_map": ("cifar10_two_way",)},
+        ),
+        (
+            f"cifar.py:{HUNDRED},{PMD},noise=hybrid_asym,rate=0.3",
+            FEATURE_DEPENDENT | {"noise.kind": "blocks", "noise.rate": 0.3},
+        ),
+    ],
+)
+def test_settings_are_the_papers(text, facts):
+    config = read_config(text)
+    for name in ("erm", "mw_net", "cmw_net"):
+        single = one_run(config, name, 0)
+        check_config(single)
+        flat = ConfigView(single)
+        assert {field: flat[field] for field in facts} == facts
+
+
+class ConfigView:
+    """Fields of a configuration by their dotted names."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def __getitem__(self, field):
+        value = self.config
+        for part in field.split("."):
+            value = value[part]
+        return value.to_dict() if hasattr(value, "to_dict") else value
+
+
+def rates(text, method="cmw_net"):
+    """The learning rate in every epoch."""
+    config = one_run(read_config(text), method, 0)
+    optim = config.optim
+    schedule = optimizers.learning_rate(
+        optim.schedule,
+        optim.learning_rate,
+        total_steps=config.epochs,
+        boundaries=tuple(optim.boundaries),
+        factor=optim.factor,
+        constant_epochs=optim.constant_epochs,
+        period=optim.period,
+        multiplier=optim.multiplier,
+        minimum=optim.minimum,
+        linear_epochs=optim.linear_epochs,
+    )
+    return np.array([schedule(epoch) for epoch in range(config.epochs)])
+
+
+def restarts(peak, constant, periods):
+    """A constant rate, then cosines from the peak down to 1e-4."""
+    cosines = [
+        1e-4 + (peak - 1e-4) * (1 + np.cos(np.pi * np.arange(p) / p)) / 2
+        for p in periods
+    ]
+    return np.concatenate([np.full(constant, peak), *cosines])
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("cifar_lt.py", np.repeat([0.1, 1e-3, 1e-5], [160, 20, 20])),
+        ("cifar.py:noise=asym,rate=0.4", np.repeat([0.02, 0.002], 150)),
+        (
+            f"cifar.py:{HUNDRED},noise=sym,rate=0.8",
+            restarts(0.02, 30, [5, 10, 20, 40, 80, 160]),
+        ),
+        (WITH_PMD, restarts(0.1, 45, [5, 10, 20, 40])),
+    ],
+)
+def test_learning_rates_are_the_papers(text, want):
+    np.testing.assert_allclose(rates(text), want, rtol=1e-5)
+
+
+def test_ldam_drw_has_its_own_head_start_and_deferral():
+    config = one_run(read_config("cifar_lt.py:methods=ldam_drw"), "ldam_drw", 0)
+    check_config(config)
+    assert config.model.options.to_dict() == {"head": "cosine"}
+    assert config.warmup_epochs == 160
+    assert (config.baseline.ldam_margin, config.baseline.ldam_scale) == (0.5, 30)
+    assert config.baseline.cb_beta == 0.9999
+    want = np.repeat([0.1, 1e-3, 1e-5], [160, 20, 20])
+    want[:5] *= np.arange(1, 6) / 5
+    got = rates("cifar_lt.py:methods=ldam_drw", "ldam_drw")
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "facts"),
+    [
+        ("cifar_lt.py", "class_balanced", {"warmup_epochs": 0}),
+        ("cifar_lt.py", "mcw", {"warmup_epochs": 160, "baseline.mcw_step": 0.01}),
+        ("cifar_lt.py", "focal", {"baseline.focal_gamma": 1.0}),
+        ("cifar.py:noise=sym,rate=0.4", "l2rw", {"meta_every": 1}),
+        ("cifar.py:noise=sym,rate=0.4", "mcw", {"meta_every": 1}),
+        ("cifar.py:noise=sym,rate=0.4", "gce", {"baseline.gce_q": 0.7}),
+        (WITH_PMD, "plc", {"warmup_epochs": 8, "baseline.plc_threshold": 0.3}),
+        (
+            f"cifar.py:{HUNDRED},{PMD},noise=hybrid_sym,rate=0.3",
+            "plc",
+            {"warmup_epochs": 15},
+        ),
+        (
+            "cifar.py:noise=sym,rate=0.4",
+            "elr",
+            {"baseline.elr_strength": 3, "baseline.elr_momentum": 0.7},
+        ),
+        (
+            f"cifar.py:{HUNDRED},noise=sym,rate=0.4",
+            "elr",
+            {"baseline.elr_strength": 7, "baseline.elr_momentum": 0.9},
+        ),
+    ],
+)
+def test_baselines_have_the_settings_of_their_papers(text, method, facts):
+    single = one_run(read_config(text), method, 0)
+    check_config(single)
+    flat = ConfigView(single)
+    assert {field: flat[field] for field in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("argument", "kind", "rate"),
+    [
+        (None, "asymmetric", 0.8),
+        ("rate=0.4", "asymmetric", 0.4),
+        ("noise=none", "none", 0),
+        ("noise=sym,rate=0.2", "symmetric", 0.2),
+        ("imbalance=100", "none", 0),
+        ("labels=some/FILE.npz:type1_035", "none", 0),
+        ("labels=some/FILE.npz:type1_035,noise=hybrid_sym,rate=0.3", None, 0.3),
+    ],
+)
+def test_fashion_mnist_has_noise_of_its_own_only_without_another_bias(
+    argument, kind, rate
+):
+    text = "fashion_mnist.py" + (f":{argument}" if argument else "")
+    config = read_config(text)
+    check_config(config)
+    assert config.noise.kind == kind or kind is None
+    assert config.noise.rate == rate
+    if "FILE" in text:
+        assert config.data.labels == "some/FILE.npz:type1_035"
+
+
+def test_ldam_without_a_cosine_head_is_refused():
+    config = one_run(read_config("cifar_lt.py"), "erm", 0)
+    for field, value in (("method", "ldam_drw"), ("loss", "ldam")):
+        wrong = config.copy_and_resolve_references()
+        wrong[field] = value
+        with pytest.raises(ValueError, match="margins of LDAM are cosines"):
+            check_config(wrong)
+        wrong.model.options = {"head": "cosine"}
+        check_config(wrong)
