@@ -75,6 +75,7 @@ def base_config() -> ConfigDict:
 
     config.model = ConfigDict({"name": "mlp", "options": ConfigDict()})
     config.model.options.hidden = (128, 128)
+    config.model.weights = ""  # .safetensors file that the classifier starts from
 
     config.weighting = ConfigDict()
     config.weighting.num_families = 3

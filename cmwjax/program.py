@@ -16,6 +16,7 @@ from ml_collections import FrozenConfigDict
 from cmwjax import ema, evaluate, methods, mixup, models, optimizers, weighting
 from cmwjax.batches import Batches
 from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
+from cmwjax.models.weights import load_weights
 from cmwjax.parallel import Layout, layout
 from cmwjax.problem import Problem
 from cmwjax.table import Table
@@ -195,6 +196,10 @@ def _init(config, parts: Parts, image_shape):
                 f"{config.model.options.to_dict()} does not work on images of shape "
                 f"{list(image_shape)}: {error}"
             ) from error
+        if config.model.weights:
+            first = {"params": learner.params, **learner.model_state}
+            first = load_weights(config.model.weights, like=first)
+            learner = learner._replace(params=first.pop("params"), model_state=first)
         state = RunState(learner, zero_sums(method))
         if method.teacher:
             teacher = ema.Teacher(learner.params, learner.model_state)
