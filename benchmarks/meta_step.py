@@ -29,10 +29,12 @@ from cmwjax.weighting import CMWNet, weight_fn
 
 NUM_CLASSES = 10
 NUM_FAMILIES = 3
-SMALL = {
+IMAGES = {
     "mlp": (28, 28, 1),
     "small_conv": (28, 28, 1),
-}  # the others take CIFAR's images
+    "resnet50": (224, 224, 3),
+    "inception_resnet_v2": (299, 299, 3),
+}  # the others take CIFAR's
 ROUND_SECONDS = 0.2  # short steps are repeated until ordinary training takes that long
 
 # Programs that a variant runs in turn.
@@ -69,7 +71,7 @@ def make_programs(
     """
     model = build(name, num_classes=NUM_CLASSES, dtype=dtype)
     batch, equal, quarter = (
-        random_batch(SMALL.get(name, (32, 32, 3)), size, seed)
+        random_batch(IMAGES.get(name, (32, 32, 3)), size, seed)
         for seed, size in enumerate((batch_size, batch_size, batch_size // 4))
     )
     key = jax.random.key(0)

@@ -95,6 +95,7 @@ def base_config() -> ConfigDict:
 
     config.model = ConfigDict({"name": "mlp", "options": ConfigDict()})
     config.model.options.hidden = (128, 128)
+    config.model.weights = ""  # .safetensors file that the classifier starts from
 
     config.weighting = ConfigDict()
     # A weighting function to apply as it is, without any meta step: a file written by

@@ -19,6 +19,7 @@ from cmwjax import soft_labels as soft
 from cmwjax.batches import Batches, mixes, mixes_meta
 from cmwjax.masks import masked_losses, masked_metrics, masked_weights
 from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
+from cmwjax.models.weights import load_weights
 from cmwjax.parallel import Layout, layout
 from cmwjax.problem import Problem
 from cmwjax.sources import Samples
@@ -241,6 +242,10 @@ def _init(config, parts: Parts, image_shape):
                 f"{config.model.options.to_dict()} does not work on images of shape "
                 f"{list(image_shape)}: {error}"
             ) from error
+        if config.model.weights:
+            first = {"params": learner.params, **learner.model_state}
+            first = load_weights(config.model.weights, like=first)
+            learner = learner._replace(params=first.pop("params"), model_state=first)
         state = RunState(learner, zero_sums(method))
         if method.teacher:
             teacher = ema.Teacher(learner.params, learner.model_state)

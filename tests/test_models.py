@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict
+from numpy_models import Numpy, reference
 
 from cmwjax.models import MODELS, build
 from cmwjax.models.heads import CosineHead
@@ -22,10 +23,14 @@ TINY = {
     "preact_resnet18": {"stage_sizes": (1, 1), "width": 4},
     "resnet34": {"stage_sizes": (1, 1), "width": 4},
     "wide_resnet": {"depth": 10, "width": 1},
+    "resnet50": {"stage_sizes": (1, 1), "width": 4},
+    "inception_resnet_v2": {"repeats": (1, 1, 1), "shrink": 16},
 }
+SIZES = {"inception_resnet_v2": 75}  # the others take anything
 
 
-def images(batch=5, size=12):
+def images(name, batch=5):
+    size = SIZES.get(name, 12)
     return np.random.default_rng(1).normal(size=(batch, size, size, 3)).astype("f4")
 
 
@@ -132,9 +137,10 @@ def test_cosine_head_has_no_bias():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_have_the_shape_of_the_classes(name):
-    model = build(name, num_classes=7)
-    variables = shapes(model, 28, 1)
-    x = jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.float32)
+    size = SIZES.get(name, 28)
+    model = build(name, num_classes=7, **(TINY[name] if name in SIZES else {}))
+    variables = shapes(model, size, 1)
+    x = jax.ShapeDtypeStruct((4, size, size, 1), jnp.float32)
     logits, state = jax.eval_shape(
         lambda v, x: model.apply(v, x, True, mutable=["batch_stats"]), variables, x
     )
@@ -166,82 +172,9 @@ def test_resnet34_feature_maps(padding, sizes):
 # -------------------------------------------------------------- forward passes
 
 
-class Numpy:
-    """The layers of a model in numpy, taking its parameters in order of use."""
-
-    def __init__(self, params, scope=()):
-        self.params, self.scope, self.used = params, scope, {}
-
-    def take(self, kind):
-        index = self.used.get((self.scope, kind), 0)
-        self.used[self.scope, kind] = index + 1
-        path = (*self.scope, f"{kind}_{index}")
-        return {k[-1]: v for k, v in self.params.items() if k[:-1] == path}
-
-    def conv(self, x, strides=1, padding=1):
-        kernel = self.take("Conv")["kernel"]
-        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        x = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
-        return np.einsum("bhwcij,ijco->bhwo", x[:, ::strides, ::strides], kernel)
-
-    def norm(self, x):
-        p = self.take("BatchNorm")
-        x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
-        return x * p["scale"] + p["bias"]
-
-    def head(self, x):
-        return x @ self.params["head", "kernel"] + self.params["head", "bias"]
-
-    def preact(self, x, features):
-        """One pre-activation block per stage, each stage of half the size."""
-        for i, c in enumerate(features):
-            self.scope, s = (f"PreActBlock_{i}",), 2 if i else 1
-            y = relu(self.norm(x))
-            if s == 2 or x.shape[-1] != c:
-                x = self.conv(y, s, padding=0)
-            x = x + self.conv(relu(self.norm(self.conv(y, s))))
-        self.scope = ()
-        return x
-
-
-def relu(x):
-    return np.maximum(x, 0)
-
-
-def reference(name, net, x):
-    if name == "mlp":
-        hidden = net.take("Dense")
-        return net.head(relu(x.reshape(len(x), -1) @ hidden["kernel"] + hidden["bias"]))
-    if name == "small_conv":
-        for _ in range(2):
-            x = relu(net.norm(net.conv(x, 2)))
-        return net.head(x.reshape(len(x), -1))
-    if name == "wide_resnet":
-        return net.head(
-            relu(net.norm(net.preact(net.conv(x), (16, 32, 64)))).mean((1, 2))
-        )
-    x = relu(net.norm(net.conv(x, padding=0 if name == "resnet34" else 1)))
-    if name == "preact_resnet18":
-        return net.head(net.preact(x, (4, 8)).mean((1, 2)))
-    if name == "resnet32":
-        for c in (16, 32, 64):
-            s = c // x.shape[-1]
-            y = net.norm(net.conv(relu(net.norm(net.conv(x, s)))))
-            padded = np.zeros_like(y)
-            padded[..., (c - c // s) // 2 : (c + c // s) // 2] = x[:, ::s, ::s]
-            x = relu(padded + y)
-    if name == "resnet34":
-        for i in range(2):
-            net.scope, s = (f"BasicBlock_{i}",), 2 if i else 1
-            y = net.norm(net.conv(relu(net.norm(net.conv(x, s)))))
-            x = relu(y + (net.norm(net.conv(x, s, padding=0)) if i else x))
-        net.scope = ()
-    return net.head(x.mean((1, 2)))
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_forward_pass_in_numpy(name):
-    model, x = build(name, num_classes=3, **TINY[name]), images()
+    model, x = build(name, num_classes=3, **TINY[name]), images(name)
     variables = random_variables(model, x)
     logits, _ = jax.jit(lambda v: model.apply(v, x, True, mutable=["batch_stats"]))(
         variables
@@ -257,7 +190,10 @@ def test_forward_pass_in_numpy(name):
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
 def test_every_norm_averages_over_the_axis(name):
-    model, x = build(name, num_classes=3, axis_name="data", **TINY[name]), images(8)
+    model, x = (
+        build(name, num_classes=3, axis_name="data", **TINY[name]),
+        images(name, 8),
+    )
     variables = random_variables(model, x)
     plain = build(name, num_classes=3, **TINY[name])
     expected = jax.eval_shape(
@@ -312,9 +248,9 @@ def test_cosine_of_a_zero_vector_is_zero_and_differentiable():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_bfloat16_keeps_parameters_and_logits_in_float32(name):
-    model, x = build(name, num_classes=3, dtype="bfloat16", **TINY[name]), images()
+    model, x = build(name, num_classes=3, dtype="bfloat16", **TINY[name]), images(name)
     variables = random_variables(model, x)
-    dtypes = {x.dtype for x in jax.tree.leaves(shapes(model))}
+    dtypes = {x.dtype for x in jax.tree.leaves(shapes(model, x.shape[1]))}
     assert dtypes == {jnp.dtype("float32")}
 
     def apply(x):
@@ -332,7 +268,7 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32(name):
 
 
 def test_dropout():
-    model, x = build("mlp", num_classes=3, dropout=0.5), images()
+    model, x = build("mlp", num_classes=3, dropout=0.5), images("mlp")
     variables = random_variables(model, x)
 
     @jax.jit
@@ -344,9 +280,9 @@ def test_dropout():
     np.testing.assert_array_equal(one, train(jax.random.key(1)))
 
 
-@pytest.mark.parametrize("name", ["mlp", "wide_resnet"])
+@pytest.mark.parametrize("name", ["mlp", "wide_resnet", "inception_resnet_v2"])
 def test_dropout_needs_a_key_in_training_only(name):
-    model, x = build(name, num_classes=3, dropout=0.5, **TINY[name]), images()
+    model, x = build(name, num_classes=3, dropout=0.5, **TINY[name]), images(name)
     variables = random_variables(model, x)
 
     def apply(train):

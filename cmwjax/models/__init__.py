@@ -4,10 +4,12 @@ import dataclasses
 
 from flax import linen as nn
 
+from cmwjax.models.inception_resnet import InceptionResNetV2
 from cmwjax.models.mlp import MLP
 from cmwjax.models.preact_resnet import PreActResNet
 from cmwjax.models.resnet import ResNet
 from cmwjax.models.resnet_cifar import ResNetCifar
+from cmwjax.models.resnet_imagenet import ResNetImageNet
 from cmwjax.models.small_conv import SmallConv
 from cmwjax.models.wide_resnet import WideResNet
 
@@ -18,6 +20,8 @@ MODELS = {
     "preact_resnet18": PreActResNet,
     "resnet34": ResNet,
     "wide_resnet": WideResNet,
+    "resnet50": ResNetImageNet,
+    "inception_resnet_v2": InceptionResNetV2,
 }
 
 

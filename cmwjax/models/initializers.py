@@ -6,6 +6,9 @@ from flax import linen as nn
 # Kernels of convolutions and linear layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 torch_kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
+# `kaiming_normal_(mode='fan_out')`, of convolutions in front of a ReLU.
+kaiming_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
 
 def torch_bias(fan_in: int) -> nn.initializers.Initializer:
     """Biases of the same layers, which share the bound of their kernels."""

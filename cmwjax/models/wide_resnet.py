@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmwjax.models.batch_norm import BatchNorm
+from cmwjax.models.initializers import kaiming_normal_fan_out
 from cmwjax.models.preact_resnet import PreActBlock
-
-kaiming_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class WideResNet(nn.Module):
