@@ -49,6 +49,9 @@ def get_config(arg=None):
     else:
         feature_dependent_noise(config)
     config.compare.tuned = fields_of_methods(config)
+    config.compare.tuned["cmw_net_sl@teacher_with_its_own_statistics"] = {
+        "ema": {"batch_stats": False}
+    }
     if is_cifar100(arg):
         config.baseline.elr_strength, config.baseline.elr_momentum = 7.0, 0.9
     if arg["labels"] != "true" and not arg["fast"]:

@@ -4,14 +4,18 @@ import importlib
 from pathlib import Path
 from typing import NamedTuple
 
-PMD = "{pmd}"  # stands for the archive of results/make_pmd.py
+# What stands in a configuration for files that results/make.py finds or makes: the
+# archive of results/make_pmd.py, the weighting function that a run of another cell
+# learned, and the one that the authors published.
+PMD, LEARNED, AUTHORS = "{pmd}", "{{learned:{}}}", "{authors}"
+LEARNER = "cmw_net_sl"  # the method whose function is meant, with the first seed
 
 
 class Cell(NamedTuple):
     """One bias, and the methods compared under it."""
 
     title: str
-    config: str  # as after --config=configs/, with PMD where it needs that archive
+    config: str  # as after --config=configs/, with PMD and so on where it needs files
     paper: dict[str, float] = {}  # method -> accuracy in the paper, its own schedule
 
 
@@ -92,6 +96,12 @@ CIFAR10 = {
             **{"mw_net": 82.20, "cmw_net": 82.27, "cmw_net_sl": 84.23},
         },
     ),
+    "cifar10-hybrid-asym": Cell(
+        "PMD I 35 % + asym 0.3",
+        "cifar.py:labels=pmd_type1_035,noise=hybrid_asym,rate=0.3,fast,"
+        "methods=erm+cmw_net+cmw_net_sl",
+        {"erm": 75.21, "cmw_net": 77.14, "cmw_net_sl": 80.69},
+    ),
     "cifar10-lt-100": Cell(
         "LT 100",
         f"cifar_lt.py:fast,methods={LT_METHODS}",
@@ -105,6 +115,25 @@ CIFAR10 = {
         f"cifar_lt.py:noise=sym,rate=0.2,fast,methods={LT_METHODS}",
     ),
 }
+TEACHER = {
+    "cifar10-asym-0.8-teacher": Cell(
+        "asym 0.8",
+        "cifar.py:noise=asym,rate=0.8,fast,"
+        "methods=cmw_net_sl+cmw_net_sl@teacher_with_its_own_statistics",
+    ),
+}
+TRANSFER = {
+    "transfer-cifar10-human-worse": Cell(
+        "CIFAR-10, human labels (worse)",
+        f"transfer.py:target=cifar10,learned={LEARNED.format('fashion-asym-0.8')},"
+        f"authors={AUTHORS}",
+    ),
+    "transfer-fashion-lt-50-sym-0.2": Cell(
+        "Fashion-MNIST, LT 50 + sym 0.2",
+        "transfer.py:target=fashion_mnist,"
+        f"learned={LEARNED.format('cifar10-hybrid-asym')},authors={AUTHORS}",
+    ),
+}
 
 SECTIONS = {
     "Digits, MLP, 60 epochs": {
@@ -115,6 +144,8 @@ SECTIONS = {
         "fashion-20k-asym-0.8": Cell("asym 0.8", "fashion_mnist.py"),
     },
     "CIFAR-10, small conv net, 10,000 images, 15 epochs": CIFAR10,
+    "The teacher's batch statistics, same net": TEACHER,
+    "Weighting functions learned elsewhere, without meta steps": TRANSFER,
     "Fashion-MNIST, MLP, 10,000 images, 15 epochs: independent noise": fashion(
         INDEPENDENT
     ),

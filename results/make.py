@@ -15,6 +15,7 @@ import datetime
 import json
 import os
 import platform
+import re
 from pathlib import Path
 
 import jax
@@ -23,11 +24,14 @@ from absl import app, flags, logging
 from cmwjax import compare, record
 from cmwjax.config import title
 from results import make_pmd
-from results.biases import CELLS, PMD, read_config
+from results.biases import AUTHORS, CELLS, LEARNED, LEARNER, PMD, read_config
 from results.tables import kept, write_tables
 
 _CELLS = flags.DEFINE_list("cells", [], "cells to run; by default all")
 _RUNS = flags.DEFINE_string("runs", "runs/results", "folder for the runs")
+_AUTHORS = flags.DEFINE_string(
+    "authors", None, "the CMW-Net authors' vnet_119.npz or .pth, which two cells apply"
+)
 _TABLES_ONLY = flags.DEFINE_bool("tables_only", False, "run nothing")
 
 
@@ -53,7 +57,9 @@ def run_cell(name, cell):
     summary = json.loads((workdir / "summary.json").read_text())
     device = jax.devices()[0]
     summary |= {
-        "config": cell.config.replace(PMD, "PMD.npz"),
+        "config": with_files(
+            cell.config, "PMD.npz", "AUTHORS.npz", lambda _: "LEARNED"
+        ),
         "date": datetime.date.today().isoformat(),
         "hardware": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
         if device.platform == "cpu"
@@ -73,11 +79,27 @@ def report(method, seed, result):
 
 
 def configuration(text):
-    """The configuration of a cell, whose PMD labels are made if they are not there."""
+    """The configuration of a cell; makes the files that it needs and does not find."""
     archive = Path(_RUNS.value) / "pmd_fashion_mnist.npz"
     if PMD in text and not archive.exists():
         make_pmd.write(archive, config=make_pmd.classifier("fashion_mnist"))
-    return read_config(text.replace(PMD, str(archive)))
+    if AUTHORS in text and not _AUTHORS.value:
+        raise app.UsageError("this cell applies the authors' file: give --authors=FILE")
+    return read_config(with_files(text, archive, _AUTHORS.value, learned))
+
+
+def learned(name):
+    """The weighting function of a cell's first run, which is made if need be."""
+    folder = Path(_RUNS.value) / name / LEARNER / "seed_0"
+    if not record.is_finished(folder):
+        run_cell(name, CELLS[name])
+    return folder / "weighting.safetensors"
+
+
+def with_files(text, archive, authors, of_cell):
+    """A cell's configuration with paths in place of what stands for them."""
+    text = text.replace(PMD, str(archive)).replace(AUTHORS, str(authors))
+    return re.sub(LEARNED.format("([^}]*)"), lambda match: str(of_cell(match[1])), text)
 
 
 if __name__ == "__main__":

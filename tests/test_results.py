@@ -6,13 +6,15 @@ import pytest
 from cmwjax import compare, data, label_sets, train
 from cmwjax.audit import read_samples
 from cmwjax.config import check_config
-from results import make_pmd, tables
-from results.biases import CELLS, PMD, Cell, read_config
+from results import make, make_pmd, tables
+from results.biases import CELLS, LEARNER, Cell, read_config
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_can_be_run(name):
-    config = read_config(CELLS[name].config.replace(PMD, "a/b.npz"))
+    text = make.with_files(CELLS[name].config, "a/b.npz", "c.npz", lambda cell: cell)
+    config = read_config(text)
+    assert "{" not in text
     check_config(config)
     for method in config.compare.methods:
         check_config(compare.one_run(config, method, 0))
@@ -27,6 +29,15 @@ def test_every_cell_can_be_run(name):
     assert (config.meta_set.policy == "balanced") == (
         "-lt-" in name and config.noise.kind == "none"
     )
+
+
+def test_functions_applied_elsewhere_are_learned_under_another_bias():
+    sources = []
+    for cell in CELLS.values():
+        make.with_files(cell.config, "", "", sources.append)
+    assert sources
+    for name in sources:
+        assert LEARNER in read_config(CELLS[name].config).compare.methods
 
 
 def method(*accuracies):

@@ -1,0 +1,41 @@
+"""A weighting function learned elsewhere, applied as it is, without any meta step.
+
+    CMWJAX_DATA_DIR=FOLDER python run.py \
+        --config=configs/transfer.py:target=fashion_mnist,learned=FILE,authors=FILE
+    ... --config=configs/transfer.py:target=cifar10,learned=FILE
+
+FOLDER holds the archives of configs/cifar.py and configs/fashion_mnist.py. `learned` is
+the `weighting.safetensors` of a run on other data and another bias, `authors` the file
+of the CMW-Net authors (`.npz` or `.pth`); either may be missing. Each weights soft
+labels (CMW-Net-SL) beside constant weights and weights learned on the target itself.
+Targets, sized for two CPU cores: `cifar10`, the human labels of CIFAR-10N (worse);
+`fashion_mnist`, a long tail of imbalance factor 50 with symmetric noise 0.2.
+"""
+
+from configs import cifar, fashion_mnist
+from configs.common import parse_arg
+
+TARGETS = {
+    "cifar10": lambda: cifar.get_config("labels=human_worse,fast"),
+    "fashion_mnist": lambda: fashion_mnist.get_config(
+        "imbalance=50,noise=sym,rate=0.2,fast,validation=0.1"
+    ),
+}
+
+
+def get_config(arg=None):
+    arg = parse_arg(arg, target="cifar10", learned="", authors="")
+    if arg["target"] not in TARGETS:
+        raise ValueError(
+            f"argument target={arg['target']!r} is unknown; choose one of "
+            f"{list(TARGETS)}."
+        )
+    config = TARGETS[arg["target"]]()
+    methods = ["erm", "erm_mixup_ema", "constant_sl", "cmw_net_sl"]
+    rows = {"learned": "cmw_net_sl@learned_elsewhere", "authors": "cmw_net_sl@authors"}
+    for name, row in rows.items():
+        if arg[name]:
+            methods.append(row)
+            config.compare.tuned[row] = {"weighting": {"load": arg[name]}}
+    config.compare.methods = tuple(methods)
+    return config
