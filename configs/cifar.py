@@ -17,9 +17,11 @@ epochs.
 from cmwjax.config import base_config
 from configs.common import (
     BIAS,
+    NET,
     fields_of_methods,
     is_cifar100,
     methods_of,
+    net_options,
     parse_arg,
     set_bias,
 )
@@ -27,7 +29,7 @@ from configs.common import (
 
 def get_config(arg=None):
     arg = parse_arg(
-        arg, data="cifar10", methods="erm+mw_net+cmw_net", fast=False, **BIAS
+        arg, data="cifar10", methods="erm+mw_net+cmw_net", fast=False, **BIAS, **NET
     )
     config = base_config()
     set_bias(config, arg)
@@ -39,7 +41,7 @@ def get_config(arg=None):
     config.meta_set.policy = "lowest_loss"
     config.meta_every = 10
     config.augment.pad, config.augment.flip = 4, True
-    config.model.options = {}
+    config.model.options = net_options(arg)
     if arg["fast"]:
         fast(config)
     elif arg["labels"] == "true":
@@ -77,7 +79,7 @@ def independent_noise(config, arg):
 
 def mixup_alpha(arg):
     """As the authors chose it, by bias."""
-    if "100" in arg["data"] and (arg["noise"], arg["rate"]) == ("sym", 0.8):
+    if is_cifar100(arg) and (arg["noise"], arg["rate"]) == ("sym", 0.8):
         return 0.1
     by_rate = {0.2: 0.4, 0.4: 0.4, 0.6: 4.0} if arg["noise"] == "asym" else {}
     return by_rate.get(arg["rate"], 1.0)

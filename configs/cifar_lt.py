@@ -15,15 +15,17 @@ LDAM's loss of a cosine head instead of the cross entropy. `fast` fits two CPU c
 from cmwjax.config import base_config
 from configs.common import (
     BIAS,
+    NET,
     fields_of_methods,
     methods_of,
+    net_options,
     parse_arg,
     set_bias,
 )
 
 
 def get_config(arg=None):
-    defaults = BIAS | {"imbalance": 100.0, "loss": "cross_entropy", "fast": False}
+    defaults = BIAS | NET | {"imbalance": 100.0, "loss": "cross_entropy", "fast": False}
     arg = parse_arg(arg, data="cifar10", methods="erm+mw_net+cmw_net", **defaults)
     config = base_config()
     set_bias(config, arg)
@@ -43,7 +45,9 @@ def get_config(arg=None):
     config.weighting.weight_decay = 1e-5
     config.weighting.normalisation = "weights"
     config.loss = arg["loss"]
-    config.model.options = {"head": "cosine"} if arg["loss"] == "ldam" else {}
+    config.model.options = net_options(arg)
+    if arg["loss"] == "ldam":
+        config.model.options = {"head": "cosine", **net_options(arg)}
     if arg["fast"]:
         config.model.name = "small_conv"
         config.epochs, config.warmup_epochs = 15, 10

@@ -44,6 +44,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
 
 # Arguments that say which labels are wrong and which classes are rare.
 BIAS = {"labels": "true", "noise": "none", "rate": 0.0, "imbalance": 1.0}
+# What the classifier computes in, e.g. bfloat16; its parameters stay float32.
+NET = {"dtype": ""}
 # Noise by its name in the paper -> kind and class map; the map is read by asymmetric.
 NOISE = {
     "none": ("none", ("cifar10",)),
@@ -83,6 +85,11 @@ def set_bias(config: Any, arg: dict[str, Any]) -> None:
     config.noise.rate = arg["rate"]
     config.data.labels = arg["labels"]
     config.data.imbalance_factor = arg["imbalance"]
+
+
+def net_options(arg: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `NET` that were given, as `config.model.options`."""
+    return {name: arg[name] for name in NET if arg[name]}
 
 
 def is_cifar100(arg: dict[str, Any]) -> bool:

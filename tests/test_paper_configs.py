@@ -67,6 +67,14 @@ FEATURE_DEPENDENT = INDEPENDENT | {
     "noise.kind": "none",
     "data.labels": "pmd_type1_035",
 }
+SOFT = {  # of independent noise
+    "mixup.alpha": 1.0,
+    "mixup.meta_alpha": 1.0,
+    "mixup.second_weight": "permuted",
+    "ema.decay": 0.997,
+    "ema.freeze_epoch": -1,
+    "soft_labels.momentum": 0.0,
+}
 HUNDRED = "data=x/cifar100.npz"
 PMD = "labels=pmd_type1_035"
 WITH_PMD = f"cifar.py:{PMD}"
@@ -75,6 +83,23 @@ WITH_PMD = f"cifar.py:{PMD}"
 @pytest.mark.parametrize(
     ("text", "facts"),
     [
+        ("cifar.py:noise=sym,rate=0.4", SOFT),
+        ("cifar.py:noise=asym,rate=0.2", {"mixup.alpha": 0.4, "ema.freeze_epoch": 150}),
+        ("cifar.py:noise=asym,rate=0.6", {"mixup.alpha": 4.0, "ema.freeze_epoch": 150}),
+        ("cifar.py:noise=asym,rate=0.8", SOFT | {"ema.freeze_epoch": 150}),
+        (f"cifar.py:{HUNDRED},noise=sym,rate=0.8", SOFT | {"mixup.alpha": 0.1}),
+        (
+            WITH_PMD,
+            {
+                "mixup.alpha": 4.0,
+                "mixup.meta_alpha": 0.0,
+                "mixup.second_weight": "mixed",
+                "ema.decay": 0.999,
+                "ema.freeze_epoch": -1,
+                "soft_labels.momentum": 0.9,
+                "soft_labels.start": "predicted",
+            },
+        ),
         ("cifar_lt.py", LONG_TAIL),
         (f"cifar_lt.py:{HUNDRED}", LONG_TAIL),
         ("cifar_lt.py:imbalance=200", LONG_TAIL | {"data.imbalance_factor": 200}),
@@ -113,7 +138,7 @@ WITH_PMD = f"cifar.py:{PMD}"
 )
 def test_settings_are_the_papers(text, facts):
     config = read_config(text)
-    for name in ("erm", "mw_net", "cmw_net"):
+    for name in ("erm", "mw_net", "cmw_net", "cmw_net_sl"):
         single = one_run(config, name, 0)
         check_config(single)
         flat = ConfigView(single)
