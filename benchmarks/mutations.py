@@ -262,6 +262,56 @@ MUTATIONS = [
         "list(map(round, centres))",
         "test_weighting_file.py",
     ),
+    # Soft labels.
+    Mutation(
+        "soft labels: both labels get the same weight",
+        "soft_labels.py",
+        "return jnp.stack([v, 1 - v], axis=1)",
+        "return jnp.stack([v, v], axis=1)",
+        "test_soft_labels.py",
+    ),
+    Mutation(
+        "soft labels: the net sees the loss against the soft label",
+        "soft_labels.py",
+        "v = weight_fn(meta_params, losses[:, 0], batch)",
+        "v = weight_fn(meta_params, losses[:, 1], batch)",
+        "test_soft_labels.py",
+    ),
+    Mutation(
+        "soft labels: the newest prediction weighs most",
+        "soft_labels.py",
+        "new = momentum * old + (1 - momentum) * probabilities",
+        "new = (1 - momentum) * old + momentum * probabilities",
+        "test_soft_labels.py",
+    ),
+    Mutation(
+        "MixUp: the second weight is not permuted",
+        "mixup.py",
+        'v2 = v1[batch["partner"]]',
+        "v2 = v1",
+        "test_soft_labels.py test_mixup.py",
+    ),
+    Mutation(
+        "MixUp: the partner's weights see the sample's family",
+        "mixup.py",
+        "v2 = weight_fn(meta_params, second, partners_batch(batch))",
+        "v2 = weight_fn(meta_params, second, batch)",
+        "test_soft_labels.py",
+    ),
+    Mutation(
+        "MixUp: the meta batch is as good as unmixed",
+        "mixup.py",
+        'return batch["lam"] * own + (1 - batch["lam"]) * other',
+        "return own",
+        "test_soft_labels.py",
+    ),
+    Mutation(
+        "soft labels: each device remembers its own samples",
+        "memory.py",
+        "    if axis_name is not None:\n",
+        "    if False:\n",
+        "test_soft_labels.py",
+    ),
 ]
 
 

@@ -26,6 +26,11 @@ from numpy.typing import NDArray
 
 from cmwjax.builders.webvision import ilsvrc2012, layout, lists
 
+# A thousand images, with every kind of harm that the real ones come to.
+EXAMPLE = dict(
+    classes=50, train_per_class=(10, 40), validation_per_class=4, broken=8, size=76
+)
+
 if TYPE_CHECKING:
     from cmwjax.builders.webvision.webvision_dataset_builder import Builder
 
@@ -44,9 +49,11 @@ def prepare(
     they are still there.
 
     Args:
-      config: 'mini', the first 50 classes from Google, or 'full'.
+      config: 'mini', the first 50 classes from Google, or 'full'; or 'example', a
+        made-up data set in the form of 'mini', which is written first.
       folder: where the data set was downloaded to; by default the folder `webvision`
-        in the one that the environment variable `CMWJAX_DATA_DIR` names.
+        in the one that the environment variable `CMWJAX_DATA_DIR` names. Of the
+        example, `webvision_example` there, or in `runs` if the variable is not set.
       data_dir: where the prepared data goes; by default `prepared` in `folder`.
 
     Returns:
@@ -59,6 +66,8 @@ def prepare(
         download), incomplete, damaged or malformed, `data_dir` cannot be written, or
         what is prepared there is damaged or comes from other lists.
     """
+    if config == "example":
+        folder, config = _example(folder), "mini"
     if config not in layout.VARIANTS:
         raise ValueError(
             f"data: WebVision has no configuration {config!r}: choose "
@@ -84,6 +93,17 @@ def labels(builder: "Builder", split: str) -> NDArray[np.int32]:
     from cmwjax.builders.webvision.webvision_dataset_builder import labels_file
 
     return np.load(builder.data_path / labels_file(split))
+
+
+def _example(folder: str | os.PathLike[str] | None) -> Path:
+    """Writes the example, if it is not there; returns where."""
+    from cmwjax.builders.webvision.example import Example, write_example  # Pillow
+
+    parent = os.environ.get("CMWJAX_DATA_DIR", "runs")
+    folder = Path(folder or Path(parent, "webvision_example"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_example(folder, Example(**EXAMPLE))
+    return folder
 
 
 def _folder(folder: str | os.PathLike[str] | None) -> Path:
