@@ -58,7 +58,7 @@ def get_config(arg=None):
         config.baseline.elr_strength, config.baseline.elr_momentum = 7.0, 0.9
     if arg["labels"] != "true" and not arg["fast"]:
         hybrid_of_100 = is_cifar100(arg) and arg["noise"] != "none"
-        config.compare.tuned.plc = {"warmup_epochs": 15 if hybrid_of_100 else 8}
+        config.compare.tuned["plc"] = {"warmup_epochs": 15 if hybrid_of_100 else 8}
     return config
 
 

@@ -60,7 +60,7 @@ def get_config(arg=None):
         config.epochs, config.warmup_epochs = 200, 160
         config.optim.boundaries = (160, 180)
     config.compare.tuned = fields_of_methods(config)
-    config.compare.tuned.class_balanced = {"warmup_epochs": 0}  # it defers nothing
+    config.compare.tuned["class_balanced"] = {"warmup_epochs": 0}  # it defers nothing
     if not arg["fast"]:
-        config.compare.tuned.ldam_drw.optim = {"linear_epochs": 5}
+        config.compare.tuned["ldam_drw"]["optim"] = {"linear_epochs": 5}
     return config
