@@ -12,6 +12,7 @@ from cmwjax.config import METHODS as NAMES
 from cmwjax.config import base_config, check_config
 from cmwjax.data import Dataset
 from cmwjax.problem import prepare
+from cmwjax.sets import Pictures
 
 
 def run(config: ConfigDict, workdir: str | Path) -> str:
@@ -88,10 +89,13 @@ def run(config: ConfigDict, workdir: str | Path) -> str:
 def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
     """Draws the comparison, and of every method the run with the first seed."""
     plots.comparison_figures(workdir)
+    images = dataset.train_images
+    if dataset.files is not None:
+        images = Pictures(config, dataset.files)
     for method in config.compare.methods:
         plots.run_figures(
             workdir / method / f"seed_{config.compare.seeds[0]}",
-            images=dataset.train_images,
+            images=images,
             class_names=dataset.class_names,
         )
 

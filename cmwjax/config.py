@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cmwjax.encoded import is_name
+from cmwjax.images import CROPS
 from cmwjax.noise import KINDS as NOISE_KINDS
 
 # What tables and figures call them; `cmwjax.methods.build` says what they are.
@@ -28,6 +30,7 @@ METHODS = {
 }
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
 META_POLICIES = ("held_out", "balanced", "lowest_loss")
+RESERVED = ("test", "selected", "meta", "validation", "net")  # NAME_accuracy
 SCHEDULES = ("constant", "cosine", "steps", "restarts")
 
 
@@ -50,16 +53,23 @@ def base_config() -> ConfigDict:
     config.compare.tuned = ConfigDict()  # method -> fields that differ for it
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # or cifar10, fashion_mnist, a Keras-style .npz file
+    # Or cifar10, fashion_mnist, a Keras-style .npz file; or images that stay on disk:
+    # 'folder:PATH', 'tfds:NAME' (see `cmwjax.encoded`), webvision/mini.
+    config.data.name = "digits"
     config.data.train_size = 0  # 0: all; else a stratified draw
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class
-    config.data.labels = "true"  # or a label set, as 'human_worse', 'FILE.npz:KEY'
+    # 'true', 'given' if nobody knows whether the data set's own labels are right, or a
+    # label set, as 'human_worse', 'FILE.npz:KEY'.
+    config.data.labels = "true"
+    config.data.standardise = "own"  # by its training pixels; or as for 'imagenet'
     config.data.validation = (
         0.0  # share (< 1) or number to validate with, noise and all
     )
     config.data.seed = -1  # who is in which set, and the long tail; -1: config.seed
     config.data.batch_size = 100
     config.data.shards = 4  # virtual shards; a multiple of the number of devices
+
+    config.data.stream = _stream()
 
     config.noise = ConfigDict()
     config.noise.kind = "none"
@@ -99,6 +109,20 @@ def base_config() -> ConfigDict:
 
     config.baseline, config.optim = _baseline(), _optim()
     return config.lock()
+
+
+def _stream() -> ConfigDict:
+    """How images that stay on disk are read."""
+    stream = ConfigDict()
+    stream.tests = ("test",)  # sets beside 'train'; the first is *the* test set
+    stream.resize = 256  # pixels of the shorter side before the crop; 0: as it is
+    stream.image_size = 224  # pixels per side of the crop ...
+    stream.crop = "random_crop"  # ... in training, or random_resized_crop, centre
+    stream.evaluation_batch = 256
+    # Without influence on what is learned:
+    stream.workers = -1  # processes that decode; -1: all cores but one; 0: none
+    stream.prefetch = 2  # batches that wait on the devices
+    return stream
 
 
 def _baseline() -> ConfigDict:
@@ -152,6 +176,8 @@ def check_config(config: ConfigDict) -> None:
     _check_choice("optim.name", config.optim.name, ("sgd", "adam"))
     _check_choice("optim.schedule", config.optim.schedule, SCHEDULES)
     _check_choice("augment.mode", config.augment.mode, ("reflect", "zero"))
+    _check_choice("data.standardise", config.data.standardise, ("own", "imagenet"))
+    _check_choice("data.stream.crop", config.data.stream.crop, CROPS)
     transition = config.baseline.transition
     _check_choice("baseline.transition", transition, ("known", "estimated"))
     optimizer = config.weighting.optimizer
@@ -170,6 +196,8 @@ def check_config(config: ConfigDict) -> None:
                 f"config.{field}={value} is out of range; choose a value in "
                 f"[{low}, {high}]."
             )
+    if is_name(config.data.name):
+        _check_stream(config)
     for field in ("optim.boundaries", "compare.seeds"):
         group, name = field.split(".")
         for value in config[group][name]:
@@ -198,6 +226,29 @@ def check_config(config: ConfigDict) -> None:
         )
 
 
+def _check_stream(config: ConfigDict) -> None:
+    """Refuses settings that images which are read one by one cannot have."""
+    stream = config.data.stream
+    if 0 < stream.resize < stream.image_size:
+        raise ValueError(
+            f"config.data.stream.resize={stream.resize} leaves less than a crop of "
+            f"image_size={stream.image_size}: raise it, or 0 to resize small images "
+            "only."
+        )
+    if config.augment.pad:
+        raise ValueError(
+            f"config.augment.pad={config.augment.pad} is for images in memory; those "
+            f"of {config.data.name} are cropped by config.data.stream.crop: set it to "
+            "0."
+        )
+    names = list(stream.tests)
+    if len(set(names)) < len(names) or set(RESERVED) & set(names[1:]):
+        raise ValueError(
+            f"config.data.stream.tests={stream.tests!r} repeats a name, or has one "
+            f"after the first that metrics use for something else: {RESERVED}."
+        )
+
+
 def _check_method(config: ConfigDict) -> None:
     """Refuses settings that the method of a single run can do nothing with."""
     method, name = config.method, METHODS[config.method]
@@ -206,6 +257,18 @@ def _check_method(config: ConfigDict) -> None:
             f"config.meta_every={config.meta_every}, but {name} has weights only where "
             "there is a meta step: set it to 1."
         )
+    if config.data.labels == "given":
+        if config.meta_set.policy == "held_out":
+            raise ValueError(
+                "config.meta_set.policy='held_out' trusts the labels that it holds "
+                "out, and with config.data.labels='given' nobody knows which are "
+                "right: choose 'balanced' or 'lowest_loss'."
+            )
+        if method == "forward" and config.baseline.transition == "known":
+            raise ValueError(
+                "config.baseline.transition='known', but with config.data.labels="
+                "'given' nobody knows it: set it to 'estimated'."
+            )
     estimates = method == "forward" and config.baseline.transition == "estimated"
     if (method == "plc" or estimates) and not config.warmup_epochs:
         raise ValueError(
@@ -230,6 +293,11 @@ _RANGES = (
     ("data.seed", -1, _BIG),
     ("data.batch_size", 1, _BIG),
     ("data.shards", 1, _BIG),
+    ("data.stream.image_size", 1, 4096),
+    ("data.stream.resize", 0, 4096),
+    ("data.stream.evaluation_batch", 1, _BIG),
+    ("data.stream.workers", -1, 1024),
+    ("data.stream.prefetch", 1, 1024),
     ("noise.rate", 0.0, 1.0),
     ("noise.seed", -1, _BIG),
     ("meta_set.per_class", 1, _BIG),

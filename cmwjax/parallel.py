@@ -37,9 +37,13 @@ class Layout:
         return _mesh(self.devices)
 
     @property
-    def _local_mesh(self):
+    def _local_devices(self):
         own = jax.process_index()
-        return _mesh([d for d in self.devices if d.process_index == own])
+        return [d for d in self.devices if d.process_index == own]
+
+    @property
+    def _local_mesh(self):
+        return _mesh(self._local_devices)
 
     @property
     def replicated(self) -> NamedSharding:
@@ -69,13 +73,18 @@ class Layout:
         """
         if self.mode == "jit":
             return self.spread(batch)
-        own = [
-            i
-            for i, device in enumerate(self.devices)
-            if device.process_index == jax.process_index()
-        ]
         return jax.tree.map(
-            lambda x: x.reshape(len(self.devices), -1, *x.shape[1:])[own], batch
+            lambda x: self._by_device(x[self.own(len(x))]),  # pmap places it
+            batch,
+        )
+
+    def split_own(self, batch: Any) -> Any:
+        """As `split`, but of the rows `own(B)` alone, and placed on their devices."""
+        if self.mode == "jit":
+            return self.spread_own(batch)
+        sharding = NamedSharding(self._local_mesh, P(AXIS))
+        return jax.tree.map(
+            lambda x: jax.device_put(self._by_device(x), sharding), batch
         )
 
     def spread(self, batch: Any) -> Any:
@@ -87,6 +96,22 @@ class Layout:
             ),
             batch,
         )
+
+    def spread_own(self, batch: Any) -> Any:
+        """As `spread`, but of the rows `own(B)` alone."""
+        sharding = NamedSharding(self.mesh, P(AXIS))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+        )
+
+    def own(self, size: int) -> slice:
+        """Rows of a global batch of this size that lie on this process's devices."""
+        part, local = size // len(self.devices), self._local_devices
+        first = self.devices.index(local[0]) * part
+        return slice(first, first + len(local) * part)
+
+    def _by_device(self, x):
+        return x.reshape(len(self._local_devices), -1, *x.shape[1:])
 
     def map(
         self, step: Callable[..., Any], *, num_tables: int, num_batches: int

@@ -15,6 +15,7 @@ from ml_collections import FrozenConfigDict
 
 from cmwjax import ema, evaluate, methods, mixup, models, optimizers, weighting
 from cmwjax.batches import Batches
+from cmwjax.encoded import is_name
 from cmwjax.masks import masked_losses, masked_metrics, masked_weights
 from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
 from cmwjax.parallel import Layout, layout
@@ -98,9 +99,10 @@ def build(
             "devices; choose one, since a device owns whole shards."
         )
     parts = _parts(config, spread, num_classes, num_families, steps_per_epoch)
+    batch_size = evaluation_batch(config)
     method, score = (
         parts.method,
-        evaluate.scorer(parts.model, parts.method, spread, batch_size=EVALUATION_BATCH),
+        evaluate.scorer(parts.model, parts.method, spread, batch_size=batch_size),
     )
     warmup, weighted, meta = _steps(config, parts, steps_per_epoch)
     return Program(
@@ -112,10 +114,17 @@ def build(
         weighted=weighted,
         meta=meta,
         reset_sums=lambda s: s._replace(sums=spread.replicate(zero_sums(method))),
-        refresh=_refresh(parts),
+        refresh=_refresh(parts, batch_size),
         score=lambda state, samples, index: score(state.judged, samples, index),
         curve=None if method.net is None else jax.jit(method.net.curves),
     )
+
+
+def evaluation_batch(config) -> int:
+    """Samples that are evaluated at once."""
+    if is_name(config.data.name):
+        return config.data.stream.evaluation_batch
+    return EVALUATION_BATCH
 
 
 def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
@@ -265,12 +274,12 @@ def _steps(config, parts: Parts, steps_per_epoch: int):
     )
 
 
-def _refresh(parts: Parts):
+def _refresh(parts: Parts, batch_size: int):
     """Before an epoch, for methods whose memory changes then."""
     memory = parts.method.memory
     if memory is None or memory.refresh is None:
         return lambda state, samples, problem, epoch: state
-    predict = evaluate.predictor(parts.model, parts.layout, batch_size=EVALUATION_BATCH)
+    predict = evaluate.predictor(parts.model, parts.layout, batch_size=batch_size)
 
     def refresh(state, samples, problem, epoch):
         new = memory.refresh(

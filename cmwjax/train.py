@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from cmwjax import (
     audit,
     data,
+    evaluate,
     meta_set,
     problem_report,
     record,
@@ -22,25 +23,20 @@ from cmwjax import (
     weighting_file,
 )
 from cmwjax import program as programs
+from cmwjax import sets as all_sets
 from cmwjax.checkpoints import Checkpoints, to_host
 from cmwjax.config import check_config
 from cmwjax.health import check_finite, check_skips, warn_if_collapsed
 from cmwjax.problem import Problem, prepare
 from cmwjax.program import Program, RunState
 from cmwjax.saved import check_unchanged, first
-from cmwjax.sources import InMemory, Samples
+from cmwjax.sets import Sets
+from cmwjax.skipped import Skipped
+from cmwjax.sources import Order
 from cmwjax.stopping import Interrupted, Signals
-from cmwjax.table import Table, pixel_statistics
 from cmwjax.weighting import summarise_weights
 
 CURVE_LOSSES = 10 * np.linspace(0, 1, 61, dtype=np.float32) ** 2  # dense near 0
-
-
-class Sets(NamedTuple):
-    """The samples to train on and to test with."""
-
-    train: Samples
-    test: Samples
 
 
 class Result(NamedTuple):
@@ -94,7 +90,7 @@ def run(
         seed=config.seed,
     )
     steps = len(table(epoch=0))
-    order = data.Order(table, steps)
+    order = Order(table, steps)
 
     ### Model and steps
     program = programs.build(
@@ -105,7 +101,8 @@ def run(
         steps_per_epoch=steps,
         devices=devices,
     )
-    sets = _sets(problem, program)
+    skipped = Skipped(workdir, all_sets.names(problem))
+    sets = all_sets.build(config, problem, program, skipped)
     meta_table = partial(
         data.meta_batches,
         batch_size=config.meta_set.batch_size,
@@ -140,6 +137,7 @@ def run(
         host = to_host(start._replace(run=state, meta_index=meta_index))
         check_skips(host.run.learner, config, checkpoints)
         check_finite(host.run.learner, checkpoints)
+        skipped.write()
         checkpoints.save(step, host)
         stall += time.perf_counter() - begin
 
@@ -161,6 +159,7 @@ def run(
                 metrics["seconds"] = time.perf_counter() - clock
                 metrics["checkpoint_seconds"] = stall
                 record.append_metrics(workdir, metrics)
+                skipped.write()
                 warned = warned or warn_if_collapsed(metrics, workdir)
                 check_skips(state.learner, config, checkpoints)
                 if on_epoch is not None:
@@ -184,11 +183,13 @@ def run(
                 state = program.reset_sums(refreshed)
             end, train = step - done + steps, sets.train
             meta_steps = _multiples(config.meta_every, step, end if weighs else step)
-            meta_order = data.Order(partial(meta_table, meta_index), steps)
+            meta_order = Order(partial(meta_table, meta_index), steps)
             meta_rows = train.source.training(meta_order, meta_steps, meta=True)
             with closing(meta_rows):
                 while step < end:
                     rows = next(train_rows)
+                    if "image" in rows:  # else they would queue on the devices
+                        jax.block_until_ready(state)
                     if is_warmup:
                         state = program.warmup(state, train.table, rows)
                     elif step in meta_steps:
@@ -203,7 +204,7 @@ def run(
         ### Results
         checkpoints.wait()
         with signals.at_once():
-            _write_results(workdir, config, problem, program, sets, state)
+            _write_results(workdir, config, problem, program, sets, state, skipped)
         record.wait_for_first_process()
     return summarise(workdir)
 
@@ -218,11 +219,12 @@ def summarise(workdir: Path) -> Result:
     if criteria:
         best = max(epochs, key=lambda metrics: metrics[criteria[0]])
         selected = best["test_accuracy"]
-    is_wrong = samples["given_label"] != samples["true_label"]
+    known = samples["true_label"] != audit.UNKNOWN
+    is_wrong = known & (samples["given_label"] != samples["true_label"])
     return Result(
         test_accuracy=last["test_accuracy"],
         selected_accuracy=selected,
-        auroc=audit.wrong_label_auroc(samples["weight"], is_wrong),
+        auroc=audit.wrong_label_auroc(samples["weight"][known], is_wrong[known]),
         seconds=sum(metrics["seconds"] for metrics in epochs),
         checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
     )
@@ -252,19 +254,6 @@ def _multiples(of: int, first: int, end: int) -> range:
     return range(-(-first // of) * of, end, of)
 
 
-def _sets(problem: Problem, program: Program) -> Sets:
-    dataset = problem.dataset
-    mean, std = pixel_statistics(dataset.train_images)
-    family = program.method.families(problem.families.family)
-    counts = data.class_counts(problem.labels[problem.train_index], dataset.num_classes)
-    per_class = family, mean, std, program.method.class_features(counts)
-    train = Table(dataset.train_images, problem.labels, *per_class)
-    test = Table(dataset.test_images, dataset.test_labels, *per_class)
-    train, test = program.layout.replicate((train, test))
-    source = InMemory(program.layout)
-    return Sets(Samples(train, source), Samples(test, source))
-
-
 def _choose_meta_set(config, epoch, problem, program, sets, state):
     """The meta set of this epoch, drawn from the training set itself."""
     num_classes = problem.dataset.num_classes
@@ -282,7 +271,7 @@ def _choose_meta_set(config, epoch, problem, program, sets, state):
     return meta_set.lowest_loss(
         losses,
         problem.labels,
-        problem.train_index,
+        problem.train_index[scores.seen],
         per_class=config.meta_set.per_class,
         num_classes=num_classes,
     )
@@ -290,15 +279,14 @@ def _choose_meta_set(config, epoch, problem, program, sets, state):
 
 def _epoch_metrics(problem: Problem, program: Program, sets: Sets, state: RunState):
     """Metrics of the epoch that ends here."""
-    learner, dataset = state.learner, problem.dataset
-    everyone = np.arange(len(dataset.test_labels))
-    test = program.score(state, sets.test, everyone)
+    learner = state.learner
+    tests = _test_metrics(problem, program, sets, state)
     means = programs.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
         "learning_rate": program.schedule(learner.step - 1),
         **means,
-        "test_accuracy": test.accuracy(dataset.test_labels),
+        **tests,
     }
     others = {"meta": problem.meta_index, "validation": problem.validation_index}
     for name, index in others.items():
@@ -306,8 +294,8 @@ def _epoch_metrics(problem: Problem, program: Program, sets: Sets, state: RunSta
             scores = program.score(state, sets.train, index)
             metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
     if state.teacher is not None:
-        net = program.score(state._replace(teacher=None), sets.test, everyone)
-        metrics["net_accuracy"] = net.accuracy(dataset.test_labels)
+        net = _test_metrics(problem, program, sets, state._replace(teacher=None))
+        metrics["net_accuracy"] = net["test_accuracy"]
     if moments is not None:
         metrics |= summarise_weights(moments)
     if program.curve is not None:
@@ -316,10 +304,24 @@ def _epoch_metrics(problem: Problem, program: Program, sets: Sets, state: RunSta
     return metrics
 
 
-def _write_results(workdir, config, problem, program, sets, state):
+def _test_metrics(problem: Problem, program: Program, sets: Sets, state: RunState):
+    """Accuracy on each test set; of many classes, also that of the five likeliest."""
+    metrics = {}
+    for name, samples in sets.tests.items():
+        labels = np.asarray(samples.table.labels)
+        scores = program.score(state, samples, np.arange(len(labels)))
+        metrics[f"{name}_accuracy"] = scores.accuracy(labels)
+        if problem.dataset.num_classes > 2 * evaluate.TOP:
+            metrics[f"{name}_top{evaluate.TOP}"] = scores.top
+    return metrics
+
+
+def _write_results(workdir, config, problem, program, sets, state, skipped):
     """Scores every training sample and writes the files that end a run."""
-    index, given = problem.train_index, problem.labels[problem.train_index]
-    scores = program.score(state, sets.train, index)
+    scores = program.score(state, sets.train, problem.train_index)
+    skipped.write()
+    index = problem.train_index[scores.seen]
+    given = problem.labels[index]
     if jax.process_index() > 0:
         return
     net, by_class = program.method.net, program.method.by_class
@@ -344,9 +346,9 @@ def _write_results(workdir, config, problem, program, sets, state):
         workdir / "samples.csv",
         index=index,
         given_label=given,
-        suggested_label=scores.predictions,
+        suggested_label=scores.predictions[scores.seen],
         true_label=problem.true_labels[index],
         family=None if net is None else np.asarray(sets.train.table.family)[given],
-        losses=scores.losses,
-        weights=scores.weights,
+        losses=scores.losses[scores.seen],
+        weights=scores.weights[scores.seen],
     )
