@@ -16,6 +16,7 @@ from cmwjax.data import Dataset
 from cmwjax.health import Diverged
 from cmwjax.problem import prepare
 from cmwjax.run_files import DIVERGED
+from cmwjax.sets import Pictures
 
 OnRun = Callable[[str, int, train.Result | None], None]
 
@@ -125,13 +126,14 @@ def measured(runs: list[train.Result | None]) -> dict[str, list[float | None]]:
 def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
     """Draws the comparison, and of every method the first finished run."""
     plots.comparison_figures(workdir)
+    images = dataset.train_images
+    if dataset.files is not None:
+        images = Pictures(config, dataset.files)
     for method in config.compare.methods:
         folders = (run_folder(workdir, method, s) for s in config.compare.seeds)
         finished = next(filter(record.is_finished, folders), None)
         if finished is not None:
-            plots.run_figures(
-                finished, images=dataset.train_images, class_names=dataset.class_names
-            )
+            plots.run_figures(finished, images=images, class_names=dataset.class_names)
 
 
 def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:

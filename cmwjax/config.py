@@ -6,6 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cmwjax.encoded import is_name
+from cmwjax.images import CROPS
 from cmwjax.noise import KINDS as NOISE_KINDS
 
 # What tables and figures call them; `cmwjax.methods.build` says what they are.
@@ -34,6 +36,9 @@ METHODS = {
 VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
 META_POLICIES = ("held_out", "balanced", "lowest_loss", "none")
+RESERVED = (  # NAME_accuracy
+    *("test", "selected", "meta", "validation", "net", "teacher"),
+)
 SCHEDULES = ("constant", "cosine", "steps", "restarts")
 SOFT_LABEL_STARTS = ("predicted", "one_hot")
 
@@ -60,6 +65,9 @@ def base_config() -> ConfigDict:
     config.warmup_epochs = 0  # before weights, MixUp and corrected labels or losses
     config.meta_every = 1  # P: a meta step every P steps, weighted steps between
     config.parallel = "pmap"
+    # Steps that are dispatched together, of images in memory. More than one is for
+    # accelerators: XLA's convolutions are slow inside of its loops on CPUs.
+    config.steps_per_call = 1
 
     config.max_skips_in_a_row = 100  # updates that are not finite; then the run stops
     config.checkpoint = ConfigDict({"every_steps": 500, "keep": 2})  # 0: when it ends
@@ -70,16 +78,23 @@ def base_config() -> ConfigDict:
     config.compare.tuned = ConfigDict()  # method or METHOD@NAME -> fields that differ
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # or cifar10, fashion_mnist, a Keras-style .npz file
+    # Or cifar10, fashion_mnist, a Keras-style .npz file; or images that stay on disk:
+    # 'folder:PATH', 'tfds:NAME' (see `cmwjax.encoded`), webvision/mini.
+    config.data.name = "digits"
     config.data.train_size = 0  # 0: all; else a stratified draw
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class
-    config.data.labels = "true"  # or a label set, as 'human_worse', 'FILE.npz:KEY'
+    # 'true', 'given' if nobody knows whether the data set's own labels are right, or a
+    # label set, as 'human_worse', 'FILE.npz:KEY'.
+    config.data.labels = "true"
+    config.data.standardise = "own"  # by its training pixels; or as for 'imagenet'
     config.data.validation = (
         0.0  # share (< 1) or number to validate with, noise and all
     )
     config.data.seed = -1  # who is in which set, and the long tail; -1: config.seed
     config.data.batch_size = 100
     config.data.shards = 4  # virtual shards; a multiple of the number of devices
+
+    config.data.stream = _stream()
 
     config.noise = ConfigDict()
     config.noise.kind = "none"
@@ -133,6 +148,20 @@ def base_config() -> ConfigDict:
 
     config.baseline, config.optim = _baseline(), _optim()
     return config.lock()
+
+
+def _stream() -> ConfigDict:
+    """How images that stay on disk are read."""
+    stream = ConfigDict()
+    stream.tests = ("test",)  # sets beside 'train'; the first is *the* test set
+    stream.resize = 256  # pixels of the shorter side before the crop; 0: as it is
+    stream.image_size = 224  # pixels per side of the crop ...
+    stream.crop = "random_crop"  # ... in training, or random_resized_crop, centre
+    stream.evaluation_batch = 256
+    # Without influence on what is learned:
+    stream.workers = -1  # processes that decode; -1: all cores but one; 0: none
+    stream.prefetch = 2  # batches that wait on the devices
+    return stream
 
 
 def _baseline() -> ConfigDict:
@@ -189,6 +218,8 @@ def check_config(config: ConfigDict) -> None:
     second_weight = config.mixup.second_weight
     _check_choice("mixup.second_weight", second_weight, ("permuted", "mixed"))
     _check_choice("soft_labels.start", config.soft_labels.start, SOFT_LABEL_STARTS)
+    _check_choice("data.standardise", config.data.standardise, ("own", "imagenet"))
+    _check_choice("data.stream.crop", config.data.stream.crop, CROPS)
     transition = config.baseline.transition
     _check_choice("baseline.transition", transition, ("known", "estimated"))
     optimizer = config.weighting.optimizer
@@ -207,6 +238,8 @@ def check_config(config: ConfigDict) -> None:
                 f"config.{field}={value} is out of range; choose a value in "
                 f"[{low}, {high}]."
             )
+    if is_name(config.data.name):
+        _check_stream(config)
     for field in ("optim.boundaries", "compare.seeds"):
         group, name = field.split(".")
         for value in config[group][name]:
@@ -232,6 +265,34 @@ def check_config(config: ConfigDict) -> None:
         raise ValueError(
             f"config.compare has methods={config.compare.methods} and seeds="
             f"{config.compare.seeds}; give both, or neither for a single run."
+        )
+
+
+def _check_stream(config: ConfigDict) -> None:
+    """Refuses settings that images which are read one by one cannot have."""
+    stream = config.data.stream
+    if 0 < stream.resize < stream.image_size:
+        raise ValueError(
+            f"config.data.stream.resize={stream.resize} leaves less than a crop of "
+            f"image_size={stream.image_size}: raise it, or 0 to resize small images "
+            "only."
+        )
+    if config.steps_per_call > 1:
+        raise ValueError(
+            f"config.steps_per_call={config.steps_per_call} is for images in memory; "
+            f"those of {config.data.name} come one batch at a time: set it to 1."
+        )
+    if config.augment.pad:
+        raise ValueError(
+            f"config.augment.pad={config.augment.pad} is for images in memory; those "
+            f"of {config.data.name} are cropped by config.data.stream.crop: set it to "
+            "0."
+        )
+    names = list(stream.tests)
+    if len(set(names)) < len(names) or set(RESERVED) & set(names[1:]):
+        raise ValueError(
+            f"config.data.stream.tests={stream.tests!r} repeats a name, or has one "
+            f"after the first that metrics use for something else: {RESERVED}."
         )
 
 
@@ -263,6 +324,18 @@ def _check_method(config: ConfigDict) -> None:
             "of LDAM are cosines: set its head to 'cosine', which mlp, small_conv and "
             "resnet32 have."
         )
+    if config.data.labels == "given":
+        if config.meta_set.policy == "held_out":
+            raise ValueError(
+                "config.meta_set.policy='held_out' trusts the labels that it holds "
+                "out, and with config.data.labels='given' nobody knows which are "
+                "right: choose 'balanced' or 'lowest_loss'."
+            )
+        if method == "forward" and config.baseline.transition == "known":
+            raise ValueError(
+                "config.baseline.transition='known', but with config.data.labels="
+                "'given' nobody knows it: set it to 'estimated'."
+            )
     estimates = method == "forward" and config.baseline.transition == "estimated"
     if (method == "plc" or estimates) and not config.warmup_epochs:
         raise ValueError(
@@ -278,6 +351,7 @@ _RANGES = (
     ("epochs", 1, _MANY),
     ("warmup_epochs", 0, _BIG),
     ("meta_every", 1, _BIG),
+    ("steps_per_call", 1, _MANY),
     ("max_skips_in_a_row", 1, _BIG),
     ("checkpoint.every_steps", 0, _BIG),
     ("checkpoint.keep", 1, _BIG),
@@ -287,6 +361,11 @@ _RANGES = (
     ("data.seed", -1, _BIG),
     ("data.batch_size", 1, _BIG),
     ("data.shards", 1, _BIG),
+    ("data.stream.image_size", 1, 4096),
+    ("data.stream.resize", 0, 4096),
+    ("data.stream.evaluation_batch", 1, _BIG),
+    ("data.stream.workers", -1, 1024),
+    ("data.stream.prefetch", 1, 1024),
     ("noise.rate", 0.0, 1.0),
     ("noise.seed", -1, _BIG),
     ("meta_set.per_class", 1, _BIG),

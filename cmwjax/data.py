@@ -1,6 +1,7 @@
-"""Image sets held in memory, and the order in which training visits them.
+"""Image sets, and the order in which training visits them.
 
-`load` returns arrays: uint8 images and int32 labels, checked. `epoch_batches` and
+`load` returns arrays: uint8 images and int32 labels, checked. Images of sets that do
+not fit in memory stay encoded on disk; see `cmwjax.encoded`. `epoch_batches` and
 `meta_batches` return tables of positions, one row per step. Both are pure functions of
 their arguments, so a run resumes at any step, and its order does not depend on how many
 devices there are: positions are cut once into virtual shards, every row takes the same
@@ -8,14 +9,14 @@ number from each, and a device owns entire shards.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax import label_sets
+from cmwjax import encoded, label_sets
 from cmwjax.archive import read_arrays
 from cmwjax.noise import check_labels
 
@@ -35,14 +36,16 @@ ARCHIVE_KEYS = ("x_train", "y_train", "x_test", "y_test")
 class Dataset(NamedTuple):
     """Images and labels of a training and a test set."""
 
-    train_images: NDArray[np.uint8]  # [N, H, W, C]
-    train_labels: NDArray[np.int32]  # [N], the true ones
+    train_images: NDArray[np.uint8]  # [N, H, W, C]; [0, H, W, C] if they are on disk
+    train_labels: NDArray[np.int32]  # [N], the true ones unless nobody knows them
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int32]
     num_classes: int
     class_names: tuple[str, ...]
     # [N], another label set of the training images; UNLABELLED (-1) where it has none
     observed_labels: NDArray[np.int32] | None = None
+    knows_true_labels: bool = True
+    files: encoded.Encoded | None = None  # where the images are, if on disk
 
 
 def load(
@@ -50,8 +53,10 @@ def load(
     *,
     train_size: int | None = None,
     labels: str = "true",
+    tests: Sequence[str] = (),
+    image_size: int = 0,
 ) -> Dataset:
-    """Reads a data set into memory and checks it.
+    """Reads a data set and checks it.
 
     An archive holds `x_train, y_train, x_test, y_test`. Images are `[N, H, W]` or
     `[N, H, W, C]`, uint8 or floats in [0, 1], which are scaled to 0..255 and rounded.
@@ -61,11 +66,15 @@ def load(
     Args:
       name: 'digits' (1437 training and 360 test images, from scikit-learn), the path
         of an `.npz` archive, or 'cifar10' / 'fashion_mnist' for the archive of that
-        name in the folder that the environment variable `CMWJAX_DATA_DIR` names.
+        name in the folder that the environment variable `CMWJAX_DATA_DIR` names; or
+        one of `encoded.load`, whose images stay on disk.
       train_size: take only that many training images, the first of a fixed random order
         in which every class advances at the pace of its size. A smaller set is thus the
         beginning of a larger one.
-      labels: the label set to observe, see `label_sets.read`; 'true' for none.
+      labels: the label set to observe, see `label_sets.read`; 'true' if the data
+        set's own labels are correct, 'given' if nobody knows which of them are.
+      tests: test sets of data on disk.
+      image_size: pixels per side that images on disk are to have.
 
     Returns:
       The data set.
@@ -76,12 +85,16 @@ def load(
         is missing or not one of these images.
     """
     name = os.fspath(name)
-    dataset = _digits() if name == "digits" else _from_archive(name)
+    if encoded.is_name(name):
+        dataset = _on_disk(encoded.load(name, tests=tests), image_size)
+    else:
+        dataset = _digits() if name == "digits" else _from_archive(name)
     validate(dataset, name=name)
-    if labels != "true":
+    dataset = dataset._replace(knows_true_labels=labels != "given")
+    if labels not in ("true", "given"):
         observed = label_sets.read(
             labels,
-            archive=None if name == "digits" else _archive_path(name),
+            archive=None if name == "digits" or dataset.files else _archive_path(name),
             true_labels=dataset.train_labels,
             num_classes=dataset.num_classes,
         )
@@ -95,8 +108,9 @@ def load(
         )
     first = _stratified_order(dataset.train_labels)[:train_size]
     dataset = dataset._replace(
-        train_images=dataset.train_images[first],
+        train_images=dataset.train_images[first if dataset.files is None else []],
         train_labels=dataset.train_labels[first],
+        files=dataset.files and dataset.files.subset(first),
     )
     if dataset.observed_labels is not None:
         dataset = dataset._replace(observed_labels=dataset.observed_labels[first])
@@ -122,9 +136,10 @@ def validate(dataset: Dataset, *, name: str) -> None:
             np.asarray(getattr(dataset, f"{split}_{part}"))
             for part in ("images", "labels")
         )
-        _check_images(images, name=f"{name}: {split}_images")
+        if dataset.files is None:
+            _check_images(images, name=f"{name}: {split}_images")
         check_labels(labels, dataset.num_classes, name=f"{name}: {split}_labels")
-        if len(images) != len(labels):
+        if dataset.files is None and len(images) != len(labels):
             raise ValueError(
                 f"{name}: {len(images)} {split}_images, but {len(labels)} "
                 f"{split}_labels: give every image one label."
@@ -251,29 +266,6 @@ def meta_batches(
     return np.hstack(columns)
 
 
-class Order:
-    """Positions by step, from tables of an epoch each; the latest table is kept.
-
-    Args:
-      table: `(epoch=) -> [steps, B]`, such as `epoch_batches` with all else given.
-      steps_per_epoch: rows of a table.
-    """
-
-    def __init__(
-        self, table: Callable[..., NDArray[np.int32]], steps_per_epoch: int
-    ) -> None:
-        self._table, self._steps = table, steps_per_epoch
-        self._latest: tuple[int, NDArray[np.int32]] | None = None
-
-    def __call__(self, step: int) -> NDArray[np.int32]:
-        """Positions `[B]` of a step, counted from the beginning of the run."""
-        epoch, row = divmod(step, self._steps)
-        latest = self._latest  # once, for threads may read on while another writes
-        if latest is None or latest[0] != epoch:
-            latest = self._latest = epoch, self._table(epoch=epoch)
-        return latest[1][row]
-
-
 def _check_batch_size(batch_size: int, shards: int) -> None:
     if shards < 1 or batch_size < 1 or batch_size % shards:
         raise ValueError(
@@ -327,6 +319,19 @@ def _from_archive(name: str) -> Dataset:
         check_labels(y_test, len(names), name=f"{name}: y_test"),
         len(names),
         names,
+    )
+
+
+def _on_disk(files: encoded.Encoded, image_size: int) -> Dataset:
+    none = np.zeros((0, image_size, image_size, 3), np.uint8)
+    return Dataset(
+        none,
+        files.train.labels,
+        none,
+        next(iter(files.tests.values())).labels,
+        len(files.class_names),
+        files.class_names,
+        files=files,
     )
 
 

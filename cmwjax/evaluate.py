@@ -17,6 +17,8 @@ from cmwjax.parallel import AXIS, Layout
 from cmwjax.sources import Samples
 from cmwjax.table import make_batch
 
+TOP = 5
+
 
 class Scores(NamedTuple):
     """What the classifier and the weighting net say of each sample, all `[N]`."""
@@ -24,10 +26,17 @@ class Scores(NamedTuple):
     losses: np.ndarray  # cross entropy against the label in the table
     weights: np.ndarray  # 1 where samples have no weight outside of a batch
     predictions: np.ndarray  # most likely class
+    in_top: np.ndarray  # whether the label in the table is among the `TOP` likeliest
+    seen: np.ndarray  # false where the image could not be read: the rest means nothing
 
     def accuracy(self, labels: np.ndarray) -> float:
-        """Share of predictions that equal `labels [N]`."""
-        return float(np.mean(self.predictions == labels))
+        """Share of predictions that equal `labels [N]`, among samples with an image."""
+        return _mean(self.predictions[self.seen] == labels[self.seen])
+
+    @property
+    def top(self) -> float:
+        """Share of samples with an image whose label is among the `TOP` likeliest."""
+        return _mean(self.in_top[self.seen])
 
 
 def scorer(
@@ -52,7 +61,10 @@ def scorer(
             # A net sees the loss that it weights; what other rules see is no matter.
             seen = losses if method.net is None else method.losses(logits, batch)
             weights = method.weight_fn(meta_params, seen, batch)
-        return losses, weights, jnp.argmax(logits, axis=-1)
+        _, likeliest = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))
+        in_top = jnp.any(likeliest == batch["label"][:, None], axis=-1)
+        mask = batch.get("mask", jnp.ones(losses.shape, bool))
+        return losses, weights, jnp.argmax(logits, axis=-1), in_top, mask
 
     compiled = _in_batches(score, layout, batch_size)
     return lambda state, samples, index: Scores(*compiled(state, samples, index))
@@ -94,7 +106,14 @@ def _in_batches(
             (state.params, state.model_state, state.meta_params, samples.table)
         )
         batches = samples.source.evaluation(index, batch_size)
-        parts = [compiled(*arrays, rows) for rows in batches]
+        parts = []
+        for rows in batches:
+            jax.block_until_ready(parts[-1:])  # else images would queue on the devices
+            parts.append(compiled(*arrays, rows))
         return [np.concatenate(x)[: len(index)] for x in zip(*parts, strict=True)]
 
     return everywhere
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if values.size else float("nan")

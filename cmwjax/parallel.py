@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -37,9 +38,13 @@ class Layout:
         return _mesh(self.devices)
 
     @property
-    def _local_mesh(self):
+    def _local_devices(self):
         own = jax.process_index()
-        return _mesh([d for d in self.devices if d.process_index == own])
+        return [d for d in self.devices if d.process_index == own]
+
+    @property
+    def _local_mesh(self):
+        return _mesh(self._local_devices)
 
     @property
     def replicated(self) -> NamedSharding:
@@ -69,13 +74,18 @@ class Layout:
         """
         if self.mode == "jit":
             return self.spread(batch)
-        own = [
-            i
-            for i, device in enumerate(self.devices)
-            if device.process_index == jax.process_index()
-        ]
         return jax.tree.map(
-            lambda x: x.reshape(len(self.devices), -1, *x.shape[1:])[own], batch
+            lambda x: self._by_device(x[self.own(len(x))]),  # pmap places it
+            batch,
+        )
+
+    def split_own(self, batch: Any) -> Any:
+        """As `split`, but of the rows `own(B)` alone, and placed on their devices."""
+        if self.mode == "jit":
+            return self.spread_own(batch)
+        sharding = NamedSharding(self._local_mesh, P(AXIS))
+        return jax.tree.map(
+            lambda x: jax.device_put(self._by_device(x), sharding), batch
         )
 
     def spread(self, batch: Any) -> Any:
@@ -88,13 +98,45 @@ class Layout:
             batch,
         )
 
+    def spread_own(self, batch: Any) -> Any:
+        """As `spread`, but of the rows `own(B)` alone."""
+        sharding = NamedSharding(self.mesh, P(AXIS))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+        )
+
+    def own(self, size: int) -> slice:
+        """Rows of a global batch of this size that lie on this process's devices."""
+        part, local = size // len(self.devices), self._local_devices
+        first = self.devices.index(local[0]) * part
+        return slice(first, first + len(local) * part)
+
+    def _by_device(self, x):
+        return x.reshape(len(self._local_devices), -1, *x.shape[1:])
+
+    def stack(self, batches: Sequence[Any]) -> Any:
+        """Batches of several steps, each as `split` gives it -> one stacked tree."""
+        if self.mode == "pmap":  # devices come first
+            return jax.tree.map(lambda *x: np.stack(x, axis=1), *batches)
+        sharding = NamedSharding(self.mesh, P(None, AXIS))
+        return jax.jit(
+            lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees),
+            out_shardings=sharding,
+        )(list(batches))
+
     def map(
-        self, step: Callable[..., Any], *, num_tables: int, num_batches: int
+        self,
+        step: Callable[..., Any],
+        *,
+        num_tables: int,
+        num_batches: int,
+        stacked: bool = False,
     ) -> Callable[..., Any]:
         """Compiles `step(state, *tables, *batches) -> (state, metrics)`.
 
         State (donated) and tables are replicated, batches split; what comes back is
-        replicated.
+        replicated. With `stacked`, batches come from `stack`, and the step sees leaves
+        `[steps, B, ...]`.
         """
         if self.mode == "pmap":
             return jax.pmap(
@@ -105,7 +147,8 @@ class Layout:
                 donate_argnums=0,
                 devices=self.devices,
             )
-        whole, cut = (NamedSharding(self.mesh, spec) for spec in (P(), P(AXIS)))
+        axes = P(None, AXIS) if stacked else P(AXIS)
+        whole, cut = (NamedSharding(self.mesh, spec) for spec in (P(), axes))
         return jax.jit(
             step,
             in_shardings=(whole,) * (1 + num_tables) + (cut,) * num_batches,

@@ -7,10 +7,9 @@ and `save` writes one as PNG; `run_figures` and `comparison_figures` write all o
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cmwjax.audit import read_samples, wrong_label_auroc
 from cmwjax.comparison_plots import animation as animation
@@ -38,14 +37,15 @@ if TYPE_CHECKING:
 def run_figures(
     run_dir: str | os.PathLike,
     *,
-    images: ArrayLike | None = None,
+    images: Any = None,
     class_names: Sequence[str] | None = None,
 ) -> list[Path]:
     """Writes every figure of one run into its folder.
 
     Args:
       run_dir: a finished run.
-      images: its training images [N, H, W, C], for the grid of suspects.
+      images: its training images [N, H, W, C], for the grid of suspects; or what has
+        their number as `len` and gives them by position.
       class_names: names of the classes; their numbers by default.
 
     Returns:
@@ -194,7 +194,7 @@ def transition_matrix(
 @styled()
 def suspects(
     run_dir: str | os.PathLike,
-    images: ArrayLike,
+    images: Any,
     *,
     count: int = 32,
     class_names: Sequence[str] | None = None,
@@ -205,16 +205,17 @@ def suspects(
 
     Args:
       run_dir: the run.
-      images: its training images [N, H, W, C] with C of 1 or 3, in training-set order.
+      images: its training images [N, H, W, C] with C of 1 or 3, in training-set order,
+        or what gives them by position.
       count: how many to show.
       class_names: names of the classes; their numbers by default.
 
     Raises:
       ValueError: if the images have another shape, or are fewer than the run has.
     """
-    images, samples = np.asarray(images), _read_samples(run_dir)
-    if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(f"images has shape {images.shape}: give [N, H, W, 1 or 3]")
+    samples, shape = _read_samples(run_dir), (len(images), *np.shape(images[0]))
+    if len(shape) != 4 or shape[-1] not in (1, 3):
+        raise ValueError(f"images has shape {shape}: give [N, H, W, 1 or 3]")
     if samples["index"].max() >= len(images):
         raise ValueError(
             f"images holds {len(images)} images, but {run_dir} ranks sample "

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cmwjax import data, label_sets, long_tail, meta_set, noise
+from cmwjax.audit import UNKNOWN
 from cmwjax.weighting import Families, group_classes
 
 # Streams of randomness under the seeds of a run.
@@ -21,7 +22,7 @@ class Problem(NamedTuple):
     """Arrays over the whole training set, `[N]`, and who plays which part in it."""
 
     dataset: data.Dataset
-    labels: np.ndarray  # int32 [N], as observed; the true ones where held out
+    labels: np.ndarray  # int32 [N], as observed; those of the data where held out
     train_index: np.ndarray  # int32, positions that training visits
     meta_index: np.ndarray | None  # int32, the held-out meta set, if there is one
     validation_index: np.ndarray  # int32, to select models with; may be empty
@@ -29,13 +30,15 @@ class Problem(NamedTuple):
 
     @property
     def true_labels(self) -> np.ndarray:
-        """int32 [N], as the data set has them."""
-        return self.dataset.train_labels
+        """int32 [N], as the data set has them; `UNKNOWN` if nobody knows them."""
+        if self.dataset.knows_true_labels:
+            return self.dataset.train_labels
+        return np.full_like(self.dataset.train_labels, UNKNOWN)
 
     @property
     def is_wrong(self) -> np.ndarray:
-        """bool [N], where the observed label is not the true one."""
-        return self.labels != self.true_labels
+        """bool [N], where the observed label is known not to be the true one."""
+        return self.dataset.knows_true_labels & (self.labels != self.true_labels)
 
 
 def prepare(config: ConfigDict) -> Problem:
@@ -54,6 +57,8 @@ def prepare(config: ConfigDict) -> Problem:
         config.data.name,
         train_size=config.data.train_size or None,
         labels=config.data.labels,
+        tests=config.data.stream.tests,
+        image_size=config.data.stream.image_size,
     )
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
     data_seed, noise_seed = seeds(config)

@@ -33,7 +33,7 @@ def write(workdir: Path, config: ConfigDict, problem: Problem) -> None:
         np.savez_compressed(
             file,
             observed=problem.labels,
-            changed=problem.is_wrong,
+            changed=problem.labels != problem.dataset.train_labels,
             train_index=problem.train_index,
             meta_index=np.zeros(0, np.int32) if held_out is None else held_out,
             validation_index=problem.validation_index,
@@ -44,13 +44,14 @@ def summarise(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     """Sizes, realised noise, families and seeds of a problem, as plain values.
 
     Counts and shares are those of the samples that training visits. A share of wrong
-    labels is that of the samples *observed* in a class or family.
+    labels is that of the samples *observed* in a class or family. What it takes true
+    labels to tell is None where nobody knows them.
     """
     num_classes = problem.dataset.num_classes
     data_seed, noise_seed = seeds(config)
     index, family = problem.train_index, problem.families.family
     observed, wrong = problem.labels[index], problem.is_wrong[index]
-    true_counts = data.class_counts(problem.true_labels[index], num_classes)
+    known = problem.dataset.knows_true_labels
     observed_counts = data.class_counts(observed, num_classes)
     return {
         "biases": {
@@ -67,20 +68,27 @@ def summarise(config: ConfigDict, problem: Problem) -> dict[str, Any]:
             "test": len(problem.dataset.test_labels),
         },
         "meta_policy": config.meta_set.policy,
-        "validation_is_clean": not problem.is_wrong[problem.validation_index].any(),
-        "true_class_counts": true_counts.tolist(),
+        "validation_is_clean": (
+            not problem.is_wrong[problem.validation_index].any() if known else None
+        ),
+        "true_class_counts": (
+            data.class_counts(problem.true_labels[index], num_classes).tolist()
+            if known
+            else None
+        ),
         "class_counts": observed_counts.tolist(),
-        "wrong_share": float(wrong.mean()),
-        "wrong_share_of_class": _shares(observed, wrong),
+        "wrong_share": float(wrong.mean()) if known else None,
+        "wrong_share_of_class": _shares(observed, wrong) if known else None,
         "family_of_class": family.tolist(),
         "family_centres": problem.families.centres.tolist(),
-        "wrong_share_of_family": _shares(family[observed], wrong),
+        "wrong_share_of_family": _shares(family[observed], wrong) if known else None,
     }
 
 
 def describe(summary: dict[str, Any]) -> list[str]:
     """Lines for the log, from what `summarise` returns."""
     samples, biases = summary["samples"], summary["biases"]
+    wrong, shares = summary["wrong_share"], summary["wrong_share_of_family"]
     lines = [
         f"samples: {samples['train']} to train on, {samples['meta']} in the meta set "
         f"({summary['meta_policy']}), {samples['validation']} to validate with, "
@@ -88,7 +96,7 @@ def describe(summary: dict[str, Any]) -> list[str]:
         f"biases: long tail {biases['imbalance_factor']:g}, labels {biases['labels']}, "
         f"noise {biases['noise']} {biases['rate']:g}; seeds: "
         + ", ".join(f"{name} {seed}" for name, seed in summary["seeds"].items()),
-        f"wrong labels: {summary['wrong_share']:.1%}",
+        "wrong labels: " + (f"{wrong:.1%}" if wrong is not None else "unknown"),
     ]
     families = np.array(summary["family_of_class"])
     counts = np.array(summary["class_counts"])
@@ -96,8 +104,8 @@ def describe(summary: dict[str, Any]) -> list[str]:
         sizes = counts[families == family]
         lines.append(
             f"family {family}: {len(sizes)} classes of {sizes.min()} to {sizes.max()} "
-            f"observed samples (centre {centre:.1f}), "
-            f"{summary['wrong_share_of_family'][family]:.1%} of them wrong"
+            f"observed samples (centre {centre:.1f})"
+            + (f", {shares[family]:.1%} of them wrong" if shares else "")
         )
     return lines
 

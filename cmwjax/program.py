@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import flax.errors
@@ -14,39 +13,17 @@ import optax
 from absl import logging
 from ml_collections import FrozenConfigDict
 
-from cmwjax import ema, evaluate, methods, mixup, models, optimizers, weighting
-from cmwjax import soft_labels as soft
-from cmwjax.batches import Batches, mixes, mixes_meta
-from cmwjax.masks import masked_losses, masked_metrics, masked_weights
-from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
+from cmwjax import ema, evaluate, methods, models, optimizers, steps
+from cmwjax.encoded import is_name
+from cmwjax.meta import MetaState
 from cmwjax.models.weights import load_weights
 from cmwjax.parallel import Layout, layout
 from cmwjax.problem import Problem
 from cmwjax.sources import Samples
+from cmwjax.steps import RunState, Steps, zero_sums
 from cmwjax.weighting_file import WeightingFunction, check_families, read_weighting
 
 EVALUATION_BATCH = 1000
-
-
-class RunState(NamedTuple):
-    """Everything on the device that changes while a run goes on."""
-
-    learner: MetaState
-    sums: dict[str, Any]  # of the epoch's metrics: name -> (sum, count)
-    teacher: ema.Teacher | None = None  # where the method has one
-    memory: Any = None  # likewise; see `cmwjax.memory`
-
-    @property
-    def scoring(self) -> MetaState:
-        """The learner with the classifier that scores: the teacher's, if any."""
-        if self.teacher is None:
-            return self.learner
-        return self.learner._replace(**self.teacher._asdict())
-
-    @property
-    def without_teacher(self) -> "RunState":
-        """The state in which the classifier itself scores."""
-        return self._replace(teacher=None)
 
 
 class Program(NamedTuple):
@@ -56,9 +33,8 @@ class Program(NamedTuple):
     method: methods.Method
     schedule: Callable[[Any], Any]  # learning rate of the classifier by step
     init: Callable[[int, Problem], RunState]  # from the seed
-    warmup: Callable[..., RunState]  # (state, table, rows), ordinary training
-    weighted: Callable[..., RunState]  # (state, table, rows)
-    meta: Callable[..., RunState]  # (state, table, rows, meta_rows)
+    step: Steps  # compiled; the state that goes in is donated
+    several: Steps  # likewise, of `config.steps_per_call` steps at once
     reset_sums: Callable[[RunState], RunState]  # for a new epoch
     refresh: Callable[..., RunState]  # (state, samples, problem, epoch), before one
     score: Callable[[RunState, Samples, np.ndarray], evaluate.Scores]
@@ -112,25 +88,42 @@ def build(
             "devices; choose one, since a device owns whole shards."
         )
     parts = _parts(config, spread, num_classes, num_families, steps_per_epoch)
+    batch_size = evaluation_batch(config)
     method, score = (
         parts.method,
-        evaluate.scorer(parts.model, parts.method, spread, batch_size=EVALUATION_BATCH),
+        evaluate.scorer(parts.model, parts.method, spread, batch_size=batch_size),
     )
-    warmup, weighted, meta = _steps(config, parts, steps_per_epoch)
+    step = steps.build(
+        config,
+        model=parts.model,
+        method=method,
+        tx=parts.tx,
+        meta_tx=parts.meta_tx,
+        schedule=parts.schedule,
+        axis_name=spread.axis_name,
+        steps_per_epoch=steps_per_epoch,
+    )
+    several = steps.several(step, meta_every=config.meta_every)
     return Program(
         layout=spread,
         method=method,
         schedule=parts.schedule,
         init=_init(config, parts, image_shape),
-        warmup=warmup,
-        weighted=weighted,
-        meta=meta,
+        step=_compiled(step, spread),
+        several=_compiled(several, spread, stacked=True),
         reset_sums=lambda s: s._replace(sums=spread.replicate(zero_sums(method))),
-        refresh=_refresh(parts),
+        refresh=_refresh(parts, batch_size),
         score=lambda state, samples, index: score(state.scoring, samples, index),
         judged=_judged(config),
         curve=None if method.net is None else jax.jit(method.net.curves),
     )
+
+
+def evaluation_batch(config) -> int:
+    """Samples that are evaluated at once."""
+    if is_name(config.data.name):
+        return config.data.stream.evaluation_batch
+    return EVALUATION_BATCH
 
 
 def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
@@ -257,72 +250,14 @@ def _init(config, parts: Parts, image_shape):
     return init
 
 
-def _steps(config, parts: Parts, steps_per_epoch: int):
-    """Warm-up, weighted and meta step, compiled, with all that goes around them."""
-    method, axis_name = parts.method, parts.layout.axis_name
-    common = dict(tx=parts.tx, axis_name=axis_name)
-    warmup = partial(
-        weighted_step,
-        loss_fn=classifier_loss(parts.model, method.warmup_losses),
-        weight_fn=masked_weights(methods.constant_one),
-        **common,
-    )
-    losses, weight_fn = _loss_terms(config, method)
-    common |= dict(
-        loss_fn=classifier_loss(parts.model, losses),
-        weight_fn=masked_weights(weight_fn),
-        metrics_fn=masked_metrics(method.metrics_fn),
-        normalisation=config.weighting.normalisation,
-    )
-    weighted = partial(weighted_step, **common)
-    meta = partial(
-        meta_step,
-        meta_tx=parts.meta_tx,
-        meta_loss_fn=masked_losses(
-            meta_loss(parts.model, is_mixed=mixes_meta(config, method))
-        ),
-        inner_lr=parts.schedule,
-        lookahead=config.weighting.lookahead,
-        **common,
-    )
-    batches = Batches(config, parts.model, method, axis_name, steps_per_epoch)
-    freeze = config.ema.freeze_epoch * steps_per_epoch
+def _compiled(step: Steps, spread: Layout, *, stacked: bool = False) -> Steps:
+    def compiled(function, num_batches):
+        return spread.map(
+            function, num_tables=1, num_batches=num_batches, stacked=stacked
+        )
 
-    def compiled(step, *, is_warmup=False, num_batches=1):
-        def run_step(state, table, rows, *meta_rows):
-            learner = state.learner
-            if is_warmup:
-                batch = batches.plain(learner, table, rows)
-            else:
-                state, batch = batches.training(state, table, rows)
-            meta_batch = (batches.meta(learner, table, rows) for rows in meta_rows)
-            if method.meta_tx is not None:
-                learner = learner._replace(
-                    meta_params=jnp.zeros(config.data.batch_size)
-                )
-            decay = config.ema.decay
-            if freeze >= 0:
-                decay = jnp.where(learner.step >= freeze, 1.0, decay)
-            learner, metrics = step(learner, batch, *meta_batch)
-            teacher = state.teacher
-            if teacher is not None:
-                teacher = ema.update(
-                    teacher,
-                    learner.params,
-                    learner.model_state,
-                    decay=decay,
-                    batch_stats=config.ema.batch_stats,
-                )
-            return state._replace(
-                learner=learner, sums=add_metrics(state.sums, metrics), teacher=teacher
-            )
-
-        return parts.layout.map(run_step, num_tables=1, num_batches=num_batches)
-
-    return (
-        compiled(warmup, is_warmup=True),
-        compiled(weighted),
-        compiled(meta, num_batches=2),
+    return Steps(
+        compiled(step.warmup, 1), compiled(step.weighted, 1), compiled(step.meta, 2)
     )
 
 
@@ -332,23 +267,12 @@ def _judged(config):
     return lambda state: state.without_teacher
 
 
-def _loss_terms(config, method: methods.Method):
-    """Losses and coefficients after the warm-up: one term, or two, or four."""
-    losses, weight_fn = method.losses, method.weight_fn
-    if method.soft_labels:
-        losses, weight_fn = soft.soft_losses(losses), soft.soft_weights(weight_fn)
-    if mixes(config, method):
-        losses = mixup.mixed_losses(losses)
-        weight_fn = mixup.mixed_weights(weight_fn, config.mixup.second_weight)
-    return losses, weight_fn
-
-
-def _refresh(parts: Parts):
+def _refresh(parts: Parts, batch_size: int):
     """Before an epoch, for methods whose memory changes then."""
     memory = parts.method.memory
     if memory is None or memory.refresh is None:
         return lambda state, samples, problem, epoch: state
-    predict = evaluate.predictor(parts.model, parts.layout, batch_size=EVALUATION_BATCH)
+    predict = evaluate.predictor(parts.model, parts.layout, batch_size=batch_size)
 
     def refresh(state, samples, problem, epoch):
         new = memory.refresh(
@@ -360,69 +284,3 @@ def _refresh(parts: Parts):
         return state._replace(memory=parts.layout.replicate(new))
 
     return refresh
-
-
-def classifier_loss(model: nn.Module, losses: methods.Losses) -> LossFn:
-    """Losses of a Linen classifier in training mode, as a step's `loss_fn`."""
-
-    def loss_fn(params, model_state, batch, key):
-        logits, model_state = model.apply(
-            {"params": params, **model_state},
-            batch["image"],
-            True,
-            mutable=list(model_state),
-            rngs={"dropout": key},
-        )
-        return losses(logits, batch), model_state
-
-    return loss_fn
-
-
-def meta_loss(model: nn.Module, *, is_mixed: bool = False):
-    """Cross entropy of the meta batch, whatever is minimised on the training set."""
-    losses = methods.cross_entropy
-    if is_mixed:
-        losses = mixup.mixed_label_losses(losses)
-    loss_fn = classifier_loss(model, losses)
-    return lambda *arguments: loss_fn(*arguments)[0]
-
-
-def zero_sums(method: methods.Method) -> dict[str, Any]:
-    """Sums and counts of an epoch that has not begun."""
-    values: dict[str, Any] = dict.fromkeys(("loss", "grad_norm", "skipped"), 0.0)
-    if method.has_meta_step:
-        values |= dict.fromkeys(("meta_loss", "meta_grad_norm"), 0.0)
-    if method.net is not None:
-        values["weighting"] = dict.fromkeys(
-            weighting.MOMENTS, np.zeros(method.net.num_families)
-        )
-    # Distinct float32 arrays: the state is donated.
-    return {
-        name: jax.tree.map(lambda x: np.array(x, np.float32), (value, 0.0))
-        for name, value in values.items()
-    }
-
-
-def add_metrics(sums: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    """Adds a step's metrics to the sums; a skipped step only counts as skipped."""
-    good = metrics["skipped"] == 0
-    updated = dict(sums)
-    for name, value in metrics.items():
-        valid = good | (name == "skipped")
-        total, count = sums[name]
-        total = jax.tree.map(
-            lambda t, v, valid=valid: t + jnp.where(valid, v, 0), total, value
-        )
-        updated[name] = (total, count + valid)
-    return updated
-
-
-def epoch_means(sums: dict[str, Any]) -> dict[str, Any]:
-    """Means over the steps in which a metric was measured; the number of skips."""
-    means = {}
-    for name, (total, count) in jax.device_get(sums).items():
-        if name == "skipped":
-            means[name] = int(total)
-        elif count:
-            means[name] = jax.tree.map(lambda t, c=count: t / c, total)
-    return means

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmwjax.problem import Problem
-from cmwjax.program import RunState
+from cmwjax.steps import RunState
 
 NOBODY = np.array([-1], np.int32)  # Orbax does not save empty arrays
 
@@ -18,7 +18,7 @@ class Saved(NamedTuple):
     run: RunState
     meta_index: np.ndarray  # int32, the meta set of this epoch; NOBODY if there is none
     # What it learns from. It is made anew each time, and must not have changed.
-    data: np.ndarray  # uint8 [32], SHA-256 of training and test set
+    data: np.ndarray  # uint8 [32], SHA-256 of training and test set, or their names
     labels: np.ndarray  # int32 [N], as observed
     train_index: np.ndarray  # int32
     family: np.ndarray  # int32 [C]
@@ -30,6 +30,8 @@ def first(run: RunState, problem: Problem) -> Saved:
     digest = hashlib.sha256()
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         digest.update(np.ascontiguousarray(getattr(problem.dataset, name)))
+    if problem.dataset.files is not None:  # too many to read; their names must do
+        digest.update(problem.dataset.files.identity.encode())
     return Saved(
         run=run,
         meta_index=NOBODY if problem.meta_index is None else problem.meta_index,

@@ -6,31 +6,56 @@ bool; see `cmwjax.table.make_batch`. A source makes rows. They are a pure functi
 the step, so a run goes on at any step without having seen those before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cmwjax.data import Order
 from cmwjax.parallel import Layout
 from cmwjax.table import Table
 
 Rows = dict[str, Any]
+RowStream = Generator[Rows, None, None]
+
+
+class Order:
+    """Positions by step, from tables of an epoch each; the latest table is kept.
+
+    Args:
+      table: `(epoch=) -> [steps, B]`, such as `epoch_batches` with all else given.
+      steps_per_epoch: rows of a table.
+    """
+
+    def __init__(
+        self, table: Callable[..., NDArray[np.int32]], steps_per_epoch: int
+    ) -> None:
+        self._table, self.steps_per_epoch = table, steps_per_epoch
+        self._latest: tuple[int, NDArray[np.int32]] | None = None
+
+    def __call__(self, step: int) -> NDArray[np.int32]:
+        """Positions `[B]` of a step, counted from the beginning of the run."""
+        epoch, row = divmod(step, self.steps_per_epoch)
+        latest = self._latest  # once, for threads may read on while another writes
+        if latest is None or latest[0] != epoch:
+            latest = self._latest = epoch, self._table(epoch=epoch)
+        return latest[1][row]
 
 
 class Source(Protocol):
     """Makes the rows of one set of samples; closed iterators let go of what they hold.
 
-    `training(order, steps)` gives the rows of these steps, as a mapped step takes them.
+    `training(order, steps)` gives the rows of these steps, as a mapped step takes them;
+    with `meta`, images look as the meta set's are to.
     `evaluation(index, batch_size)` covers the positions `index [N]` in batches of one
     size, as global arrays; the last one is filled up by repetition.
     """
 
     def training(
         self, order: Order, steps: range, *, meta: bool = False
-    ) -> Iterator[Rows]: ...
+    ) -> RowStream: ...
 
-    def evaluation(self, index: np.ndarray, batch_size: int) -> Iterator[Rows]: ...
+    def evaluation(self, index: np.ndarray, batch_size: int) -> RowStream: ...
 
 
 class Samples(NamedTuple):
@@ -50,15 +75,13 @@ class InMemory:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def training(
-        self, order: Order, steps: range, *, meta: bool = False
-    ) -> Iterator[Rows]:
+    def training(self, order: Order, steps: range, *, meta: bool = False) -> RowStream:
         """Rows of positions alone."""
         del meta  # images change on the device
         for step in steps:
             yield self._layout.split({"index": order(step)})
 
-    def evaluation(self, index: np.ndarray, batch_size: int) -> Iterator[Rows]:
+    def evaluation(self, index: np.ndarray, batch_size: int) -> RowStream:
         """Rows of positions alone."""
         for part in in_parts(index, batch_size):
             yield self._layout.spread({"index": part})

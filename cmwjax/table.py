@@ -11,12 +11,19 @@ import numpy as np
 class Table(NamedTuple):
     """Everything a batch is made of; replicated on all devices."""
 
-    images: Any  # uint8 [N, H, W, C]; None where they come with the rows
+    images: Any  # uint8 [N, H, W, C]; None if they come with the rows, ready to use
     labels: Any  # int32 [N], as observed
     family: Any  # int32 [number of classes], family of each class
     mean: Any  # float32 [C], of pixels scaled to [0, 1]
     std: Any  # float32 [C]
     features: Mapping[str, Any] = {}  # more of each class, [number of classes, ...]
+
+
+# Of the training set of ImageNet, by which pretrained nets expect their input.
+IMAGENET = (
+    np.array([0.485, 0.456, 0.406], np.float32),
+    np.array([0.229, 0.224, 0.225], np.float32),
+)
 
 
 def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,21 +53,27 @@ def make_batch(
       table: where they are.
       rows: which ones, `index` int32 [B]; where the table has no images also their
         `image`, uint8 [B, H, W, C]; and `mask` bool [B], if some have none.
-      augment: `(images uint8 [B, H, W, C], index) -> images`, if they are to change.
+      augment: `(images uint8 [B, H, W, C], index) -> images`, if those of the table are
+        to change.
 
     Returns:
-      `image` float32 [B, H, W, C], standardised per channel; `label` and `family`
-      int32 [B]; the features of the labels, [B, ...] each; and `index` and `mask` as
-      they came.
+      `image` float32 [B, H, W, C], standardised per channel, of the mean colour where
+      there is none; `label` and `family` int32 [B]; the features of the labels,
+      [B, ...] each; and `index` and `mask` as they came.
     """
     index = rows["index"]
     label = table.labels[index]
-    image = rows["image"] if table.images is None else table.images[index]
-    if augment is not None:
-        image = augment(image, index)
+    if table.images is None:
+        image = rows["image"]
+    else:
+        image = table.images[index]
+        if augment is not None:
+            image = augment(image, index)
     channel = (1, 1, 1, -1)
     image = image.astype(jnp.float32) / 255
     image = (image - table.mean.reshape(channel)) / table.std.reshape(channel)
+    if "mask" in rows:
+        image = jnp.where(rows["mask"].reshape(-1, 1, 1, 1), image, 0)
     return {
         **rows,
         "image": image,

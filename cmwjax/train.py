@@ -15,32 +15,22 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from cmwjax import (
     audit,
     data,
+    measure,
     meta_set,
     problem_report,
     record,
     run_files,
-    weighting_file,
 )
 from cmwjax import program as programs
+from cmwjax import sets as all_sets
 from cmwjax.checkpoints import Checkpoints, to_host
 from cmwjax.config import check_config
 from cmwjax.health import check_finite, check_skips, warn_if_collapsed
-from cmwjax.problem import Problem, prepare
-from cmwjax.program import Program, RunState
-from cmwjax.saved import NOBODY, check_unchanged, first
-from cmwjax.sources import InMemory, Samples
+from cmwjax.problem import prepare
+from cmwjax.saved import check_unchanged, first
+from cmwjax.skipped import Skipped
+from cmwjax.sources import Order
 from cmwjax.stopping import Interrupted, Signals
-from cmwjax.table import Table, pixel_statistics
-from cmwjax.weighting import summarise_weights
-
-CURVE_LOSSES = 10 * np.linspace(0, 1, 61, dtype=np.float32) ** 2  # dense near 0
-
-
-class Sets(NamedTuple):
-    """The samples to train on and to test with."""
-
-    train: Samples
-    test: Samples
 
 
 class Result(NamedTuple):
@@ -94,7 +84,7 @@ def run(
         seed=config.seed,
     )
     steps = len(table(epoch=0))
-    order = data.Order(table, steps)
+    order = Order(table, steps)
 
     ### Model and steps
     program = programs.build(
@@ -105,7 +95,8 @@ def run(
         steps_per_epoch=steps,
         devices=devices,
     )
-    sets = _sets(problem, program)
+    skipped = Skipped(workdir, all_sets.names(problem))
+    sets = all_sets.build(config, problem, program, skipped)
     meta_table = partial(
         data.meta_batches,
         batch_size=config.meta_set.batch_size,
@@ -140,6 +131,7 @@ def run(
         host = to_host(start._replace(run=state, meta_index=meta_index))
         check_skips(host.run.learner, config, checkpoints)
         check_finite(host.run.learner, checkpoints)
+        skipped.write()
         checkpoints.save(step, host)
         stall += time.perf_counter() - begin
 
@@ -156,11 +148,14 @@ def run(
             epoch, done = divmod(step, steps)
             if done == 0 and step > 0:
                 with signals.at_once():
-                    metrics = _epoch_metrics(problem, program, sets, state, meta_index)
+                    metrics = measure.epoch_metrics(
+                        problem, program, sets, state, meta_index
+                    )
                 metrics = {"epoch": epoch, "step": step, **metrics}
                 metrics["seconds"] = time.perf_counter() - clock
                 metrics["checkpoint_seconds"] = stall
                 record.append_metrics(workdir, metrics)
+                skipped.write()
                 warned = warned or warn_if_collapsed(metrics, workdir)
                 check_skips(state.learner, config, checkpoints)
                 if on_epoch is not None:
@@ -184,18 +179,20 @@ def run(
                 state = program.reset_sums(refreshed)
             end, train = step - done + steps, sets.train
             meta_steps = _multiples(config.meta_every, step, end if weighs else step)
-            meta_order = data.Order(partial(meta_table, meta_index), steps)
+            meta_order = Order(partial(meta_table, meta_index), steps)
             meta_rows = train.source.training(meta_order, meta_steps, meta=True)
             with closing(meta_rows):
                 while step < end:
-                    rows = next(train_rows)
-                    if is_warmup:
-                        state = program.warmup(state, train.table, rows)
-                    elif step in meta_steps:
-                        state = program.meta(state, train.table, rows, next(meta_rows))
-                    else:
-                        state = program.weighted(state, train.table, rows)
-                    step += 1
+                    count = _at_once(config, step, begin=end - steps, end=end)
+                    rows = [next(train_rows) for _ in range(count)]
+                    due = [
+                        next(meta_rows) if i in meta_steps else None
+                        for i in range(step, step + count)
+                    ]
+                    if "image" in rows[0]:  # else they would queue on the devices
+                        jax.block_until_ready(state)
+                    state = _advance(program, state, train.table, rows, due, is_warmup)
+                    step += count
                     if step == total_steps or (every and step % every == 0):
                         save()
                     signals.check(step)
@@ -203,7 +200,9 @@ def run(
         ### Results
         checkpoints.wait()
         with signals.at_once():
-            _write_results(workdir, config, problem, program, sets, state)
+            measure.write_results(
+                workdir, config, problem, program, sets, state, skipped
+            )
         record.wait_for_first_process()
     return summarise(workdir)
 
@@ -218,11 +217,12 @@ def summarise(workdir: Path) -> Result:
     if criteria:
         best = max(epochs, key=lambda metrics: metrics[criteria[0]])
         selected = best["test_accuracy"]
-    is_wrong = samples["given_label"] != samples["true_label"]
+    known = samples["true_label"] != audit.UNKNOWN
+    is_wrong = known & (samples["given_label"] != samples["true_label"])
     return Result(
         test_accuracy=last["test_accuracy"],
         selected_accuracy=selected,
-        auroc=audit.wrong_label_auroc(samples["weight"], is_wrong),
+        auroc=audit.wrong_label_auroc(samples["weight"][known], is_wrong[known]),
         seconds=sum(metrics["seconds"] for metrics in epochs),
         checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
     )
@@ -247,22 +247,36 @@ def _saving_if_interrupted(save, checkpoints):
         ) from None
 
 
+def _at_once(config, step: int, *, begin: int, end: int) -> int:
+    """How many steps are dispatched together at `step` of an epoch [begin, end).
+
+    It follows from the number of the step alone, whatever was stopped before, and never
+    reaches beyond a checkpoint.
+    """
+    count, every = config.steps_per_call, config.checkpoint.every_steps
+    if every:
+        end = min(end, (step // every + 1) * every)
+    fits = (step - begin) % count == 0 and step + count <= end
+    return count if fits else 1
+
+
+def _advance(program, state, table, rows, due, is_warmup):
+    """The state after a step for each of `rows`; `due` has meta rows, or None."""
+    kind = "warmup" if is_warmup else "weighted"
+    batches = [rows]
+    if any(meta_rows is not None for meta_rows in due):
+        kind = "meta"
+        unused = next(meta_rows for meta_rows in due if meta_rows is not None)
+        batches.append([unused if r is None else r for r in due])
+    if len(rows) == 1:
+        return getattr(program.step, kind)(state, table, *(b[0] for b in batches))
+    stacked = map(program.layout.stack, batches)
+    return getattr(program.several, kind)(state, table, *stacked)
+
+
 def _multiples(of: int, first: int, end: int) -> range:
     """Those in [first, end)."""
     return range(-(-first // of) * of, end, of)
-
-
-def _sets(problem: Problem, program: Program) -> Sets:
-    dataset = problem.dataset
-    mean, std = pixel_statistics(dataset.train_images)
-    family = program.method.families(problem.families.family)
-    counts = data.class_counts(problem.labels[problem.train_index], dataset.num_classes)
-    per_class = family, mean, std, program.method.class_features(counts)
-    train = Table(dataset.train_images, problem.labels, *per_class)
-    test = Table(dataset.test_images, dataset.test_labels, *per_class)
-    train, test = program.layout.replicate((train, test))
-    source = InMemory(program.layout)
-    return Sets(Samples(train, source), Samples(test, source))
 
 
 def _choose_meta_set(config, epoch, problem, program, sets, state):
@@ -282,84 +296,7 @@ def _choose_meta_set(config, epoch, problem, program, sets, state):
     return meta_set.lowest_loss(
         losses,
         problem.labels,
-        problem.train_index,
+        problem.train_index[scores.seen],
         per_class=config.meta_set.per_class,
         num_classes=num_classes,
-    )
-
-
-def _epoch_metrics(
-    problem: Problem,
-    program: Program,
-    sets: Sets,
-    state: RunState,
-    meta_index: np.ndarray,
-):
-    """Metrics of the epoch that ends here, in which the meta set was `meta_index`."""
-    learner, dataset, judged = state.learner, problem.dataset, program.judged(state)
-    everyone = np.arange(len(dataset.test_labels))
-    test = program.score(judged, sets.test, everyone)
-    means = programs.epoch_means(state.sums)
-    moments = means.pop("weighting", None)
-    metrics = {
-        "learning_rate": program.schedule(learner.step - 1),
-        **means,
-        "test_accuracy": test.accuracy(dataset.test_labels),
-    }
-    others = {"meta": problem.meta_index, "validation": problem.validation_index}
-    for name, index in others.items():
-        if index is not None and len(index):
-            scores = program.score(judged, sets.train, index)
-            metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
-    if program.method.has_meta_step and meta_index[0] != NOBODY[0]:
-        metrics["meta_purity"] = meta_set.purity(
-            meta_index, problem.labels, problem.true_labels
-        )
-    if state.teacher is not None:
-        for name, one in (("teacher", state), ("net", state.without_teacher)):
-            same = (one.teacher is None) == (judged.teacher is None)
-            scores = test if same else program.score(one, sets.test, everyone)
-            metrics[f"{name}_accuracy"] = scores.accuracy(dataset.test_labels)
-    if moments is not None:
-        metrics |= summarise_weights(moments)
-    if program.curve is not None:
-        curve = program.curve(learner.meta_params, CURVE_LOSSES)
-        metrics |= {"curve_loss": CURVE_LOSSES, "curve": curve}
-    return metrics
-
-
-def _write_results(workdir, config, problem, program, sets, state):
-    """Scores every training sample and writes the files that end a run."""
-    index, given = problem.train_index, problem.labels[problem.train_index]
-    scores = program.score(program.judged(state), sets.train, index)
-    if jax.process_index() > 0:
-        return
-    net, by_class = program.method.net, program.method.by_class
-    # Classes mean nothing to other data, and what was applied as it is has its file.
-    if net is not None and not by_class and not program.method.frozen:
-        centres = problem.families.centres if net.num_families > 1 else None
-        function = weighting_file.WeightingFunction(
-            params=state.learner.meta_params["params"],
-            centres=centres,
-            normalisation=config.weighting.normalisation,
-            provenance={
-                "data": config.data.name,
-                "labels": config.data.labels,
-                "imbalance_factor": config.data.imbalance_factor,
-                "noise": config.noise.to_dict(),
-                "epochs": config.epochs,
-                "seed": config.seed,
-            },
-        )
-        weighting_file.save_weighting(workdir / "weighting.safetensors", function)
-    # Last, and in one piece: that it exists means that the run is finished.
-    audit.write_samples(
-        workdir / "samples.csv",
-        index=index,
-        given_label=given,
-        suggested_label=scores.predictions,
-        true_label=problem.true_labels[index],
-        family=None if net is None else np.asarray(sets.train.table.family)[given],
-        losses=scores.losses,
-        weights=scores.weights,
     )

@@ -7,9 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmwjax import class_sizes, config, losses, memory, methods, refurbish, train
+from cmwjax import (
+    class_sizes,
+    config,
+    losses,
+    memory,
+    methods,
+    refurbish,
+    sets,
+    train,
+)
 from cmwjax import program as programs
 from cmwjax.problem import prepare
+from cmwjax.skipped import Skipped
 from cmwjax.transition import (
     count_transitions,
     estimate_transitions,
@@ -294,7 +304,7 @@ def linear_config(method):
 
 @pytest.mark.parametrize("num_devices", [1, 4])
 @pytest.mark.parametrize("name", ["l2rw", "mcw"])
-def test_slot_weights_in_closed_form(name, num_devices):
+def test_slot_weights_in_closed_form(tmp_path, name, num_devices):
     """Two steps; the second shows that the weights of the first are forgotten."""
     c = linear_config(name)
     data = prepare(c)
@@ -306,7 +316,8 @@ def test_slot_weights_in_closed_form(name, num_devices):
         steps_per_epoch=5,
         devices=tuple(jax.devices()[:num_devices]),
     )
-    table = train._sets(data, program).train.table
+    samples = sets.build(c, data, program, Skipped(tmp_path, sets.names(data)))
+    table = samples.train.table
     state = program.init(0, data)
     head = jax.tree.map(np.array, state.learner.params["head"])
     w = np.vstack([head["kernel"], head["bias"]])  # [D + 1, C]
@@ -326,7 +337,7 @@ def test_slot_weights_in_closed_form(name, num_devices):
         index = rng.choice(data.train_index, 8, replace=False)
         meta_index = rng.choice(data.meta_index, 12, replace=False)
         rows = [program.layout.split({"index": i}) for i in (index, meta_index)]
-        state = program.meta(state, table, *rows)
+        state = program.step.meta(state, table, *rows)
         g, base = gradients(w, index), balanced[index]
         ahead = w if name == "l2rw" else w - 0.2 * np.einsum("i,idc->dc", base, g) / 8
         m = gradients(ahead, meta_index).mean(0)

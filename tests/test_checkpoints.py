@@ -16,8 +16,8 @@ from cmwjax import checkpoints as module
 from cmwjax.checkpoints import MANIFEST, Checkpoints, to_host
 from cmwjax.meta import MetaState
 from cmwjax.optimizers import torch_adam, torch_sgd
-from cmwjax.program import RunState
 from cmwjax.saved import NOBODY, Saved
+from cmwjax.steps import RunState
 
 CONFIG = {"seed": 0, "data": {"name": "digits", "shape": (1, 2)}}
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from cmwjax import checkpoints, train
+from cmwjax import checkpoints, measure, sets, train
 from cmwjax.config import base_config
 from cmwjax.health import Diverged, warn_if_collapsed
 from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
@@ -128,6 +128,30 @@ def test_stopped_after_every_step(tmp_path, monkeypatch, fields):
     run(config, tmp_path / "often")
     assert_same(tmp_path / "often", tmp_path / "once")
     assert [line["step"] for line in metrics(tmp_path / "often")] == [5, 10, 15]
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "jit"])
+@pytest.mark.parametrize("meta_every", [1, 3])
+def test_steps_that_are_dispatched_together(tmp_path, parallel, meta_every):
+    """A warm-up, meta steps and weighted ones, on two devices."""
+    fields = {"parallel": parallel, "meta_every": meta_every}
+    fields |= {"checkpoint.every_steps": 0}
+    run(tiny(**fields), tmp_path / "one", devices=2)
+    run(tiny(**fields, steps_per_call=5), tmp_path / "five", devices=2)
+    assert_close(tmp_path / "five", tmp_path / "one")
+
+
+def test_stopped_between_steps_that_are_dispatched_together(tmp_path, monkeypatch):
+    """Three at a time, from the beginning of an epoch on, but not over a checkpoint."""
+    config = tiny(steps_per_call=3)
+    run(config, tmp_path / "once")
+    stops = (3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15)
+    stop_after(monkeypatch, *range(1, STEPS + 1))
+    for step in stops:
+        with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
+            run(config, tmp_path / "often")
+    run(config, tmp_path / "often")
+    assert_same(tmp_path / "often", tmp_path / "once")
 
 
 def test_the_comparison_would_notice_a_difference(tmp_path, uninterrupted):
@@ -311,14 +335,14 @@ def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
 def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    sets = train._sets
+    build = sets.build
 
     def damaged_sets(*arguments):
-        whole = sets(*arguments)
+        whole = build(*arguments)
         table = whole.train.table._replace(mean=np.nan * whole.train.table.mean)
         return whole._replace(train=whole.train._replace(table=table))
 
-    monkeypatch.setattr(train, "_sets", damaged_sets)
+    monkeypatch.setattr(sets, "build", damaged_sets)
     config = tiny(max_skips_in_a_row=6)
     with pytest.raises(Diverged, match=r"last 8 updates before step 8 .* of step 4\."):
         run(config, tmp_path / "run")
@@ -363,7 +387,7 @@ def test_collapsed_weights_are_called_so(tmp_path, caplog):
 
 def test_a_run_whose_weights_collapse_warns_once(tmp_path, monkeypatch, caplog):
     collapsed = {"weight_mean": [0.0], "weight_low": [1.0], "weight_high": [0.0]}
-    monkeypatch.setattr(train, "summarise_weights", lambda moments: collapsed)
+    monkeypatch.setattr(measure, "summarise_weights", lambda moments: collapsed)
     run(tiny(warmup_epochs=0), tmp_path / "run")
     assert caplog.text.count("the weights of every family") == 1
 
@@ -382,21 +406,23 @@ def test_a_signal_saves_and_stops(tmp_path, uninterrupted, number):
     assert_same(tmp_path / "run", uninterrupted)
 
 
-@pytest.mark.parametrize("place", ["_epoch_metrics", "_choose_meta_set"])
-def test_a_signal_ends_evaluation(tmp_path, monkeypatch, place):
+@pytest.mark.parametrize(
+    ("module", "place"), [(measure, "epoch_metrics"), (train, "_choose_meta_set")]
+)
+def test_a_signal_ends_evaluation(tmp_path, monkeypatch, module, place):
     config = tiny(**{"meta_set.policy": "lowest_loss", "data.train_size": 200})
     run(config, tmp_path / "once")
-    original = getattr(train, place)
+    original = getattr(module, place)
 
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)  # Python runs its handlers between two instructions
         pytest.fail("went on")
 
-    monkeypatch.setattr(train, place, interrupted)
+    monkeypatch.setattr(module, place, interrupted)
     with pytest.raises(Interrupted, match="continues from step 5[.]"):
         run(config, tmp_path / "run")
-    monkeypatch.setattr(train, place, original)
+    monkeypatch.setattr(module, place, original)
     run(config, tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "once")
 

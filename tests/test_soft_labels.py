@@ -1,6 +1,7 @@
 """CMW-Net-SL: losses and meta-gradient, sample by sample; its state over steps."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -10,10 +11,22 @@ import optax
 import pytest
 from problems import assert_close
 
-from cmwjax import batches, meta_set, methods, mixup, models, soft_labels, train
+from cmwjax import (
+    batches,
+    measure,
+    meta_set,
+    methods,
+    mixup,
+    models,
+    sets,
+    soft_labels,
+    steps,
+    train,
+)
 from cmwjax import program as programs
 from cmwjax.config import base_config
 from cmwjax.meta import MetaState, meta_step
+from cmwjax.skipped import Skipped
 from cmwjax.table import Table
 from cmwjax.weighting import CMWNet
 
@@ -54,7 +67,7 @@ def terms_of(form):
     config.mixup.alpha = 0.0 if form == "none" else 1.0
     config.mixup.second_weight = "permuted" if form == "none" else form
     method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
-    return programs._loss_terms(config, method)
+    return steps.loss_terms(config, method)
 
 
 def v_of(meta_params, loss, family):
@@ -138,12 +151,12 @@ def test_meta_gradient_is_the_papers_closed_form(form):
             state,
             batch,
             meta_batch,
-            loss_fn=programs.classifier_loss(model, losses_fn),
+            loss_fn=steps.classifier_loss(model, losses_fn),
             weight_fn=weight_fn,
             tx=tx,
             meta_tx=record,
             inner_lr=optax.constant_schedule(LR),
-            meta_loss_fn=programs.meta_loss(model, is_mixed=True),
+            meta_loss_fn=steps.meta_loss(model, is_mixed=True),
         )
 
         def logits_at(w, images):
@@ -238,7 +251,8 @@ def small_config(**fields):
         "meta_set.policy": "lowest_loss",
         "meta_set.per_class": 4,
         "meta_set.batch_size": 20,
-        "model": {"name": "small_conv", "options": {"features": (8,)}},
+        "model.name": "small_conv",
+        "model.options": {"features": (8,)},
         "augment.pad": 1,
         "augment.meta": True,
         "mixup.meta_alpha": 1.0,
@@ -266,7 +280,9 @@ def steps_of(config, count, devices):
         steps_per_epoch=10,
         devices=tuple(jax.devices()[:devices]),
     )
-    table = train._sets(problem, program).train.table
+    table = sets.build(
+        config, problem, program, Skipped(Path(), sets.names(problem))
+    ).train.table
     state, split = program.init(0, problem), program.layout.split
     rng = np.random.default_rng(0)
     shards = problem.train_index[: 4 * 80].reshape(80, 4).T  # 4 virtual ones
@@ -274,7 +290,7 @@ def steps_of(config, count, devices):
         rows = np.concatenate([rng.permutation(s)[:10] for s in shards])
         meta = np.concatenate([rng.permutation(s)[:5] for s in shards])
         batches = ({"index": x.astype(np.int32)} for x in (rows, meta))
-        state = program.meta(state, table, *map(split, batches))
+        state = program.step.meta(state, table, *map(split, batches))
     return jax.device_get(state)
 
 
@@ -300,13 +316,13 @@ def test_one_two_and_four_devices_end_alike_after_twenty_steps():
 @pytest.fixture
 def teachers(monkeypatch):
     """The teachers at the ends of the epochs of a run."""
-    seen, metrics = [], train._epoch_metrics
+    seen, metrics = [], measure.epoch_metrics
 
     def spy(problem, program, tables, state, *rest):
         seen.append(jax.device_get(state.teacher))
         return metrics(problem, program, tables, state, *rest)
 
-    monkeypatch.setattr(train, "_epoch_metrics", spy)
+    monkeypatch.setattr(measure, "epoch_metrics", spy)
     return seen
 
 

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from cmwjax import audit, problem, train
+from cmwjax import audit, measure, problem, sets, train
 from cmwjax import program as programs
 from cmwjax.config import base_config
+from cmwjax.skipped import Skipped
 from cmwjax.weighting import CMWNet
 from cmwjax.weighting_file import WeightingFunction, read_weighting, save_weighting
 
@@ -46,13 +47,13 @@ def function(tmp_path):
 def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
     tmp_path, function, method, monkeypatch
 ):
-    states, metrics = [], train._epoch_metrics
+    states, metrics = [], measure.epoch_metrics
 
     def spy(problem, program, sets, state, *rest):
         states.append(jax.device_get(state.learner))
         return metrics(problem, program, sets, state, *rest)
 
-    monkeypatch.setattr(train, "_epoch_metrics", spy)
+    monkeypatch.setattr(measure, "epoch_metrics", spy)
     config = config_for(tmp_path / "learned.safetensors", method=method)
     train.run(config, tmp_path / "run", devices=tuple(jax.devices()[:1]))
     for state in states:
@@ -91,7 +92,7 @@ def test_the_authors_state_dict_is_read_as_well(tmp_path, function):
         read_weighting(tmp_path / "none.npz")
 
 
-def flops(config, path):
+def flops(config, tmp_path):
     """Of a step after the warm-up, by XLA's count."""
     p = problem.prepare(config)
     program = programs.build(
@@ -102,9 +103,10 @@ def flops(config, path):
         steps_per_epoch=10,
         devices=tuple(jax.devices()[:1]),
     )
-    table = train._sets(p, program).train.table
+    skipped = Skipped(tmp_path, sets.names(p))
+    table = sets.build(config, p, program, skipped).train.table
     rows = program.layout.split({"index": np.arange(40, dtype=np.int32)})
-    lowered = program.weighted.lower(program.init(0, p), table, rows)
+    lowered = program.step.weighted.lower(program.init(0, p), table, rows)
     return lowered.cost_analysis()["flops"]
 
 
@@ -113,10 +115,10 @@ def test_a_step_costs_what_an_ordinary_one_does_and_the_teachers_forward(
 ):
     """A forward is a third of an ordinary step; the first layer has no pullback."""
     path = tmp_path / "learned.safetensors"
-    conv = {"model": {"name": "small_conv", "options": {"features": (32, 32)}}}
-    erm = flops(config_for("", method="erm", **conv), path)
-    plain = flops(config_for(path, method="cmw_net", **conv), path)
-    soft = flops(config_for(path, method="cmw_net_sl", **conv), path)
+    conv = {"model.name": "small_conv", "model.options": {"features": (32, 32)}}
+    erm = flops(config_for("", method="erm", **conv), tmp_path)
+    plain = flops(config_for(path, method="cmw_net", **conv), tmp_path)
+    soft = flops(config_for(path, method="cmw_net_sl", **conv), tmp_path)
     assert plain / erm < 1.02
     assert soft / erm < 1.36
 
