@@ -6,7 +6,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cmwjax.encoded import is_name
-from cmwjax.images import CROPS
 from cmwjax.noise import KINDS as NOISE_KINDS
 
 # What tables and figures call them; `cmwjax.methods.build` says what they are.
@@ -30,6 +29,7 @@ METHODS = {
 }
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
 META_POLICIES = ("held_out", "balanced", "lowest_loss")
+CROPS = ("centre", "random_crop", "random_resized_crop")
 RESERVED = ("test", "selected", "meta", "validation", "net")  # NAME_accuracy
 SCHEDULES = ("constant", "cosine", "steps", "restarts")
 

@@ -65,6 +65,8 @@ def _of_all_processes(rows: np.ndarray) -> np.ndarray:
     if jax.process_count() == 1:
         return rows
     counts = np.ravel(multihost_utils.process_allgather(np.array(len(rows))))
+    if not counts.any():
+        return rows
     padded = np.zeros((counts.max(), 3), np.int32)
     padded[: len(rows)] = rows
     gathered = multihost_utils.process_allgather(padded).reshape(-1, *padded.shape)
