@@ -7,7 +7,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cmwjax.encoded import is_name
-from cmwjax.images import CROPS
 from cmwjax.noise import KINDS as NOISE_KINDS
 
 # What tables and figures call them; `cmwjax.methods.build` says what they are.
@@ -36,6 +35,7 @@ METHODS = {
 VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
 META_POLICIES = ("held_out", "balanced", "lowest_loss", "none")
+CROPS = ("centre", "random_crop", "random_resized_crop")
 RESERVED = (  # NAME_accuracy
     *("test", "selected", "meta", "validation", "net", "teacher"),
 )

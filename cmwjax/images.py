@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-CROPS = ("centre", "random_crop", "random_resized_crop")
 # Why an image has no pixels; its position here is the code that travels with it.
 REASONS = ("", "missing", "empty", "not an image", "damaged", "too large")
 

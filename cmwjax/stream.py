@@ -186,13 +186,13 @@ class _Images:
     def __len__(self) -> int:
         return self.batches * self.width
 
-    def __getitem__(self, number: int) -> Any:
-        row, column = divmod(number, self.width)
+    def __getitem__(self, index: int) -> Any:
+        row, column = divmod(index, self.width)
         step = self._steps[row]
-        index = int(self._order(step)[self._columns][column])
-        rng = np.random.default_rng([*self._key, step // self._period, index])
-        pixels, code = images.load(self._read, index, self._view, rng)
-        return {"index": np.int32(index), "image": pixels, "code": np.int8(code)}
+        position = int(self._order(step)[self._columns][column])
+        rng = np.random.default_rng([*self._key, step // self._period, position])
+        pixels, code = images.load(self._read, position, self._view, rng)
+        return {"index": np.int32(position), "image": pixels, "code": np.int8(code)}
 
 
 @contextmanager

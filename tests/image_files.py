@@ -29,12 +29,13 @@ def random_pixels(seed, size=SIZE):
 def write_folder(folder, *, train=60, test=21, splits=("test",), size=SIZE):
     """`folder/SPLIT/CLASS/NUMBER.png` and the same in `set.npz`, in the same order.
 
-    Images of class c are brighter in channel c, so that they can be learned.
+    Images of class c are brighter in channel c, so that they can be learned; class 0 is
+    the smallest, class 2 the largest.
     """
     arrays = {}
     for split in ("train", *splits):
-        number = train if split == "train" else test
-        labels = np.repeat(np.arange(CLASSES), number // CLASSES)
+        number = (train if split == "train" else test) // CLASSES
+        labels = np.repeat(np.arange(CLASSES), (number - 3, number, number + 3))
         pixels = []
         for i, label in enumerate(labels):
             x = random_pixels([i, len(split)], size) // 2

@@ -28,7 +28,8 @@ def table():
 
 @pytest.mark.parametrize("num_devices", [1, 4])
 @pytest.mark.parametrize("mode", ["pmap", "jit"])
-def test_scores_equal_a_per_sample_loop(table, num_devices, mode):
+def test_scores_equal_a_per_sample_loop(table, num_devices, mode, monkeypatch):
+    monkeypatch.setattr(evaluate, "TOP", 2)  # of three classes
     method = methods.build("cmw_net", num_families=2, hidden=5, start="torch")
     net_params = method.net.init(jax.random.key(1), np.ones(1), np.zeros(1, int))
     params = Linear().init(jax.random.key(0), np.zeros((1, 2, 2, 2)), False)["params"]
@@ -45,12 +46,13 @@ def test_scores_equal_a_per_sample_loop(table, num_devices, mode):
     kernel, bias = (np.asarray(params["Dense_0"][k], float) for k in ("kernel", "bias"))
     pixels = table.images / 255.0
     mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
-    for i, loss, weight, prediction in zip(index, *scores, strict=True):
+    for i, loss, weight, prediction, in_top, seen in zip(index, *scores, strict=True):
         logits = ((pixels[i] - mean) / std).ravel() @ kernel + bias
         label = table.labels[i]
         want = np.log(np.exp(logits).sum()) - logits[label]
         np.testing.assert_allclose(loss, want, rtol=1e-4)
         assert prediction == np.argmax(logits)
+        assert in_top == (label in np.argsort(logits)[1:]) and seen
         p = net_params["params"]
         hidden = np.maximum(
             want * np.asarray(p["shared"]["kernel"])[0] + p["shared"]["bias"], 0
@@ -60,6 +62,17 @@ def test_scores_equal_a_per_sample_loop(table, num_devices, mode):
         np.testing.assert_allclose(weight, 1 / (1 + np.exp(-z)), rtol=1e-4)
     assert scores.accuracy(scores.predictions) == 1.0
     assert scores.accuracy(scores.predictions + 1) == 0.0
+    assert 0 < scores.top == np.mean(scores.in_top) < 1
+
+
+def test_accuracies_are_of_samples_that_were_seen():
+    seen = np.array([True, False, True, True])
+    ones = np.ones(4)
+    scores = evaluate.Scores(ones, ones, np.array([1, 2, 0, 0]), seen, seen)
+    assert scores.accuracy(np.array([1, 2, 0, 5])) == pytest.approx(2 / 3)
+    scores = scores._replace(in_top=np.array([True, True, False, False]))
+    assert scores.top == pytest.approx(1 / 3)
+    assert np.isnan(scores._replace(seen=~ones.astype(bool)).top)
 
 
 def test_batches_are_standardised_per_channel(table):

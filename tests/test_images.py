@@ -6,6 +6,7 @@ from image_files import BROKEN, break_file, encoded, random_pixels
 from PIL import Image
 
 from cmwjax import images
+from cmwjax.config import CROPS
 from cmwjax.images import REASONS, View, look
 
 RNG = np.random.default_rng
@@ -79,7 +80,7 @@ def test_a_resize_comes_before_the_random_resized_crop():
     assert np.ptp(look(encoded(stripes), view, RNG(2)).astype(int)) > 100
 
 
-@pytest.mark.parametrize("crop", images.CROPS)
+@pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 2)])
 @pytest.mark.parametrize("resize", [0, 32])
 def test_any_shape_will_do(crop, size, resize):

@@ -1,0 +1,423 @@
+"""Images from disk: the run from memory, wherever it stops and whoever decodes."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from image_files import BROKEN, SIZE, break_file, files, write_folder
+from test_resume import (
+    assert_same,
+    compiled_once,  # noqa: F401
+    metrics,
+    newest,
+    run,
+    stop_after,
+    tiny,
+)
+
+from cmwjax import data, encoded, images, program, stream
+from cmwjax.config import check_config
+from cmwjax.images import View
+from cmwjax.parallel import layout
+from cmwjax.problem import prepare
+from cmwjax.sets import Pictures
+from cmwjax.skipped import Skipped
+from cmwjax.sources import Order
+from cmwjax.stopping import Interrupted
+
+ROOT = Path(__file__).parents[1]
+STEPS = 6  # of a run of two epochs
+
+
+def config(folder, **fields):
+    """Two epochs of three steps: a warm-up, then meta steps and weighted ones."""
+    given = {
+        "data.name": f"folder:{folder}",
+        "epochs": 2,
+        "data.train_size": 0,
+        "data.batch_size": 16,
+        "data.stream.image_size": SIZE,
+        "data.stream.resize": 0,
+        "data.stream.evaluation_batch": 24,
+        "data.stream.workers": 0,
+        "meta_set.batch_size": 8,
+        "noise.rate": 0.2,
+        "weighting.num_families": 2,
+    }
+    return tiny(**given | fields)
+
+
+RANDOM = {
+    "data.stream.image_size": 8,
+    "data.stream.crop": "random_resized_crop",
+    "augment.flip": True,
+    "augment.meta": True,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images")
+    write_folder(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def broken_folder(tmp_path_factory):
+    """A set with one image of each kind that cannot be decoded, and where they are."""
+    path = tmp_path_factory.mktemp("broken")
+    write_folder(path)
+    at = {kind: 7 + 17 * i for i, kind in enumerate(BROKEN)}
+    for kind, position in at.items():
+        break_file(files(path)[position], kind)
+    break_file(files(path, "test")[4], "damaged")
+    return path, at
+
+
+def listed(workdir):
+    if not (workdir / "skipped_images.csv").exists():
+        return []
+    with (workdir / "skipped_images.csv").open() as file:
+        return [tuple(row.values()) for row in csv.DictReader(file)]
+
+
+# ---- rows
+
+
+@pytest.mark.parametrize(("workers", "mode"), [(0, "pmap"), (0, "jit"), (2, "pmap")])
+def test_rows_are_those_of_a_loop_from_any_step_on(
+    tmp_path, broken_folder, monkeypatch, workers, mode
+):
+    monkeypatch.setattr(stream, "WORTH_A_WORKER", 1)
+    read = encoded.load(f"folder:{broken_folder[0]}", tests=["test"]).train.read
+    views = stream.Views(
+        View(8, 12, "random_crop", True),
+        View(8, 0, "random_resized_crop"),
+        View(8, 9),
+    )
+    skipped = Skipped(tmp_path, ("train",))
+    source = stream.Streamed(
+        "train",
+        read,
+        layout(mode),
+        views=views,
+        seed=3,
+        workers=workers,
+        prefetch=1,
+        skipped=skipped,
+    )
+    settings = dict(batch_size=16, shards=4, seed=3)
+    table = partial(data.epoch_batches, np.arange(60), **settings)
+
+    def check(rows, index, view, *key, by_device=mode == "pmap"):
+        host = jax.tree.map(np.asarray, rows)
+        if by_device:
+            host = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), host)
+        np.testing.assert_array_equal(host["index"], index)
+        for i, position in enumerate(index):
+            rng = np.random.default_rng([3, *key, position])
+            want, code = images.load(read, position, view, rng)
+            np.testing.assert_array_equal(host["image"][i], want)
+            assert host["mask"][i] == (code == 0)
+
+    order, steps = Order(table, 3), range(4, 8)
+    for step, rows in zip(steps, source.training(order, steps), strict=True):
+        epoch, row = divmod(step, 3)
+        index = table(epoch=epoch)[row]
+        check(rows, index, views.train, stream.TRAIN, epoch)
+    steps = range(4, 8, 2)
+    rows_of_meta = source.training(order, steps, meta=True)
+    for step, rows in zip(steps, rows_of_meta, strict=True):
+        check(rows, order(step), views.meta, stream.META, step)
+    assert list(source.training(order, range(5, 5))) == []
+
+    index = np.arange(59, 39, -1)
+    first, second = source.evaluation(index, 16)
+    check(first, index[:16], views.evaluation, by_device=False)
+    check(second, [*index[16:], *index[:12]], views.evaluation, by_device=False)
+
+
+def test_a_reader_that_fails_is_not_an_image_that_is_skipped(tmp_path):
+    def read(position):
+        raise PermissionError("the disk is gone")
+
+    source = stream.Streamed(
+        "train",
+        read,
+        layout("jit"),
+        views=stream.Views(*3 * [View(8, 0)]),
+        seed=0,
+        workers=0,
+        prefetch=1,
+        skipped=Skipped(tmp_path, ("train",)),
+    )
+    with pytest.raises(PermissionError, match="the disk is gone"):
+        next(source.evaluation(np.arange(8), 8))
+
+
+# ---- runs
+
+
+def test_a_run_from_disk_is_the_run_from_memory(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(program, "EVALUATION_BATCH", 24)
+    fields = {"warmup_epochs": 0, "meta_every": 1}
+    run(config(folder, **fields), tmp_path / "disk")
+    fields["data.name"] = f"{folder}/set.npz"
+    run(config(folder, **fields), tmp_path / "memory")
+    disk, memory = newest(tmp_path / "disk"), newest(tmp_path / "memory")
+    assert disk.keys() == memory.keys()
+    assert disk.pop("data").tobytes() != memory.pop("data").tobytes()  # files' names
+    for name in disk:
+        # Compiled in another way: sums may round differently, but never far.
+        np.testing.assert_allclose(disk[name], memory[name], 1e-6, 1e-6, err_msg=name)
+    assert_close(tmp_path / "disk", tmp_path / "memory", rtol=1e-5)
+    ours, theirs = (tmp_path / way / "problem.json" for way in ("disk", "memory"))
+    assert ours.read_text() == theirs.read_text()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, broken_folder):
+    """A run with random views and broken images, not to be written to."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    run(config(broken_folder[0], **RANDOM), workdir)
+    return workdir
+
+
+LOWEST = {"meta_set.policy": "lowest_loss", "data.labels": "given", "meta_every": 1}
+
+
+@pytest.mark.parametrize("fields", [{}, LOWEST], ids=["held_out", "lowest_loss"])
+def test_stopped_after_every_step(
+    tmp_path, broken_folder, finished, monkeypatch, fields
+):
+    settings = config(broken_folder[0], **RANDOM | fields)
+    once = finished
+    if fields:
+        once = tmp_path / "once"
+        run(settings, once)
+    stop_after(monkeypatch, *range(1, STEPS + 1))
+    for step in range(1, STEPS + 1):
+        with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
+            run(settings, tmp_path / "often")
+    run(settings, tmp_path / "often")
+    assert_same(tmp_path / "often", once)
+    assert listed(tmp_path / "often") == listed(once)
+    broken = set(broken_folder[1].values())
+    assert broken < set(newest(once)["train_index"])
+    if fields:  # it chose the meta set by loss
+        assert not broken & set(newest(once)["meta_index"])
+
+
+@pytest.mark.parametrize("mode", ["pmap", "jit"])
+def test_devices_do_not_matter(tmp_path, broken_folder, finished, mode):
+    settings = config(broken_folder[0], parallel=mode, **RANDOM)
+    run(settings, tmp_path / "many", devices=4)
+    assert_close(tmp_path / "many", finished)
+
+
+def assert_close(workdir, other, rtol=2e-3):
+    for ours, theirs in zip(metrics(workdir), metrics(other), strict=True):
+        for name in ("loss", "meta_loss", "test_accuracy", "grad_norm"):
+            if name in theirs:
+                np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol)
+    assert listed(workdir) == listed(other)
+    tables = [
+        np.genfromtxt(run / "samples.csv", delimiter=",", skip_header=1)
+        for run in (workdir, other)
+    ]
+    ours, theirs = (table[np.argsort(table[:, 0])][:, [0, 5, 6]] for table in tables)
+    np.testing.assert_allclose(ours, theirs, rtol=rtol)
+
+
+# ---- images that cannot be decoded
+
+
+def test_broken_images_are_listed_and_left_out(broken_folder, finished):
+    at = broken_folder[1]
+    want = [("train", str(i), kind) for kind, i in at.items()]
+    assert listed(finished) == [("test", "4", "damaged"), *want]
+    samples = np.genfromtxt(finished / "samples.csv", delimiter=",", skip_header=1)
+    trained = set(newest(finished)["train_index"])
+    assert set(samples[:, 0]) == trained - set(at.values()) < trained
+    for line in metrics(finished):
+        assert line["skipped"] == 0 and np.isfinite(line["loss"])
+        # Of 21 test images, 20 can be judged.
+        assert (line["test_accuracy"] * 20).is_integer()
+
+
+def test_what_is_wrong_with_an_image_makes_no_difference(
+    tmp_path, broken_folder, finished
+):
+    same = tmp_path / "same"
+    write_folder(same)
+    for position in broken_folder[1].values():
+        break_file(files(same)[position], "empty")
+    break_file(files(same, "test")[4], "empty")
+    run(config(same, **RANDOM), tmp_path / "other")
+    ours, theirs = newest(finished), newest(tmp_path / "other")
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+
+
+def test_pictures_of_suspects_are_decoded_one_by_one(folder):
+    settings = config(folder)
+    pictures = Pictures(settings, prepare(settings).dataset.files)
+    arrays = np.load(folder / "set.npz")
+    assert len(pictures) == 60
+    np.testing.assert_array_equal(pictures[41], arrays["x_train"][41])
+
+
+# ---- test sets
+
+
+def test_several_test_sets_and_the_five_likeliest(tmp_path, monkeypatch):
+    write_folder(tmp_path / "images", splits=("val", "far"))
+    for label in range(3, 11):  # a class of one image, eight times
+        for split in ("train", "val"):
+            path = tmp_path / "images" / split / f"class{label:02}" / "0.png"
+            path.parent.mkdir()
+            path.write_bytes(files(tmp_path / "images")[label].read_bytes())
+    fields = {
+        "data.stream.tests": ("val", "far"),
+        "data.labels": "given",
+        "meta_set.policy": "balanced",
+        "method": "erm",
+        "epochs": 1,
+    }
+    result = run(config(tmp_path / "images", **fields), tmp_path / "run")
+    last = metrics(tmp_path / "run")[-1]
+    assert result.test_accuracy == last["test_accuracy"]
+    assert np.isnan(result.auroc)  # nobody knows which labels are wrong
+    for name, size in [("test", 29), ("far", 21)]:
+        hits = [last[f"{name}_{what}"] * size for what in ("accuracy", "top5")]
+        np.testing.assert_allclose(hits, np.rint(hits), atol=1e-6)
+        assert 0 <= hits[0] <= hits[1] < size or hits[1] == size
+    assert "val_accuracy" not in last
+
+
+# ---- processes
+
+PROCESS = """
+import sys, jax
+sys.path[:0] = ["tests"]
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from cmwjax import train
+from test_stream import RANDOM, config, images, np
+seen, load = [], images.load
+def counted(read, position, view, rng):
+    if view.crop != "centre":
+        seen.append(position)
+    return load(read, position, view, rng)
+images.load = counted
+folder, workdir = sys.argv[3:]
+train.run(config(folder, **RANDOM), workdir)
+np.save(f"{workdir}-{sys.argv[2]}.npy", seen)
+"""
+
+
+@pytest.mark.parametrize("mode", ["pmap", "jit"])
+def test_two_processes_each_decode_their_half(tmp_path, broken_folder, finished, mode):
+    folder, workdir = broken_folder[0], tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, address, str(i), folder, workdir],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
+    assert_close(workdir, finished)
+    halves = [np.load(f"{workdir}-{i}.npy") for i in range(2)]
+    problem = prepare(config(folder))
+    for index in (problem.train_index, problem.meta_index):
+        sides = [set(index[i::4]) | set(index[i + 1 :: 4]) for i in (0, 2)]
+        for half, side in zip(halves, sides, strict=True):
+            assert set(half) & set(index) <= side
+    # Training visits all; meta batches are decoded for the steps that have one.
+    for half in halves:
+        assert np.isin(half, problem.train_index).sum() == STEPS * 8
+
+
+PARENT = """
+import os, signal, sys, threading, time
+sys.path[:0] = ["tests"]
+if __name__ == "__main__":
+    from multiprocessing import active_children
+    from test_stream import View, encoded, layout, np, Skipped, stream
+    stream.WORTH_A_WORKER = 1
+    read = encoded.load(f"folder:{sys.argv[1]}", tests=["test"]).train.read
+    source = stream.Streamed("train", read, layout("jit"), seed=0, workers=2,
+        views=stream.Views(*3 * [View(8, 0)]), prefetch=1,
+        skipped=Skipped(__import__("pathlib").Path("."), ("train",)))
+    rows = source.evaluation(np.arange(60), 4)
+    next(rows), next(rows)  # of one worker each
+    children = active_children()
+    for child in children:
+        os.kill(child.pid, signal.SIGINT)
+        os.kill(child.pid, signal.SIGTERM)
+    time.sleep(0.5)
+    print(len(list(rows)), *(child.pid for child in children), flush=True)
+    rows = source.evaluation(np.arange(60), 4)
+    next(rows), next(rows)
+    print(*(child.pid for child in active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_hear_no_signal_and_end_with_their_parent(tmp_path, folder):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.run(
+        [sys.executable, script, folder],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    first, second = parent.stdout.splitlines()
+    left, *workers = map(int, first.split())
+    assert left == 13 and len(workers) == 2, parent.stderr  # all the other rows
+    workers = list(map(int, second.split()))
+    assert len(workers) == 2
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "workers outlive the run"
+        time.sleep(0.1)
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"data.stream.resize": 8}, r"resize=8 leaves less than .* image_size=10"),
+        ({"augment.pad": 2}, r"augment\.pad=2 is for images in memory"),
+        ({"data.stream.tests": ("test", "test")}, "repeats a name"),
+        ({"data.stream.tests": ("test", "validation")}, "repeats a name, or has one"),
+        ({"data.stream.crop": "random"}, "crop='random' is unknown"),
+        ({"data.stream.workers": -2}, r"workers=-2 is out of range"),
+        ({"data.labels": "given"}, r"policy='held_out' trusts"),
+    ],
+)
+def test_settings_that_cannot_be(folder, fields, message):
+    with pytest.raises(ValueError, match=message):
+        check_config(config(folder, **fields))
