@@ -137,8 +137,12 @@ TRANSFER = {
 
 SECTIONS = {
     "Digits, MLP, 60 epochs": {
-        "digits-asym-0.6": Cell("asym 0.6, 100 trusted samples", "quickstart.py"),
-        "digits-asym-0.8": Cell("asym 0.8", "quickstart.py:rate=0.8,meta=lowest_loss"),
+        "digits-asym-0.6": Cell(
+            "asym 0.6, 100 trusted samples", "quickstart.py:seeds=10"
+        ),
+        "digits-asym-0.8": Cell(
+            "asym 0.8", "quickstart.py:rate=0.8,meta=lowest_loss,seeds=10"
+        ),
     },
     "Fashion-MNIST, MLP, 20,000 images, 30 epochs": {
         "fashion-20k-asym-0.8": Cell("asym 0.8", "fashion_mnist.py"),

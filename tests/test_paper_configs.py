@@ -6,6 +6,7 @@ import pytest
 from cmwjax import optimizers
 from cmwjax.compare import one_run
 from cmwjax.config import check_config
+from cmwjax.weighting_file import read_weighting
 from results.biases import read_config
 
 LONG_TAIL = {
@@ -75,6 +76,18 @@ SOFT = {  # of independent noise
     "ema.freeze_epoch": -1,
     "soft_labels.momentum": 0.0,
 }
+WEBVISION = {
+    "method": "cmw_net_sl",
+    "optim.momentum": 0.9,
+    "optim.nesterov": False,
+    "optim.factor": 0.1,
+    "augment.flip": True,
+    "mixup.second_weight": "mixed",
+    "ema.decay": 0.997,
+    "soft_labels.momentum": 0.9,
+    "soft_labels.start": "one_hot",
+    "data.stream.tests": ("validation",),
+}
 HUNDRED = "data=x/cifar100.npz"
 PMD = "labels=pmd_type1_035"
 WITH_PMD = f"cifar.py:{PMD}"
@@ -143,6 +156,75 @@ def test_settings_are_the_papers(text, facts):
         check_config(single)
         flat = ConfigView(single)
         assert {field: flat[field] for field in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        (
+            "webvision.py",
+            {
+                "model.name": "inception_resnet_v2",
+                "data.name": "webvision/full",
+                "data.batch_size": 256,
+                "data.stream.resize": 320,
+                "data.stream.image_size": 299,
+                "data.stream.crop": "random_resized_crop",
+                "epochs": 90,
+                "warmup_epochs": 10,
+                "optim.learning_rate": 0.2,
+                "optim.weight_decay": 5e-5,
+                "optim.boundaries": (30, 60),
+                "mixup.alpha": 0.2,
+                "meta_set.policy": "none",
+            },
+        ),
+        (
+            "webvision.py:mini",
+            {
+                "model.name": "resnet50",
+                "data.name": "webvision/mini",
+                "data.batch_size": 32,
+                "data.stream.resize": 256,
+                "data.stream.image_size": 227,
+                "data.stream.crop": "random_crop",
+                "epochs": 100,
+                "warmup_epochs": 5,
+                "optim.learning_rate": 0.01,
+                "optim.weight_decay": 5e-4,
+                "optim.boundaries": (50,),
+                "mixup.alpha": 0.6,
+                "mixup.meta_alpha": 1.0,
+                "meta_every": 10,
+                "meta_set.policy": "lowest_loss",
+                "meta_set.per_class": 10,
+                "meta_set.batch_size": 32,
+                "weighting.optimizer": "adam",
+                "weighting.learning_rate": 1e-4,
+                "weighting.load": "",
+            },
+        ),
+    ],
+)
+def test_settings_of_webvision_are_the_papers(text, facts):
+    config, facts = read_config(text), WEBVISION | facts
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+    assert read_config(f"{text.partition(':')[0]}:smoke").data.name == (
+        "webvision/example"
+    )
+    if not flat["weighting.load"]:
+        return
+    function = read_weighting(flat["weighting.load"])
+    small, moderate, large = function.net.curves(
+        {"params": function.params}, np.array([0.0, 2.0, 5.0], np.float32)
+    )
+    # As the paper's: rare classes are trusted at any loss, the others the less the
+    # larger it is.
+    assert np.all(np.diff(small) > 0) and small[0] > 0.5
+    assert np.all(np.diff(moderate) < 0) and np.all(np.diff(large) < 0)
+    assert large[2] < 0.1
 
 
 class ConfigView:
