@@ -8,6 +8,7 @@ changes a bit. Every process decodes only what its own devices work on.
 
 import gc
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import connection, parent_process
 from operator import getitem
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +33,9 @@ from cmwjax.stopping import SIGNALS
 # Streams of randomness under the seed of a run; epochs, which order the training set
 # with the same seed, never get there.
 TRAIN, META = 2**31, 2**31 + 1
-WORTH_A_WORKER = (
-    500  # images that are decoded in the time that a process takes to start
-)
+SHARED_MEMORY = Path("/dev/shm")
+# Images that are decoded in about the time that a process takes to start.
+WORTH_A_WORKER = 500
 
 
 class Views(NamedTuple):
@@ -112,6 +114,7 @@ class Streamed:
 
         worth = len(batches) * batches.width // WORTH_A_WORKER
         workers = min(self._workers, len(batches), worth)
+        _check_shared_memory(workers, batches.bytes)
 
         def placed(host):
             # What workers send lies in memory that is shared with them: not for long.
@@ -179,6 +182,11 @@ class _Batches:
         """Images in a batch."""
         return self._columns.stop - self._columns.start
 
+    @property
+    def bytes(self) -> int:
+        """Size of a batch of images."""
+        return self.width * 3 * self._view.size**2
+
     def __len__(self) -> int:
         return len(self._steps)
 
@@ -192,6 +200,20 @@ class _Batches:
             rng = np.random.default_rng([*key, position])
             pixels[i], codes[i] = images.load(self._read, position, self._view, rng)
         return {"index": positions, "image": pixels, "code": codes}
+
+
+def _check_shared_memory(workers: int, batch: int) -> None:
+    """Refuses what would end with a worker that dies without a word (SIGBUS)."""
+    needed = (2 * workers + 2) * batch  # one each ready, one in the making, two here
+    if workers and SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        if needed > free:
+            raise ValueError(
+                f"config.data.stream.workers={workers} need {needed / 1e6:.0f} MB of "
+                f"shared memory for their batches, but {SHARED_MEMORY} has "
+                f"{free / 1e6:.0f} MB: lower workers (0 needs none) or the batch size, "
+                "or enlarge it (a container's --shm-size)."
+            )
 
 
 @contextmanager
