@@ -96,8 +96,9 @@ def look(content: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uin
         part = rgb.resize((width, height), Image.Resampling.BILINEAR, box)
     if part.size != (view.size, view.size):
         part = part.resize((view.size, view.size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(part)
-    return pixels[:, ::-1] if view.flip and rng.random() < 0.5 else pixels
+    if view.flip and rng.random() < 0.5:
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(part)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

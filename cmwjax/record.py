@@ -14,6 +14,9 @@ from ml_collections import ConfigDict
 
 from cmwjax.audit import replacing
 
+# Fields that another machine may want to differ, when it goes on with a run.
+WITHOUT_INFLUENCE = ("data.stream.workers", "data.stream.prefetch")
+
 
 def claim_folder(workdir: str | os.PathLike, config: ConfigDict) -> Path:
     """Makes `workdir` the folder of this configuration, or sees that it already is.
@@ -109,13 +112,13 @@ def drop_metrics(workdir: Path, *, since: int) -> int:
 
 
 def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
-    """One phrase for each field in which two configurations differ."""
+    """One phrase for each field in which two configurations differ that matters."""
     phrases = []
     for name in sorted(found.keys() | wanted.keys()):
         old, new = found.get(name), wanted.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             phrases += differences(old, new, f"{prefix}{name}.")
-        elif old != new:
+        elif old != new and prefix + name not in WITHOUT_INFLUENCE:
             phrases.append(f"{prefix}{name} is {old!r} there and {new!r} here")
     return phrases
 

@@ -1,13 +1,14 @@
 """The source of a set whose images lie on disk: Grain decodes them in worker processes.
 
 What comes next is a pure function of seed, step and index, down to crop and flip. So a
-run goes on at any step by slicing the sequence of images there, and no state of an
+run goes on at any step by slicing the sequence of batches there, and no state of an
 iterator needs to be saved; neither the number of workers, nor that of devices or hosts
 changes a bit. Every process decodes only what its own devices work on.
 """
 
 import gc
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import connection, parent_process
 from operator import getitem
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +33,9 @@ from cmwjax.stopping import SIGNALS
 # Streams of randomness under the seed of a run; epochs, which order the training set
 # with the same seed, never get there.
 TRAIN, META = 2**31, 2**31 + 1
-WORTH_A_WORKER = (
-    500  # images that are decoded in the time that a process takes to start
-)
+SHARED_MEMORY = Path("/dev/shm")
+# Images that are decoded in about the time that a process takes to start.
+WORTH_A_WORKER = 500
 
 
 class Views(NamedTuple):
@@ -81,7 +83,7 @@ class Streamed:
         """
         if not steps:
             return
-        sequence = _Images(
+        batches = _Batches(
             self._read,
             self._views.meta if meta else self._views.train,
             order,
@@ -90,38 +92,38 @@ class Streamed:
             key=(self._seed, META if meta else TRAIN),
             period=1 if meta else order.steps_per_epoch,
         )
-        yield from self._rows(sequence, self._layout.split_own)
+        yield from self._rows(batches, self._layout.split_own)
 
     def evaluation(self, index: np.ndarray, batch_size: int) -> RowStream:
         """Rows that cover these positions; images always look the same."""
         parts = in_parts(index, batch_size)
-        sequence = _Images(
+        batches = _Batches(
             self._read,
             self._views.evaluation,
             partial(getitem, parts),
             range(len(parts)),
             columns=self._layout.own(batch_size),
         )
-        yield from self._rows(sequence, self._layout.spread_own)
+        yield from self._rows(batches, self._layout.spread_own)
 
-    def _rows(self, sequence: "_Images", place: Callable[[Rows], Rows]) -> RowStream:
+    def _rows(self, batches: "_Batches", place: Callable[[Rows], Rows]) -> RowStream:
         import grain  # here, for it takes two seconds
 
         if not flags.FLAGS.is_parsed():  # outside of run.py; Grain has flags, too
             flags.FLAGS.mark_as_parsed()
 
-        def placed(host):
-            # Copies, for what workers send lies in memory that is shared with them.
-            index, code, image = (
-                np.array(host[name]) for name in ("index", "code", "image")
-            )
-            rows = {"index": index, "image": image, "mask": code == 0}
-            return index, code, place(rows)
+        worth = len(batches) * batches.width // WORTH_A_WORKER
+        workers = min(self._workers, len(batches), worth)
+        _check_shared_memory(workers, batches.bytes)
 
-        workers = min(self._workers, len(sequence) // WORTH_A_WORKER)
+        def placed(host):
+            # What workers send lies in memory that is shared with them: not for long.
+            host = {k: np.array(x, copy=workers > 0) for k, x in host.items()}
+            code = host.pop("code")
+            return host["index"], code, place({**host, "mask": code == 0})
+
         dataset = (
-            grain.MapDataset.source(sequence)
-            .batch(sequence.width)
+            grain.MapDataset.source(batches)
             # No threads: a worker decodes, and this process only waits for workers.
             .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
             .mp_prefetch(
@@ -146,8 +148,10 @@ class Streamed:
             gc.collect()  # Grain's cycles would hold shared memory until then
 
 
-class _Images:
-    """The images of this process, one after the other, step by step.
+class _Batches:
+    """What this process works on, step by step: the data source that Grain maps.
+
+    An element is a batch, for Grain spends half a millisecond on each.
 
     Args:
       read: the images.
@@ -179,20 +183,37 @@ class _Images:
         return self._columns.stop - self._columns.start
 
     @property
-    def batches(self) -> int:
-        """Number of batches."""
-        return len(self._steps)
+    def bytes(self) -> int:
+        """Size of a batch of images."""
+        return self.width * 3 * self._view.size**2
 
     def __len__(self) -> int:
-        return self.batches * self.width
+        return len(self._steps)
 
     def __getitem__(self, index: int) -> Any:
-        row, column = divmod(index, self.width)
-        step = self._steps[row]
-        position = int(self._order(step)[self._columns][column])
-        rng = np.random.default_rng([*self._key, step // self._period, position])
-        pixels, code = images.load(self._read, position, self._view, rng)
-        return {"index": np.int32(position), "image": pixels, "code": np.int8(code)}
+        step = self._steps[index]
+        positions = np.asarray(self._order(step)[self._columns], np.int32)
+        size, key = self._view.size, (*self._key, step // self._period)
+        pixels = np.empty((self.width, size, size, 3), np.uint8)
+        codes = np.empty(self.width, np.int8)
+        for i, position in enumerate(positions.tolist()):
+            rng = np.random.default_rng([*key, position])
+            pixels[i], codes[i] = images.load(self._read, position, self._view, rng)
+        return {"index": positions, "image": pixels, "code": codes}
+
+
+def _check_shared_memory(workers: int, batch: int) -> None:
+    """Refuses what would end with a worker that dies without a word (SIGBUS)."""
+    needed = (2 * workers + 2) * batch  # one each ready, one in the making, two here
+    if workers and SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        if needed > free:
+            raise ValueError(
+                f"config.data.stream.workers={workers} need {needed / 1e6:.0f} MB of "
+                f"shared memory for their batches, but {SHARED_MEMORY} has "
+                f"{free / 1e6:.0f} MB: lower workers (0 needs none) or the batch size, "
+                "or enlarge it (a container's --shm-size)."
+            )
 
 
 @contextmanager
