@@ -1,6 +1,7 @@
 """Per-sample scores of a whole set: loss, weight, prediction."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -105,11 +106,11 @@ def _in_batches(
         arrays = layout.as_global(
             (state.params, state.model_state, state.meta_params, samples.table)
         )
-        batches = samples.source.evaluation(index, batch_size)
         parts = []
-        for rows in batches:
-            jax.block_until_ready(parts[-1:])  # else images would queue on the devices
-            parts.append(compiled(*arrays, rows))
+        with closing(samples.source.evaluation(index, batch_size)) as batches:
+            for rows in batches:
+                jax.block_until_ready(parts[-1:])  # else images queue on the devices
+                parts.append(compiled(*arrays, rows))
         return [np.concatenate(x)[: len(index)] for x in zip(*parts, strict=True)]
 
     return everywhere

@@ -274,3 +274,31 @@ def test_files_and_log_tell_the_problem(configured, tmp_path, monkeypatch):
     # An observed set can be trained on again: what was saved is a label set.
     again = configured(**{"data.labels": f"{tmp_path / 'labels.npz'}:observed"})
     np.testing.assert_array_equal(problem.prepare(again).labels, got.labels)
+
+
+def test_of_labels_as_given_nobody_knows_which_are_wrong(configured):
+    """With noise on top: what is changed is known, not what is wrong."""
+    noisy = {"noise.kind": "asymmetric", "noise.rate": 0.4}
+    config = configured(**{"data.labels": "given"}, **noisy)
+    got, known = problem.prepare(config), problem.prepare(configured(**noisy))
+    np.testing.assert_array_equal(got.labels, known.labels)
+    assert (got.true_labels == -1).all() and not got.is_wrong.any()
+    assert known.is_wrong.sum() == (got.labels != TRUE).sum() > 0
+    summary = problem_report.summarise(config, got)
+    assert summary["class_counts"] == np.bincount(got.labels).tolist()
+    for name in ("wrong_share", "true_class_counts", "wrong_share_of_family"):
+        assert summary[name] is None
+    lines = problem_report.describe(json.loads(json.dumps(summary)))
+    assert "wrong labels: unknown" in lines and "of them wrong" not in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"meta_set.policy": "held_out"}, "held_out' trusts .* nobody knows"),
+        ({"method": "forward"}, "transition='known', but .* nobody knows it"),
+    ],
+)
+def test_what_takes_true_labels_is_refused_without_them(configured, fields, message):
+    with pytest.raises(ValueError, match=message):
+        configured(**fields, **{"data.labels": "given"})

@@ -24,7 +24,7 @@ from test_resume import (
     tiny,
 )
 
-from cmwjax import data, encoded, images, program, stream
+from cmwjax import data, encoded, images, plots, program, stream
 from cmwjax.config import check_config
 from cmwjax.images import View
 from cmwjax.parallel import layout
@@ -288,12 +288,16 @@ def test_what_is_wrong_with_an_image_makes_no_difference(
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
 
 
-def test_pictures_of_suspects_are_decoded_one_by_one(folder):
+def test_pictures_of_suspects_are_decoded_one_by_one(folder, finished):
     settings = config(folder)
     pictures = Pictures(settings, prepare(settings).dataset.files)
     arrays = np.load(folder / "set.npz")
     assert len(pictures) == 60
     np.testing.assert_array_equal(pictures[41], arrays["x_train"][41])
+    figure = plots.suspects(finished, pictures, count=3)
+    first = np.loadtxt(finished / "samples.csv", delimiter=",", skiprows=1, usecols=0)
+    shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(shown, arrays["x_train"][first[:3].astype(int)])
 
 
 # ---- test sets
