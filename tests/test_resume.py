@@ -310,15 +310,15 @@ def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
 def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    tables = train._tables
+    build_sets = train.build_sets
 
-    def damaged_tables(*arguments):
-        train_table, test_table = tables(*arguments)
-        return train.Tables(
-            train_table._replace(mean=np.nan * train_table.mean), test_table
-        )
+    def damaged_sets(*arguments):
+        sets = build_sets(*arguments)
+        table = sets.train.table
+        table = table._replace(mean=np.nan * table.mean)
+        return sets._replace(train=sets.train._replace(table=table))
 
-    monkeypatch.setattr(train, "_tables", damaged_tables)
+    monkeypatch.setattr(train, "build_sets", damaged_sets)
     config = tiny(max_skips_in_a_row=6)
     with pytest.raises(Diverged, match=r"last 8 updates before step 8 .* of step 4\."):
         run(config, tmp_path / "run")
