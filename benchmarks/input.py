@@ -58,7 +58,8 @@ def write_images(folder: pathlib.Path, number: int) -> int:
         Image.fromarray(photograph(shape, rng)).save(file, "JPEG", quality=85)
         (folder / f"train/class/{i:05d}.jpg").write_bytes(file.getvalue())
         total += len(file.getvalue())
-    (folder / "test/class/0.jpg").write_bytes(file.getvalue())
+    first = (folder / "train/class/00000.jpg").read_bytes()
+    (folder / "test/class/00000.jpg").write_bytes(first)
     return total
 
 

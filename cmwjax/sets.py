@@ -28,13 +28,13 @@ class Sets(NamedTuple):
     tests: dict[str, Samples]  # the first one is *the* test set, called 'test'
 
 
-def names(problem: Problem) -> tuple[str, ...]:
+def set_names(problem: Problem) -> tuple[str, ...]:
     """Names of the sets, 'train' first."""
     files = problem.dataset.files
     return ("train", "test", *(() if files is None else list(files.tests)[1:]))
 
 
-def build(
+def build_sets(
     config: ConfigDict, problem: Problem, program: Program, skipped: Skipped
 ) -> Sets:
     """Places the tables and opens the images.
@@ -74,7 +74,7 @@ def build(
         name: Samples(
             replicate(Table(None, part.labels, *per_class)), streamed(name, part.read)
         )
-        for name, part in zip(names(problem), parts, strict=True)
+        for name, part in zip(set_names(problem), parts, strict=True)
     }
     return Sets(every.pop("train"), every)
 

@@ -22,12 +22,12 @@ from cmwjax import (
     run_files,
 )
 from cmwjax import program as programs
-from cmwjax import sets as all_sets
 from cmwjax.checkpoints import Checkpoints, to_host
 from cmwjax.config import check_config
 from cmwjax.health import check_finite, check_skips, warn_if_collapsed
 from cmwjax.problem import prepare
 from cmwjax.saved import check_unchanged, first
+from cmwjax.sets import build_sets, set_names
 from cmwjax.skipped import Skipped
 from cmwjax.sources import Order
 from cmwjax.stopping import Interrupted, Signals
@@ -95,8 +95,8 @@ def run(
         steps_per_epoch=steps,
         devices=devices,
     )
-    skipped = Skipped(workdir, all_sets.names(problem))
-    sets = all_sets.build(config, problem, program, skipped)
+    skipped = Skipped(workdir, set_names(problem))
+    sets = build_sets(config, problem, program, skipped)
     meta_table = partial(
         data.meta_batches,
         batch_size=config.meta_set.batch_size,

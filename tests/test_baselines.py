@@ -14,11 +14,11 @@ from cmwjax import (
     memory,
     methods,
     refurbish,
-    sets,
     train,
 )
 from cmwjax import program as programs
 from cmwjax.problem import prepare
+from cmwjax.sets import build_sets, set_names
 from cmwjax.skipped import Skipped
 from cmwjax.transition import (
     count_transitions,
@@ -316,7 +316,7 @@ def test_slot_weights_in_closed_form(tmp_path, name, num_devices):
         steps_per_epoch=5,
         devices=tuple(jax.devices()[:num_devices]),
     )
-    samples = sets.build(c, data, program, Skipped(tmp_path, sets.names(data)))
+    samples = build_sets(c, data, program, Skipped(tmp_path, set_names(data)))
     table = samples.train.table
     state = program.init(0, data)
     head = jax.tree.map(np.array, state.learner.params["head"])

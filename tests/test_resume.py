@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from cmwjax import checkpoints, measure, sets, train
+from cmwjax import checkpoints, measure, train
 from cmwjax.config import base_config
 from cmwjax.health import Diverged, warn_if_collapsed
 from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
@@ -336,14 +336,15 @@ def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
 def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    build = sets.build
+    build_sets = train.build_sets
 
     def damaged_sets(*arguments):
-        whole = build(*arguments)
-        table = whole.train.table._replace(mean=np.nan * whole.train.table.mean)
-        return whole._replace(train=whole.train._replace(table=table))
+        sets = build_sets(*arguments)
+        table = sets.train.table
+        table = table._replace(mean=np.nan * table.mean)
+        return sets._replace(train=sets.train._replace(table=table))
 
-    monkeypatch.setattr(sets, "build", damaged_sets)
+    monkeypatch.setattr(train, "build_sets", damaged_sets)
     config = tiny(max_skips_in_a_row=6)
     with pytest.raises(Diverged, match=r"last 8 updates before step 8 .* of step 4\."):
         run(config, tmp_path / "run")

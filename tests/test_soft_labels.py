@@ -280,8 +280,8 @@ def steps_of(config, count, devices):
         steps_per_epoch=10,
         devices=tuple(jax.devices()[:devices]),
     )
-    table = sets.build(
-        config, problem, program, Skipped(Path(), sets.names(problem))
+    table = sets.build_sets(
+        config, problem, program, Skipped(Path(), sets.set_names(problem))
     ).train.table
     state, split = program.init(0, problem), program.layout.split
     rng = np.random.default_rng(0)

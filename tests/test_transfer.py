@@ -103,8 +103,8 @@ def flops(config, tmp_path):
         steps_per_epoch=10,
         devices=tuple(jax.devices()[:1]),
     )
-    skipped = Skipped(tmp_path, sets.names(p))
-    table = sets.build(config, p, program, skipped).train.table
+    skipped = Skipped(tmp_path, sets.set_names(p))
+    table = sets.build_sets(config, p, program, skipped).train.table
     rows = program.layout.split({"index": np.arange(40, dtype=np.int32)})
     lowered = program.step.weighted.lower(program.init(0, p), table, rows)
     return lowered.cost_analysis()["flops"]
