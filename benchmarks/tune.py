@@ -33,11 +33,12 @@ flags.DEFINE_list("seeds", ["10", "11", "12"], "seeds")
 flags.DEFINE_list("methods", ["erm", "mw_net", "cmw_net"], "methods")
 flags.DEFINE_list("rates", ["0.01", "0.03", "0.1", "0.3"], "learning rates")
 flags.DEFINE_list("schedules", ["constant", "cosine"], "schedules")
+flags.DEFINE_list("weighting_rates", ["1e-3", "1e-2"], "those of the weighting nets")
 
 EXTRA = {
     "erm": ("optim.weight_decay", (5e-4, 5e-3)),
-    "mw_net": ("weighting.learning_rate", (1e-3, 1e-2)),
-    "cmw_net": ("weighting.learning_rate", (1e-3, 1e-2)),
+    "mw_net": ("weighting.learning_rate", None),  # as the flag has them
+    "cmw_net": ("weighting.learning_rate", None),
     "erm_mixup_ema": ("mixup.alpha", (0.2, 1.0)),
     "constant_sl": ("mixup.alpha", (0.2, 1.0)),
     "cmw_net_sl": ("mixup.alpha", (0.2, 1.0)),
@@ -51,6 +52,7 @@ def main(_):
         archive = write_validation_archive(FLAGS.config, Path(folder) / "data.npz")
         for method in FLAGS.methods:
             field, values = EXTRA[method]
+            values = values or map(float, FLAGS.weighting_rates)
             grid = itertools.product(map(float, FLAGS.rates), FLAGS.schedules, values)
             for trial, (rate, schedule, extra) in enumerate(grid):
                 accuracies = []

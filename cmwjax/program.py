@@ -185,10 +185,13 @@ def weighting_function(config: Any) -> WeightingFunction:
     """What `config.weighting.load` names.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is not a weighting function, or was learned on another loss.
+      ValueError: if there is no such file, it is not a weighting function, or was
+        learned on another loss.
     """
-    function = read_weighting(config.weighting.load)
+    try:
+        function = read_weighting(config.weighting.load)
+    except FileNotFoundError as error:
+        raise ValueError(f"config.weighting.load: {error} Correct the path.") from error
     if function.loss != config.loss:
         raise ValueError(
             f"{config.weighting.load} weights by {function.loss}, and config.loss is "
