@@ -38,7 +38,8 @@ def method_style(method: str) -> tuple[str, dict[str, Any]]:
     """Label and line of any method; the thin lines of baselines repeat ten colours."""
     if method in METHOD_STYLES:
         return METHOD_STYLES[method]
-    color = list(METHODS).index(method_of(method)) + len(method)  # variants differ
+    own = sum(map(ord, method.removeprefix(method_of(method))))  # 0 but for variants
+    color = list(METHODS).index(method_of(method)) + own
     return title(method), dict(color=f"C{color % 10}", linewidth=1.2)
 
 
