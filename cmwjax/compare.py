@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cmwjax import plots, record, train
-from cmwjax.config import base_config, check_config, method_of, title
+from cmwjax.config import base_config, method_of, title
+from cmwjax.config_check import check_config
 from cmwjax.data import Dataset
 from cmwjax.health import Diverged
 from cmwjax.problem import prepare

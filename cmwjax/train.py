@@ -23,7 +23,7 @@ from cmwjax import (
 )
 from cmwjax import program as programs
 from cmwjax.checkpoints import Checkpoints, to_host
-from cmwjax.config import check_config
+from cmwjax.config_check import check_config
 from cmwjax.health import check_finite, check_skips, warn_if_collapsed
 from cmwjax.problem import prepare
 from cmwjax.saved import check_unchanged, first

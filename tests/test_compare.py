@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cmwjax import audit, compare, train
-from cmwjax.config import base_config, check_config
+from cmwjax.config import base_config
+from cmwjax.config_check import check_config
 from cmwjax.run_files import read_metrics
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from cmwjax.config import base_config, check_config
+from cmwjax.config import base_config
+from cmwjax.config_check import check_config
 from configs.common import parse_arg
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))

@@ -5,7 +5,7 @@ import pytest
 
 from cmwjax import optimizers
 from cmwjax.compare import one_run
-from cmwjax.config import check_config
+from cmwjax.config_check import check_config
 from cmwjax.weighting_file import read_weighting
 from results.biases import read_config
 

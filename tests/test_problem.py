@@ -5,7 +5,8 @@ import pytest
 from absl import logging
 
 from cmwjax import data, meta_set, noise, problem, problem_report
-from cmwjax.config import base_config, check_config
+from cmwjax.config import base_config
+from cmwjax.config_check import check_config
 
 CLASSES, SIZE = 4, 2000
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import pytest
 
 from cmwjax import compare, data, label_sets, train
 from cmwjax.audit import read_samples
-from cmwjax.config import check_config
+from cmwjax.config_check import check_config
 from results import make, make_pmd, tables
 from results.biases import CELLS, LEARNER, Cell, read_config
 

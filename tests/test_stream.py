@@ -25,7 +25,7 @@ from test_resume import (
 )
 
 from cmwjax import data, encoded, images, plots, program, stream
-from cmwjax.config import check_config
+from cmwjax.config_check import check_config
 from cmwjax.images import View
 from cmwjax.parallel import layout
 from cmwjax.problem import prepare
