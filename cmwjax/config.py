@@ -1,4 +1,4 @@
-"""Every field of a run's configuration and its default; `config_check` has the limits."""
+"""Every field of a run's configuration, and its default; see also `config_check`."""
 
 from ml_collections import ConfigDict
 

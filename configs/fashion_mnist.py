@@ -55,18 +55,18 @@ def get_config(arg=None):
     config.ema.decay = 0.99  # over 1.4 epochs of `fast`
     if arg["imbalance"] > 1:
         long_tail(config)
-    # The best trials of results/tune_fashion_mnist.json and its sequel
-    # tune_fashion_mnist_steps.json, on a validation set.
+    # The best trials of results/tune_fashion_mnist*.json, on a validation set.
     config.compare.tuned = fields_of_methods(config) | {
         "mw_net": {"weighting": {"learning_rate": 1e-2}},
         "cmw_net": {"weighting": {"learning_rate": 3e-3}},
     }
     if not arg["fast"] and arg["imbalance"] == 1:
         steps = {"learning_rate": 0.03, "schedule": "steps", "boundaries": (20,)}
-        config.compare.tuned["cmw_net"] = {
-            "optim": steps,
-            "weighting": {"learning_rate": 1e-2},
-        }
+        for method in ("cmw_net", "cmw_net_mixup"):
+            config.compare.tuned[method] = {
+                "optim": steps,
+                "weighting": {"learning_rate": 3e-3},
+            }
     return config
 
 
