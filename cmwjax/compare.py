@@ -145,7 +145,8 @@ def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:
     single, tuned = ConfigDict(config.to_dict()), config.compare.tuned
     for row in dict.fromkeys((method_of(method), method)):
         single.update(tuned.get(row, {}))
-    single.update(method=method_of(method), seed=seed, compare=base_config().compare)
+    single.update(method=method_of(method), seed=seed)
+    single.compare = base_config().compare  # update would only add to it
     return single.lock()
 
 

@@ -133,6 +133,7 @@ def test_a_variant_is_a_method_with_fields_of_its_own(tmp_path):
     config.data.train_size, config.epochs = 300, 1
     single = compare.one_run(config, "erm@higher_rate", 0)
     assert single.method == "erm"
+    assert single.compare == base_config().compare
     assert (single.optim.learning_rate, single.optim.weight_decay) == (0.05, 0)
     table = compare.run(config.lock(), tmp_path / "runs")
     assert "| ERM | " in table and "| ERM, higher rate | " in table
