@@ -17,6 +17,7 @@ from cmwjax import (
     train,
 )
 from cmwjax import program as programs
+from cmwjax.config_check import check_config
 from cmwjax.problem import prepare
 from cmwjax.sets import build_sets, set_names
 from cmwjax.skipped import Skipped
@@ -359,13 +360,13 @@ def test_predictions_are_not_taken_from_an_untrained_net(name):
     c = linear_config(name)
     c.baseline.transition = "estimated"
     with pytest.raises(ValueError, match="config.warmup_epochs=0, but (PLC|Forward)"):
-        config.check_config(c)
+        check_config(c)
     c.warmup_epochs = 1
-    config.check_config(c)
+    check_config(c)
 
 
 def test_slot_weights_need_a_meta_step_each_time():
     c = linear_config("l2rw")
     c.meta_every = 2
     with pytest.raises(ValueError, match="config.meta_every=2, but L2RW"):
-        config.check_config(c)
+        check_config(c)

@@ -6,7 +6,7 @@ from image_files import BROKEN, break_file, encoded, random_pixels
 from PIL import Image
 
 from cmwjax import images
-from cmwjax.config import CROPS
+from cmwjax.config_check import CROPS
 from cmwjax.images import REASONS, View, look
 
 RNG = np.random.default_rng
