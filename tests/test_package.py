@@ -22,6 +22,7 @@ HEAVY = {
 
 # Written so that neither expression matches its own text.
 MACHINE_PATH = re.compile(r"(?<![\w.~$}])/(home|opt|root|work|Users)/\w")
+CONFLICT = re.compile(r"^(<{7}|>{7})( |$)")  # what a merge left behind
 REGISTRY = re.compile(
     r"pypi[.]org|pythonhosted[.]org|--(extra-)?index-url|--find[-]links"
 )
@@ -94,7 +95,8 @@ def test_tracked_files_name_no_machine_and_no_registry():
         except (FileNotFoundError, UnicodeDecodeError):  # deleted, or not text
             continue
         for number, line in enumerate(lines, start=1):
-            if MACHINE_PATH.search(line) or REGISTRY.search(line):
+            patterns = (MACHINE_PATH, REGISTRY, CONFLICT)
+            if any(pattern.search(line) for pattern in patterns):
                 found.append(f"{name}:{number}: {line.strip()[:100]}")
     assert "pyproject.toml" in names and not found
 
