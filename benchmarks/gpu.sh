@@ -25,6 +25,15 @@ step_cost() {
   mv "$out/$name.partial" "$out/$name.json"
 }
 
+# The same of the trainer's own steps: applying a weighting function, and learning one.
+transfer_cost() {
+  local name=transfer_cost_$1_$3
+  done_already "$name" && return
+  "$python" benchmarks/transfer_cost.py --models="$1" --batch_size="$2" --dtype="$3" \
+    --json="$out/$name.partial"
+  mv "$out/$name.partial" "$out/$name.json"
+}
+
 # A run of the paper's schedule: name, then what follows --config=configs/.
 full_recipe() {
   done_already "$1" && return
@@ -46,4 +55,4 @@ full_recipe lt-100 cifar_lt.py:dtype=bfloat16,methods=cmw_net+erm
 full_recipe asym-0.8-sl cifar.py:noise=asym,rate=0.8,dtype=bfloat16,methods=cmw_net_sl
 full_recipe sym-0.4-sl cifar.py:noise=sym,rate=0.4,dtype=bfloat16,methods=cmw_net_sl
 full_recipe human-worse-sl cifar.py:labels=human_worse,dtype=bfloat16,methods=cmw_net_sl
-step_cost resnet50 64 bfloat16
+transfer_cost resnet50 64 bfloat16

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from cmwjax import ema, evaluate, methods, models, optimizers, steps
 from cmwjax.encoded import is_name
@@ -70,7 +70,7 @@ def build(
     way is there to teach, and the classifier, which goes on, is judged.
 
     Args:
-      config: a checked configuration; its seed and comparison are not read.
+      config: the `shared_part` of a checked configuration.
       num_classes: C.
       image_shape: (H, W, channels).
       num_families: families there are, at most those that the configuration wants.
@@ -117,6 +117,14 @@ def build(
         judged=_judged(config),
         curve=None if method.net is None else jax.jit(method.net.curves),
     )
+
+
+def shared_part(config: ConfigDict) -> FrozenConfigDict:
+    """What compiled functions depend on: the same for every seed."""
+    shared = config.to_dict()
+    for name in ("seed", "compare", "checkpoint", "max_skips_in_a_row"):
+        del shared[name]
+    return FrozenConfigDict(shared)
 
 
 def evaluation_batch(config) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from cmwjax import (
     audit,
@@ -88,7 +88,7 @@ def run(
 
     ### Model and steps
     program = programs.build(
-        _shared_part(config),
+        programs.shared_part(config),
         num_classes=problem.dataset.num_classes,
         image_shape=problem.dataset.train_images.shape[1:],
         num_families=len(problem.families.centres),
@@ -226,14 +226,6 @@ def summarise(workdir: Path) -> Result:
         seconds=sum(metrics["seconds"] for metrics in epochs),
         checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
     )
-
-
-def _shared_part(config):
-    """What compiled functions depend on: the same for every seed."""
-    shared = config.to_dict()
-    for name in ("seed", "compare", "checkpoint", "max_skips_in_a_row"):
-        del shared[name]
-    return FrozenConfigDict(shared)
 
 
 @contextmanager

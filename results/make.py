@@ -55,19 +55,25 @@ def run_cell(name, cell):
     print(f"{name}: configs/{cell.config}", flush=True)
     compare.run(configuration(cell.config), workdir, on_run=report)
     summary = json.loads((workdir / "summary.json").read_text())
-    device = jax.devices()[0]
     summary |= {
         "config": with_files(
             cell.config, "PMD.npz", "AUTHORS.npz", lambda _: "LEARNED"
         ),
         "date": datetime.date.today().isoformat(),
-        "hardware": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
-        if device.platform == "cpu"
-        else f"{jax.device_count()} x {device.device_kind}",
+        "hardware": hardware(),
         "jax": jax.__version__,
     }
     kept(name).parent.mkdir(exist_ok=True)
     record.write_json(kept(name), summary)
+
+
+def hardware():
+    """What the runs had, in words."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{jax.device_count()} x {device.device_kind}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} core{'s' * (cores > 1)}, {platform.machine()}"
 
 
 def report(method, seed, result):

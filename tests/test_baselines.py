@@ -14,7 +14,6 @@ from cmwjax import (
     memory,
     methods,
     refurbish,
-    train,
 )
 from cmwjax import program as programs
 from cmwjax.config_check import check_config
@@ -310,7 +309,7 @@ def test_slot_weights_in_closed_form(tmp_path, name, num_devices):
     c = linear_config(name)
     data = prepare(c)
     program = programs.build(
-        train._shared_part(c),
+        programs.shared_part(c),
         num_classes=10,
         image_shape=data.dataset.train_images.shape[1:],
         num_families=3,

@@ -273,7 +273,7 @@ def steps_of(config, count, devices):
     """The state after so many meta steps."""
     problem = train.prepare(config)
     program = programs.build(
-        train._shared_part(config),
+        programs.shared_part(config),
         num_classes=10,
         image_shape=problem.dataset.train_images.shape[1:],
         num_families=len(problem.families.centres),

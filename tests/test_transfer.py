@@ -96,7 +96,7 @@ def flops(config, tmp_path):
     """Of a step after the warm-up, by XLA's count."""
     p = problem.prepare(config)
     program = programs.build(
-        train._shared_part(config),
+        programs.shared_part(config),
         num_classes=10,
         image_shape=p.dataset.train_images.shape[1:],
         num_families=3,
