@@ -8,8 +8,9 @@ FOLDER holds the archives of configs/cifar.py and configs/fashion_mnist.py. `lea
 the `weighting.safetensors` of a run on other data and another bias, `authors` the file
 of the CMW-Net authors (`.npz` or `.pth`); either may be missing. Each weights soft
 labels (CMW-Net-SL) beside constant weights and weights learned on the target itself.
-Targets, sized for two CPU cores: `cifar10`, the human labels of CIFAR-10N (worse);
-`fashion_mnist`, a long tail of imbalance factor 50 with symmetric noise 0.2.
+Targets, sized for two CPU cores: `cifar10`, the human labels of CIFAR-10N (worse), on
+10,000 images or with `cifar10_medium` on all of them; `fashion_mnist`, a long tail of
+imbalance factor 50 with symmetric noise 0.2.
 """
 
 from configs import cifar, fashion_mnist
@@ -17,6 +18,7 @@ from configs.common import parse_arg
 
 TARGETS = {
     "cifar10": lambda: cifar.get_config("labels=human_worse,fast"),
+    "cifar10_medium": lambda: cifar.get_config("labels=human_worse,medium"),
     "fashion_mnist": lambda: fashion_mnist.get_config(
         "imbalance=50,noise=sym,rate=0.2,fast,validation=0.1"
     ),

@@ -115,6 +115,14 @@ CIFAR10 = {
         f"cifar_lt.py:noise=sym,rate=0.2,fast,methods={LT_METHODS}",
     ),
 }
+CIFAR10_MEDIUM = {
+    "cifar10-medium-asym-0.8": Cell(
+        "asym 0.8",
+        "cifar.py:noise=asym,rate=0.8,medium,"
+        "methods=erm+erm_mixup_ema+constant_sl+cmw_net+cmw_net_mixup+cmw_net_sl",
+        {"erm": 55.20, "cmw_net_mixup": 87.50, "cmw_net_sl": 93.07},
+    ),
+}
 TEACHER = {
     "cifar10-asym-0.8-teacher": Cell(
         "asym 0.8",
@@ -127,6 +135,11 @@ TRANSFER = {
         "CIFAR-10, human labels (worse)",
         f"transfer.py:target=cifar10,learned={LEARNED.format('fashion-asym-0.8')},"
         f"authors={AUTHORS}",
+    ),
+    "transfer-cifar10-medium-human-worse": Cell(
+        "the same, all images",
+        "transfer.py:target=cifar10_medium,"
+        f"learned={LEARNED.format('fashion-asym-0.8')},authors={AUTHORS}",
     ),
     "transfer-fashion-lt-50-sym-0.2": Cell(
         "Fashion-MNIST, LT 50 + sym 0.2",
@@ -151,7 +164,8 @@ SECTIONS = {
         ),
     },
     "CIFAR-10, small conv net, 10,000 images, 15 epochs": CIFAR10,
-    "The teacher's batch statistics, same net": TEACHER,
+    "CIFAR-10, small conv net, all images, 10 epochs": CIFAR10_MEDIUM,
+    "The teacher's batch statistics, 10,000 images of CIFAR-10": TEACHER,
     "Weighting functions learned elsewhere, without meta steps": TRANSFER,
     "Fashion-MNIST, MLP, 10,000 images, 15 epochs: independent noise": fashion(
         INDEPENDENT

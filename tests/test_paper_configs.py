@@ -88,6 +88,7 @@ WEBVISION = {
     "soft_labels.start": "one_hot",
     "data.stream.tests": ("validation",),
 }
+HUMAN = {"data.labels": "human_worse", "noise.kind": "none"}
 HUNDRED = "data=x/cifar100.npz"
 PMD = "labels=pmd_type1_035"
 WITH_PMD = f"cifar.py:{PMD}"
@@ -132,6 +133,7 @@ WITH_PMD = f"cifar.py:{PMD}"
             | {"epochs": 345, "warmup_epochs": 30, "noise.kind": "symmetric"}
             | {"weighting.learning_rate": 1e-3},
         ),
+        ("cifar.py:labels=human_worse", INDEPENDENT | SOFT | HUMAN),
         (WITH_PMD, FEATURE_DEPENDENT),
         (f"cifar.py:{HUNDRED},{PMD}", FEATURE_DEPENDENT),
         (
@@ -156,6 +158,16 @@ def test_settings_are_the_papers(text, facts):
         check_config(single)
         flat = ConfigView(single)
         assert {field: flat[field] for field in facts} == facts
+
+
+def test_the_average_that_judges_erm_never_freezes():
+    config = read_config("cifar.py:noise=asym,rate=0.8")
+    freezes = {
+        method: one_run(config, method, 0).ema.freeze_epoch
+        for method in ("erm_mixup_ema", "cmw_net_mixup", "cmw_net_sl")
+    }
+    # The authors' plain form is the soft one without soft labels, and no other change.
+    assert freezes == {"erm_mixup_ema": -1, "cmw_net_mixup": 150, "cmw_net_sl": 150}
 
 
 @pytest.mark.parametrize(
