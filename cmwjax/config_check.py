@@ -69,6 +69,13 @@ def check_config(config: ConfigDict) -> None:
                     f"config.{field}={config[group][name]!r} must hold whole numbers "
                     f"in [0, {_BIG}]; correct {value!r}."
                 )
+    freeze_epoch = config.ema.freeze_epoch
+    if freeze_epoch >= config.epochs:
+        raise ValueError(
+            f"config.ema.freeze_epoch={freeze_epoch} never comes in config.epochs="
+            f"{config.epochs}: choose an earlier one, or -1 for a teacher that follows "
+            "to the end."
+        )
     for method, fields in config.compare.tuned.items():
         _check_row("compare.tuned", method)
         if not isinstance(fields, ConfigDict):

@@ -82,6 +82,7 @@ def write_results(workdir, config, problem, program, sets, state, skipped):
         function = weighting_file.WeightingFunction(
             params=state.learner.meta_params["params"],
             centres=centres,
+            loss=config.loss,
             normalisation=config.weighting.normalisation,
             provenance={
                 "data": config.data.name,

@@ -25,7 +25,8 @@ class Memory(NamedTuple):
       read: `(memory, batch) -> batch`, with what the losses need of the memory.
       observe: `(memory, batch, probabilities [B, C], axis_name) -> memory`, at every
         step after the warm-up and before `read`; the classifier's predictions in
-        training mode, without gradient. None where nothing happens then.
+        training mode, without gradient, rows of zeros where they are not finite, which
+        change nothing. None where nothing happens then.
       refresh: `(memory, problem, epoch, predict) -> memory`, on the host before every
         epoch. The first epoch after the warm-up is number 0, those of the warm-up are
         negative; `predict()` gives probabilities `[n, C]` of `problem.train_index`, in
@@ -65,6 +66,8 @@ def early_targets(momentum: float) -> Memory:
         p = jnp.clip(probabilities, 1e-4, 1 - 1e-4)
         p = p / jnp.sum(p, axis=-1, keepdims=True)
         rows = momentum * targets[index] + (1 - momentum) * p
+        has_new = jnp.sum(probabilities, axis=-1, keepdims=True) > 0
+        rows = jnp.where(has_new, rows, targets[index])
         return {"targets": write(targets, index, rows, axis_name)}
 
     def read(memory, batch):

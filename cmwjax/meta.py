@@ -240,6 +240,9 @@ def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
     Args:
       loss_fn: as in `meta_step`.
       n: number of slices; the (per-device) batch size must be a multiple.
+
+    Raises:
+      ValueError: when traced with a batch that it does not divide.
     """
 
     def sliced_loss_fn(params, model_state, batch, key):

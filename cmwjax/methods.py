@@ -85,10 +85,12 @@ class Method(NamedTuple):
 
     @property
     def warmup_losses(self) -> Losses:
+        """What ordinary training minimises before there is anything remembered."""
         return self.losses if self.memory is None else cross_entropy
 
     @property
     def has_meta_step(self) -> bool:
+        """Whether weights are learned, and a meta batch is needed for that."""
         return (self.net or self.meta_tx) is not None and not self.frozen
 
     def families(self, family: np.ndarray) -> np.ndarray:

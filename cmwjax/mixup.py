@@ -82,6 +82,9 @@ def mixed_weights(weight_fn, second_weight: str = "permuted"):
       second_weight: `'permuted'`, v2 is the v1 of the partner, which saw the partner's
         own mixed image (the authors' main script); or `'mixed'`, v2 comes of the losses
         of this mixed image against the partner's labels (their other scripts).
+
+    Raises:
+      ValueError: if `second_weight` is neither.
     """
     if second_weight not in SECOND_WEIGHTS:
         raise ValueError(

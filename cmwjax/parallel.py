@@ -35,6 +35,7 @@ class Layout:
 
     @property
     def mesh(self) -> jax.sharding.Mesh:
+        """All devices, along `AXIS`."""
         return _mesh(self.devices)
 
     @property

@@ -151,6 +151,13 @@ def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
     )
     if function is not None and method.net is not None:
         check_families(config.weighting.load, function, method.net.num_families)
+        normalisation = config.weighting.normalisation
+        if function.normalisation != normalisation and not method.soft_labels:
+            logging.warning(
+                "%s was learned with weighting.normalisation=%r and is applied with "
+                "%r, which scales the loss, and so the learning rate, differently.",
+                *(config.weighting.load, function.normalisation, normalisation),
+            )
         method = method._replace(frozen=True)
     model = models.build(
         config.model.name,

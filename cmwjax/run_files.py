@@ -16,6 +16,9 @@ def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:
     """The run folders of each method that was run, in the order of their seeds.
 
     Runs that diverged are left out: they have no end to be compared.
+
+    Raises:
+      FileNotFoundError: if there is none.
     """
     folder, order = Path(comparison_dir), list(METHODS)
     rows = {f.parent.name for f in folder.glob("*/seed_*")}
@@ -36,7 +39,12 @@ def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:
 
 
 def read_metrics(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
-    """The epochs of a run in order; of a repeated epoch (a resumed run) the last."""
+    """The epochs of a run in order; of a repeated epoch (a resumed run) the last.
+
+    Raises:
+      FileNotFoundError: if the run has no metrics.jsonl.
+      ValueError: if a line of it is not the record of an epoch.
+    """
     path = Path(run_dir) / "metrics.jsonl"
     remedy = "give the folder of a run, or continue it by running its command again"
     if not path.is_file():

@@ -44,11 +44,19 @@ def rectified_and_normalised() -> optax.GradientTransformation:
 def gradient_step(step: float) -> optax.GradientTransformation:
     """`eps = -step * gradient`, the rule of MCW.
 
+    Its authors add up the losses of the virtual step, of which a meta step here takes
+    the mean: the gradient counts times the size of the batch.
+
     References:
       Jamal et al., `Rethinking class-balanced methods
       <https://arxiv.org/abs/2003.10780>`_, 2020.
     """
-    return optax.sgd(step)
+
+    def update(updates, state, params=None):
+        del params  # zero
+        return -step * len(updates) * updates, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def slots(size: int, axis_name: str | None) -> jax.Array:

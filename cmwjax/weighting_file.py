@@ -27,14 +27,17 @@ class WeightingFunction(NamedTuple):
 
     @property
     def num_families(self) -> int:
+        """K, one head each."""
         return self.params["heads"]["kernel"].shape[1]
 
     @property
     def kind(self) -> str:
+        """`'mw_net'` where all classes are one family, else `'cmw_net'`."""
         return "mw_net" if self.num_families == 1 else "cmw_net"
 
     @property
     def net(self) -> CMWNet:
+        """The module that `params` belong to."""
         return CMWNet(self.num_families, self.params["heads"]["kernel"].shape[0])
 
     def __call__(self, losses: jax.Array, family: jax.Array) -> jax.Array:

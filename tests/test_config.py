@@ -39,6 +39,7 @@ def test_every_config_file_is_valid(path):
         ("weighting.normalisation", "sum", r"config.weighting.normalisation='sum'"),
         ("weighting.num_families", 0, r"config.weighting.num_families=0"),
         ("compare.methods", ("erm",), r"give both, or neither"),
+        ("ema.freeze_epoch", 60, r"config.ema.freeze_epoch=60 never comes .*epochs=60"),
     ],
 )
 def test_values_out_of_range_are_named(field, value, message):

@@ -94,6 +94,24 @@ def test_labels_of_other_images_are_refused(file, arrays, message):
         read(f"{file(**arrays)}:worse")
 
 
+def test_labels_that_are_shifted_from_some_image_on_are_refused(file):
+    """As where a file lost a line, and another one was appended."""
+    true_labels = np.resize(TRUE, 10_000)
+    noisy = np.resize(NOISY, 10_000)
+    shifted = np.r_[noisy[:7000], np.roll(noisy[7000:], -1)]
+    assert read(f"{file(worse=noisy)}:worse", true_labels=true_labels) is not None
+    with pytest.raises(ValueError, match=r"of images 7500 to 9999, .* random order"):
+        read(f"{file(worse=shifted)}:worse", true_labels=true_labels)
+
+
+def test_images_sorted_by_class_may_have_a_class_that_is_mostly_wrong(file):
+    true_labels = np.repeat(np.arange(4, dtype=np.int32), 2500)
+    mostly = RNG.random(10_000) < 0.9
+    noisy = np.where((true_labels == 3) & mostly, 0, true_labels)
+    path = file(worse=noisy)
+    np.testing.assert_array_equal(read(f"{path}:worse", true_labels=true_labels), noisy)
+
+
 def test_very_noisy_labels_are_still_accepted(file):
     noisy = np.where(np.arange(4000) % 10 < 9, RNG.integers(4, size=4000), 1)
     true_labels = np.resize(TRUE, 4000)

@@ -96,7 +96,7 @@ def test_shifted_files_are_refused():
     true_labels = np.roll(clean(CIFAR10N), 1)
     with pytest.raises(ValueError, match="clean labels that differ .* of 50000 images"):
         observed(CIFAR10N, "worse_label", true_labels, 10)
-    with pytest.raises(ValueError, match=r"right on 9\.\d% .* 10\.0% in a random"):
+    with pytest.raises(ValueError, match=r"right on \d+\.\d% .* 10\.\d% in a random"):
         observed(PMD10, "type2_070", true_labels, 10)
     with pytest.raises(ValueError, match="are 45000, but there are 49999"):
         observed(PMD10, "type2_070", true_labels[1:], 10)
