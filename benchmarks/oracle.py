@@ -1,46 +1,62 @@
-"""How far could weighting get? The quickstart's MLP on correctly labelled samples only.
+"""How far could weighting get? ERM on the correctly labelled samples only.
 
     python benchmarks/oracle.py
+    python benchmarks/oracle.py --config=configs/cifar.py:noise=asym,rate=0.8,fast
 
-Prints the test accuracy in percent, per seed of the quickstart, of an MLP of
-the same size trained on the samples whose labels are right, on these and the trusted
-ones, on the trusted ones alone, and on all samples with their true labels.
+Prints the test accuracy in percent after the last epoch, per seed of the comparison, of
+ERM as the configuration has it, trained on the samples whose labels are right, on all
+with their true labels, and where a meta set is held out, with that or on it alone.
 """
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
-from sklearn.neural_network import MLPClassifier
+from absl import app, flags, logging
+from ml_collections import config_flags
 
+from cmwjax import compare, train
 from cmwjax.problem import prepare
-from configs.quickstart import get_config
+
+FLAGS = flags.FLAGS
+ROOT = Path(__file__).parents[1]
+config_flags.DEFINE_config_file("config", str(ROOT / "configs" / "quickstart.py"))
 
 
-def main():
-    for seed in (0, 1, 2):
-        config = get_config()
-        config.seed = seed
+def main(_):
+    logging.set_verbosity(logging.WARNING)
+    for seed in FLAGS.config.compare.seeds:
+        config = compare.one_run(FLAGS.config, "erm", seed)
         problem = prepare(config)
         right = problem.train_index[~problem.is_wrong[problem.train_index]]
-        both = np.concatenate([right, problem.meta_index])
-        everyone = np.concatenate([problem.train_index, problem.meta_index])
-        sets = {
-            "right": right,
-            "right and trusted": both,
-            "trusted": problem.meta_index,
-            "all": everyone,
-        }
-        scores = (f"{name} {accuracy(problem, i):.1f}" for name, i in sets.items())
-        print(f"seed {seed}: {', '.join(scores)}")
+        sets = {"right": right, "all, true labels": problem.train_index}
+        trusted = problem.meta_index
+        if trusted is not None:
+            sets["right and trusted"] = np.concatenate([right, trusted])
+            sets["trusted"] = trusted
+        scores = (f"{n} {accuracy(config, problem, i):.1f}" for n, i in sets.items())
+        print(f"seed {seed}: {', '.join(scores)}", flush=True)
 
 
-def accuracy(problem, index):
-    data = problem.dataset
-    train, test = (
-        x.reshape(len(x), -1) / 255 for x in (data.train_images, data.test_images)
-    )
-    mlp = MLPClassifier((128, 128), max_iter=200, random_state=0)
-    mlp.fit(train[index], data.train_labels[index])
-    return 100 * mlp.score(test, data.test_labels)
+def accuracy(config, problem, index):
+    """Of ERM on these samples with their true labels, in percent."""
+    dataset = problem.dataset
+    arrays = {
+        "x_train": dataset.train_images[index],
+        "y_train": dataset.train_labels[index],
+        "x_test": dataset.test_images,
+        "y_test": dataset.test_labels,
+    }
+    with tempfile.TemporaryDirectory() as folder, config.unlocked():
+        archive = Path(folder) / "samples.npz"
+        np.savez(archive, **arrays)
+        config = config.copy_and_resolve_references()
+        config.data.update(name=str(archive), train_size=0, labels="true")
+        config.data.update(imbalance_factor=1.0, validation=0.0)
+        config.noise.update(kind="none", rate=0.0)
+        config.meta_set.policy, config.weighting.num_families = "none", 1
+        return 100 * train.run(config.lock(), Path(folder) / "run").test_accuracy
 
 
 if __name__ == "__main__":
-    main()
+    app.run(main)
