@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from cmwjax.checkpoints import Checkpoints
 from cmwjax.meta import MetaState
 
+ALIKE = 2.0  # family sizes within this factor say little about a class
 COLLAPSE = 0.999  # share of weights near 0, or near 1, that is called collapsed
 
 
@@ -48,6 +49,21 @@ def _last_good(checkpoints):
     if last is None:
         return "There is no good checkpoint."
     return f"The last good checkpoint is that of step {last}."
+
+
+def warn_if_sizes_alike(centres: np.ndarray) -> None:
+    """Warns that a function from elsewhere takes classes of like size for unlike ones.
+
+    It knows families by the rank of their size alone, `centres` [K], ascending.
+    """
+    factor = centres[-1] / centres[0]
+    if 1 < factor < ALIKE:
+        logging.warning(
+            "weighting.load: the mean class sizes of the families, %s, differ by a "
+            "factor of %.2f at most. The function trusts small and large classes "
+            "differently, however much they differ: here that may do harm.",
+            *(np.round(centres).astype(int).tolist(), factor),
+        )
 
 
 def warn_if_collapsed(metrics: dict[str, Any], workdir: Path) -> bool:

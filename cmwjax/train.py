@@ -24,7 +24,12 @@ from cmwjax import (
 from cmwjax import program as programs
 from cmwjax.checkpoints import Checkpoints, to_host
 from cmwjax.config_check import check_config
-from cmwjax.health import check_finite, check_skips, warn_if_collapsed
+from cmwjax.health import (
+    check_finite,
+    check_skips,
+    warn_if_collapsed,
+    warn_if_sizes_alike,
+)
 from cmwjax.problem import prepare
 from cmwjax.saved import check_unchanged, first
 from cmwjax.sets import build_sets, set_names
@@ -95,6 +100,8 @@ def run(
         steps_per_epoch=steps,
         devices=devices,
     )
+    if program.method.frozen:
+        warn_if_sizes_alike(problem.families.centres)
     skipped = Skipped(workdir, set_names(problem))
     sets = build_sets(config, problem, program, skipped)
     meta_table = partial(

@@ -133,12 +133,12 @@ TEACHER = {
 TRANSFER = {
     "transfer-cifar10-human-worse": Cell(
         "CIFAR-10, human labels (worse)",
-        f"transfer.py:target=cifar10,learned={LEARNED.format('fashion-asym-0.8')},"
+        f"transfer.py:target=cifar10_human,learned={LEARNED.format('fashion-asym-0.8')},"
         f"authors={AUTHORS}",
     ),
-    "transfer-cifar10-medium-human-worse": Cell(
-        "the same, all images",
-        "transfer.py:target=cifar10_medium,"
+    "transfer-cifar10-lt-50-sym-0.2": Cell(
+        "CIFAR-10, LT 50 + sym 0.2",
+        "transfer.py:target=cifar10,"
         f"learned={LEARNED.format('fashion-asym-0.8')},authors={AUTHORS}",
     ),
     "transfer-fashion-lt-50-sym-0.2": Cell(

@@ -88,6 +88,16 @@ def test_a_function_knows_the_loss_that_it_was_learned_on(tmp_path, caplog):
         train.run(config_for(learned, method="cmw_net"), tmp_path / "other")
 
 
+@pytest.mark.parametrize(("factor", "is_told"), [(1.5, True), (10.0, False)])
+def test_a_run_whose_classes_are_of_like_size_is_warned(
+    tmp_path, function, caplog, factor, is_told
+):
+    fields = {"method": "cmw_net", "epochs": 1, "data.imbalance_factor": factor}
+    fields |= {"noise.kind": "none", "noise.rate": 0.0}
+    train.run(config_for(tmp_path / "learned.safetensors", **fields), tmp_path / "run")
+    assert ("differ by a factor of 1." in caplog.text) == is_told
+
+
 def test_the_authors_state_dict_is_read_as_well(tmp_path, function):
     heads = function.params["heads"]
     state = {
