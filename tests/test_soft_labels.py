@@ -294,8 +294,10 @@ def steps_of(config, count, devices):
     return jax.device_get(state)
 
 
-def test_one_two_and_four_devices_end_alike_after_twenty_steps():
-    config = small_config(**{"optim.learning_rate": 0.02})
+@pytest.mark.parametrize("batch_stats", [True, False])
+def test_one_two_and_four_devices_end_alike_after_twenty_steps(batch_stats):
+    fields = {"optim.learning_rate": 0.02, "ema.batch_stats": batch_stats}
+    config = small_config(**fields)
     one, *others = (steps_of(config, 20, devices) for devices in (1, 2, 4))
     assert np.count_nonzero(one.memory["soft_labels"].sum(axis=1)) > 250
     for other in others:
