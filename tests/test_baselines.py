@@ -11,11 +11,13 @@ from cmwjax import (
     class_sizes,
     config,
     losses,
+    measure,
     memory,
     methods,
     refurbish,
 )
 from cmwjax import program as programs
+from cmwjax.batches import Batches
 from cmwjax.config_check import check_config
 from cmwjax.problem import prepare
 from cmwjax.sets import build_sets, set_names
@@ -303,29 +305,43 @@ def linear_config(method):
     return c
 
 
-@pytest.mark.parametrize("num_devices", [1, 4])
-@pytest.mark.parametrize("name", ["l2rw", "mcw"])
-def test_slot_weights_in_closed_form(tmp_path, name, num_devices):
-    """Two steps; the second shows that the weights of the first are forgotten."""
-    c = linear_config(name)
-    data = prepare(c)
+def begun(config, tmp_path, num_devices=1):
+    """Problem, program, samples and first state of a run."""
+    problem = prepare(config)
     program = programs.build(
-        programs.shared_part(c),
+        programs.shared_part(config),
         num_classes=10,
-        image_shape=data.dataset.train_images.shape[1:],
+        image_shape=problem.dataset.train_images.shape[1:],
         num_families=3,
         steps_per_epoch=5,
         devices=tuple(jax.devices()[:num_devices]),
     )
-    samples = build_sets(c, data, program, Skipped(tmp_path, set_names(data)))
-    table = samples.train.table
-    state = program.init(0, data)
-    head = jax.tree.map(np.array, state.learner.params["head"])
-    w = np.vstack([head["kernel"], head["bias"]])  # [D + 1, C]
+    samples = build_sets(
+        config, problem, program, Skipped(tmp_path, set_names(problem))
+    )
+    return problem, program, samples, program.init(0, problem)
+
+
+def matrix_of(params):
+    """Softmax regression as one matrix `[D + 1, C]`, its bias last."""
+    return np.vstack([params["head"]["kernel"], params["head"]["bias"]])
+
+
+def inputs(table, train):
+    """What is multiplied with it, `[N, D + 1]`; `train` says how to standardise."""
     images = np.asarray(table.images, np.float64) / 255
-    x = (images - np.asarray(table.mean)) / np.asarray(table.std)
-    x = np.column_stack([x.reshape(len(x), -1), np.ones(len(x))])
-    y = np.eye(10)[data.labels]
+    x = (images - np.asarray(train.mean)) / np.asarray(train.std)
+    return np.column_stack([x.reshape(len(x), -1), np.ones(len(x))])
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+@pytest.mark.parametrize("name", ["class_balanced", "l2rw", "mcw"])
+def test_slot_and_class_weights_in_closed_form(tmp_path, name, num_devices):
+    """Two steps; the second shows that the weights of the first are forgotten."""
+    c = linear_config(name)
+    data, program, samples, state = begun(c, tmp_path, num_devices)
+    table, w = samples.train.table, matrix_of(state.learner.params)
+    x, y = inputs(table, table), np.eye(10)[data.labels]
 
     def gradients(w, index):  # of each sample, [B, D + 1, C]
         p = np.stack([probabilities(z) for z in x[index] @ w])
@@ -338,21 +354,60 @@ def test_slot_weights_in_closed_form(tmp_path, name, num_devices):
         index = rng.choice(data.train_index, 8, replace=False)
         meta_index = rng.choice(data.meta_index, 12, replace=False)
         rows = [program.layout.split({"index": i}) for i in (index, meta_index)]
-        state = program.step.meta(state, table, *rows)
+        if name == "class_balanced":
+            state = program.step.weighted(state, table, rows[0])
+        else:
+            state = program.step.meta(state, table, *rows)
         g, base = gradients(w, index), balanced[index]
         ahead = w if name == "l2rw" else w - 0.2 * np.einsum("i,idc->dc", base, g) / 8
         m = gradients(ahead, meta_index).mean(0)
         meta_gradient = np.array([-0.2 / 8 * np.sum(m * one) for one in g])
-        if name == "l2rw":
+        if name == "class_balanced":
+            weights = base
+        elif name == "l2rw":
             u = np.maximum(-meta_gradient, 0)
             weights = u / u.sum() * 8
         else:
             weights = base - 4 * 8 * meta_gradient  # of a sum of eight
         w = w - 0.2 / 8 * np.einsum("i,idc->dc", weights, g)
         assert np.ptp(weights) > 0.01
-    head = state.learner.params["head"]
-    got = np.vstack([head["kernel"], head["bias"]])
+    got = matrix_of(state.learner.params)
     np.testing.assert_allclose(got, w, rtol=1e-3, atol=1e-5)
+
+
+def test_mixup_and_ema_in_closed_form(tmp_path):
+    """Both labels of a mixed image are learned; their average over steps is judged."""
+    c = linear_config("erm_mixup_ema")
+    c.ema.decay = 0.6
+    data, program, samples, state = begun(c, tmp_path)
+    table, w = samples.train.table, matrix_of(state.learner.params)
+    x, y, teacher, seen = inputs(table, table), np.eye(10)[data.labels], w, []
+    mixed_batch = jax.jit(Batches(c, None, program.method, None, 5).training)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        index = rng.choice(data.train_index, 8, replace=False)
+        batch = jax.device_get(mixed_batch(state, table, {"index": index})[1])
+        rows = program.layout.split({"index": index})
+        state = program.step.weighted(state, table, rows)
+        slope = np.zeros_like(w)
+        for i, j, lam in zip(index, index[batch["partner"]], batch["lam"], strict=True):
+            mixed, label = (lam * a[i] + (1 - lam) * a[j] for a in (x, y))
+            p = probabilities(mixed @ w)
+            seen.append(-label @ np.log(p))
+            slope += np.outer(mixed, p - label) / 8
+        assert np.any(index != index[batch["partner"]]) and batch["lam"][0] < 0.99
+        w = w - 0.2 * slope
+        teacher = 0.6 * teacher + 0.4 * w
+    metrics = measure.epoch_metrics(data, program, samples, state, data.meta_index)
+    np.testing.assert_allclose(metrics["loss"], np.mean(seen), rtol=1e-4)
+    for params, want in ((state.learner.params, w), (state.teacher.params, teacher)):
+        np.testing.assert_allclose(matrix_of(params), want, rtol=1e-3, atol=1e-5)
+    test = samples.tests["test"].table
+    by_teacher, by_net = (
+        np.mean(np.argmax(inputs(test, table) @ one, axis=1) == test.labels)
+        for one in (teacher, w)
+    )
+    assert metrics["test_accuracy"] == pytest.approx(by_teacher) != by_net
 
 
 @pytest.mark.parametrize("name", ["plc", "forward"])

@@ -54,8 +54,10 @@ def test_results_do_not_depend_on_the_number_of_devices(
     np.testing.assert_allclose(same_losses, losses, rtol=0.02, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["elr", "plc", "forward"])
-def test_memories_are_used_only_after_the_warm_up(method, on_one_device):
+@pytest.mark.parametrize(
+    "method", ["elr", "plc", "forward", "class_balanced", "mw_net", "cmw_net"]
+)
+def test_memories_and_weights_are_used_only_after_the_warm_up(method, on_one_device):
     (erm, _), (measured, _) = on_one_device("erm"), on_one_device(method)
     np.testing.assert_allclose(measured[0], erm[0], rtol=1e-5)
     assert np.abs(measured[1:, 0] / erm[1:, 0] - 1).max() > 1e-3

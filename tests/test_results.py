@@ -1,7 +1,11 @@
 """The scripts that make the tables of results/."""
 
+import json
+
 import numpy as np
 import pytest
+from absl import app, flags
+from absl.testing import flagsaver
 
 from cmwjax import compare, data, label_sets, train
 from cmwjax.audit import read_samples
@@ -64,6 +68,86 @@ def test_matrix_shows_the_best_and_what_diverged():
     lines = tables.table(cell, {**summary, **facts}).splitlines()
     assert "| ERM | 81.0 ± 1.0 | – | 0.500 ± 0.000 | 2 ± 1 | 77.1 |" in lines
     assert "| ELR | diverged (1 of 2) | – | 0.500 ± 0.000 | 2 ± 1 |  |" in lines
+
+
+@pytest.fixture
+def make_cells(tmp_path, monkeypatch):
+    """`make.py` with cells one, two and three, of which two is kept, in `tmp_path`.
+
+    A function of its flags, which lists the cells that it ran; one that is in its
+    `broken` fails.
+    """
+    cells = {name: Cell(f"Cell {name}", name) for name in ("one", "two", "three")}
+    ran, broken = [], set()
+
+    def run(config, workdir, on_run):
+        if config in broken:
+            raise KeyboardInterrupt
+        ran.append(config)
+        workdir.mkdir(parents=True, exist_ok=True)
+        summary = json.dumps({"seeds": [0], "methods": {"erm": method(50.0)}})
+        (workdir / "summary.json").write_text(summary)
+
+    monkeypatch.setattr(compare, "run", run)
+    monkeypatch.setattr(make, "CELLS", cells)
+    monkeypatch.setattr(make, "read_config", lambda text: text)
+    monkeypatch.setattr(make.logging, "set_verbosity", lambda level: None)
+    monkeypatch.setattr(tables, "SECTIONS", {"All": cells})
+    monkeypatch.setattr(tables, "HERE", tmp_path)
+    (tmp_path / "introduction.md").write_text("# Results\n")
+    (tmp_path / "cells").mkdir()
+    facts = dict.fromkeys(("config", "hardware", "jax", "date"), "before")
+    kept = {"seeds": [0], "methods": {"erm": method(60.0)}, **facts}
+    tables.kept("two").write_text(json.dumps(kept))
+
+    def main(*arguments):
+        ran.clear()
+        with flagsaver.flagsaver():
+            flags.FLAGS(["make.py", f"--runs={tmp_path / 'runs'}", *arguments])
+            make.main(None)
+        return ran
+
+    main.broken = broken
+    return main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ran"),
+    [
+        ([], ["one", "three"]),
+        (["--cells=two"], ["two"]),  # once more
+        (["--cells=three,two"], ["three", "two"]),
+        (["--tables_only"], []),
+        (["--tables_only", "--cells=two"], []),
+    ],
+    ids=lambda names: "_".join(names) or "none",
+)
+def test_cells_that_are_kept_are_not_run_again_unless_named(make_cells, arguments, ran):
+    assert make_cells(*arguments) == ran
+    kept = {path.stem: tables.read(path.stem) for path in tables.HERE.glob("cells/*")}
+    assert kept.keys() == {"two", *ran}
+    readme = (tables.HERE / "README.md").read_text()
+    for name, summary in kept.items():
+        new = name in ran
+        assert summary["methods"]["erm"]["last_epoch"] == [50.0 if new else 60.0]
+        assert (summary["date"] == "before") != new
+        assert summary["config"] == (name if new else "before")
+        assert f"Cell {name}" in readme
+    assert ("60.0" in readme) == ("two" not in ran)
+    assert all(f"Cell {name}" not in readme for name in {"one", "three"} - set(ran))
+
+
+def test_making_cells_goes_on_where_it_was_stopped(make_cells):
+    make_cells.broken.add("three")
+    with pytest.raises(KeyboardInterrupt):
+        make_cells()
+    assert "Cell one" in (tables.HERE / "README.md").read_text()
+    make_cells.broken.clear()
+    assert make_cells() == ["three"]
+    assert make_cells() == []
+    with pytest.raises(app.UsageError, match="unknown cells .'four'.; there are"):
+        make_cells("--cells=one,four")
+    assert make_cells("--tables_only") == []
 
 
 @pytest.fixture(scope="module")

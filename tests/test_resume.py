@@ -107,6 +107,22 @@ def uninterrupted(tmp_path_factory):
     return workdir
 
 
+# Batch statistics of both, the teacher's its own; soft labels that begin as given and
+# are averaged; a teacher that freezes on the way; images that are shifted.
+ALL_STATE = {
+    "method": "cmw_net_sl",
+    "model.name": "small_conv",
+    "model.options": {"features": (4,)},
+    "soft_labels.momentum": 0.9,
+    "soft_labels.start": "one_hot",
+    "mixup.second_weight": "mixed",
+    "mixup.meta_alpha": 1.0,
+    "augment.pad": 1,
+    "ema.batch_stats": False,
+    "ema.freeze_epoch": 2,
+}
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -116,6 +132,7 @@ def uninterrupted(tmp_path_factory):
         {"method": "plc"},  # labels that change before an epoch
         {"method": "erm_mixup_ema"},  # a teacher
         {"method": "cmw_net_sl", "mixup.meta_alpha": 1.0},  # and its soft labels
+        pytest.param(ALL_STATE, id="batch_norm"),
     ],
     ids=lambda fields: "-".join(map(str, fields.values())),
 )

@@ -1,6 +1,7 @@
 """The command line: what a user types, and the one line they get back."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def command(*arguments):
+def command(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-W", "error", ROOT / "run.py", *map(str, arguments)],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -35,6 +36,30 @@ def test_bad_input_is_one_message_and_writes_nothing(tmp_path, argument, message
     assert result.returncode != 0
     assert message in result.stderr + result.stdout
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "archives"),
+    [
+        ("", {"google": "17 GB", "flickr": "about 30 GB"}),
+        (":mini", {"google": "17 GB"}),
+    ],
+)
+def test_webvision_without_its_data_says_what_to_download(tmp_path, argument, archives):
+    (tmp_path / "data").mkdir()
+    result = command(
+        f"--config={ROOT}/configs/webvision.py{argument}",
+        f"--workdir={tmp_path / 'run'}",
+        CMWJAX_DATA_DIR=str(tmp_path / "data"),
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: "), result.stderr
+    assert f"no WebVision in {tmp_path}/data/webvision" in result.stderr
+    for archive, size in archives.items():
+        line = rf"^ +{archive}_resized_256\.tar +{size} "
+        assert re.search(line, result.stderr, re.MULTILINE), result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+    assert not any((tmp_path / "data").iterdir()) and not (tmp_path / "run").exists()
 
 
 def test_files_of_others_are_left_alone(tmp_path):

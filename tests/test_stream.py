@@ -212,9 +212,22 @@ def finished(tmp_path_factory, broken_folder):
 
 
 LOWEST = {"meta_set.policy": "lowest_loss", "data.labels": "given", "meta_every": 1}
+SOFT_LABELS = LOWEST | {  # and batch norm, as in configs/webvision.py
+    "method": "cmw_net_sl",
+    "model.name": "small_conv",
+    "model.options": {"features": (4,)},
+    "mixup.second_weight": "mixed",
+    "mixup.meta_alpha": 1.0,
+    "soft_labels.momentum": 0.9,
+    "soft_labels.start": "one_hot",
+}
 
 
-@pytest.mark.parametrize("fields", [{}, LOWEST], ids=["held_out", "lowest_loss"])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, LOWEST, SOFT_LABELS],
+    ids=["held_out", "lowest_loss", "soft_labels"],
+)
 def test_stopped_after_every_step(
     tmp_path, broken_folder, finished, monkeypatch, fields
 ):
