@@ -110,6 +110,11 @@ CIFAR10 = {
             **{"mcw": 76.41, "mw_net": 73.57, "cmw_net": 78.85},
         },
     ),
+    "cifar10-lt-100-ldam": Cell(
+        "LT 100, LDAM's loss",
+        "cifar_lt.py:loss=ldam,fast,methods=erm+mw_net+cmw_net",
+        {"cmw_net": 80.05},
+    ),
     "cifar10-lt-100-sym-0.2": Cell(
         "LT 100 + sym 0.2",
         f"cifar_lt.py:noise=sym,rate=0.2,fast,methods={LT_METHODS}",
