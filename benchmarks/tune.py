@@ -18,6 +18,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
@@ -70,6 +71,7 @@ def main(_):
                         print(f"seed {seed} diverged: {error}")
                         accuracy = 0.0
                     accuracies.append(accuracy)
+                jax.clear_caches()  # too many memory maps else, over all trials
                 row = dict(method=method, learning_rate=rate, schedule=schedule)
                 row |= {field: extra, "validation_accuracy": accuracies}
                 rows.append(row)

@@ -54,6 +54,8 @@ def run_cell(name, cell):
     workdir = Path(_RUNS.value) / name
     print(f"{name}: configs/{cell.config}", flush=True)
     compare.run(configuration(cell.config), workdir, on_run=report)
+    # Compiled steps are memory maps, of which Linux lets a process have 65,530.
+    jax.clear_caches()
     summary = json.loads((workdir / "summary.json").read_text())
     summary |= {
         "config": with_files(
