@@ -6,7 +6,9 @@
 A small conv net learns the true labels of all training images; what it then says of
 them decides which labels move, and where to. The archive has labels of three types at
 two rates each, `type1_035` to `type3_070`, in the order of the images, and the true
-labels, by which `cmwjax.label_sets` sees that it belongs to the data set.
+labels, by which `cmwjax.label_sets` sees that it belongs to the data set. The
+probabilities are those of the finished net on the images as they are; the paper's came
+out of the last epoch of training, on augmented images.
 """
 
 import sys
