@@ -124,7 +124,7 @@ CIFAR10_MEDIUM = {
     "cifar10-medium-asym-0.8": Cell(
         "asym 0.8",
         "cifar.py:noise=asym,rate=0.8,medium,"
-        "methods=erm+erm_mixup_ema+constant_sl+cmw_net+cmw_net_mixup+cmw_net_sl",
+        "methods=erm+erm_mixup_ema+constant_sl+cmw_net_mixup+cmw_net_sl",
         {"erm": 55.20, "cmw_net_mixup": 87.50, "cmw_net_sl": 93.07},
     ),
 }
