@@ -17,20 +17,12 @@ python=${PYTHON:-python}
 # done_already NAME: whether a row has its result; says so.
 done_already() { [ -f "$out/$1.json" ] && echo "$1: done"; }
 
-# The cost of a step: model, batch size, type of the computation.
+# The cost of a step, by a script of this folder: its name, the model, the batch size, the
+# type of the computation.
 step_cost() {
-  local name=meta_step_$1_$3
+  local name=$1_$2_$4
   done_already "$name" && return
-  "$python" benchmarks/meta_step.py --models="$1" --batch_size="$2" --dtype="$3" \
-    --json="$out/$name.partial"
-  mv "$out/$name.partial" "$out/$name.json"
-}
-
-# The same of the trainer's own steps: applying a weighting function, and learning one.
-transfer_cost() {
-  local name=transfer_cost_$1_$3
-  done_already "$name" && return
-  "$python" benchmarks/transfer_cost.py --models="$1" --batch_size="$2" --dtype="$3" \
+  "$python" "benchmarks/$1.py" --models="$2" --batch_size="$3" --dtype="$4" \
     --json="$out/$name.partial"
   mv "$out/$name.partial" "$out/$name.json"
 }
@@ -47,9 +39,9 @@ full_recipe() {
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv > "$out/device.csv" ||
   echo "no nvidia-smi here" > "$out/device.csv"
 
-step_cost preact_resnet18 128 bfloat16
-step_cost preact_resnet18 128 float32
-step_cost resnet32 100 float32
+step_cost meta_step preact_resnet18 128 bfloat16
+step_cost meta_step preact_resnet18 128 float32
+step_cost meta_step resnet32 100 float32
 # Under label noise the paper's CMW-Net has MixUp and a teacher: cmw_net_mixup.
 full_recipe asym-0.8 cifar.py:noise=asym,rate=0.8,dtype=bfloat16,methods=cmw_net_mixup+erm
 full_recipe human-worse \
@@ -58,4 +50,4 @@ full_recipe lt-100 cifar_lt.py:dtype=bfloat16,methods=cmw_net+erm
 full_recipe asym-0.8-sl cifar.py:noise=asym,rate=0.8,dtype=bfloat16,methods=cmw_net_sl
 full_recipe sym-0.4-sl cifar.py:noise=sym,rate=0.4,dtype=bfloat16,methods=cmw_net_sl
 full_recipe human-worse-sl cifar.py:labels=human_worse,dtype=bfloat16,methods=cmw_net_sl
-transfer_cost resnet50 64 bfloat16
+step_cost transfer_cost resnet50 64 bfloat16
