@@ -35,11 +35,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from cmwjax import data, encoded
+from cmwjax import encoded
 from cmwjax.images import View
+from cmwjax.order import Order, epoch_batches
 from cmwjax.parallel import layout
 from cmwjax.skipped import Skipped
-from cmwjax.sources import Order
 from cmwjax.stream import Streamed, Views
 
 SIZE, SHORTER = 224, 256
@@ -90,7 +90,7 @@ def our_batches(folder, *, batch_size, batches, workers, seed) -> Iterator[Any]:
     )
     positions = np.arange(len(files.train.labels))
     table = partial(
-        data.epoch_batches, positions, batch_size=batch_size, shards=1, seed=seed
+        epoch_batches, positions, batch_size=batch_size, shards=1, seed=seed
     )
     return source.training(Order(table, len(positions) // batch_size), range(batches))
 

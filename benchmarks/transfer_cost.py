@@ -76,7 +76,13 @@ class Stepper:
             devices=tuple(jax.devices()[:1]),
         )
         skipped = Skipped(folder, sets.set_names(given))
-        train = sets.build_sets(config, given, program, skipped).train
+        train = sets.build_sets(
+            config,
+            given,
+            layout=program.layout,
+            method=program.method,
+            skipped=skipped,
+        ).train
         index = given.train_index[: 2 * batch_size].astype(np.int32)
         rows = program.layout.split({"index": index[:batch_size]})
         meta_rows = program.layout.split({"index": index[batch_size:]})

@@ -4,10 +4,11 @@ What is named here needs no more than JAX, Flax, Optax, NumPy and safetensors; t
 trainer is `cmwjax.train.run`, its data, files and figures in the modules beside it.
 """
 
+from cmwjax.families import Families, group_classes
 from cmwjax.losses import cross_entropy, soft_cross_entropy
 from cmwjax.meta import MetaState, all_mean, meta_step, micro_batches, weighted_step
 from cmwjax.reweighting import Reweighting, reweight
-from cmwjax.weighting import CMWNet, Families, group_classes
+from cmwjax.weighting import CMWNet
 from cmwjax.weighting_file import (
     WeightingFunction,
     import_weighting,

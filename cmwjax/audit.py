@@ -2,12 +2,13 @@
 
 import csv
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from cmwjax.files import replacing
+from cmwjax.labels import UNKNOWN
 
 COLUMNS = {
     "index": np.int64,
@@ -19,22 +20,6 @@ COLUMNS = {
     "weight": np.float64,
     "rank": np.int64,
 }
-UNKNOWN = -1  # a true label or family that nobody knows: an empty cell in the file
-
-
-@contextmanager
-def replacing(path: str | os.PathLike) -> Generator[Path, None, None]:
-    """A temporary path beside `path` that takes its place when the block succeeds.
-
-    Readers see the old file or the new one, never a half-written one.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_samples(

@@ -12,6 +12,7 @@ from cmwjax import augment, mixup
 from cmwjax.meta import MetaState
 from cmwjax.methods import Method
 from cmwjax.slot_weights import slots
+from cmwjax.state import RunState
 from cmwjax.table import Table, make_batch
 
 Batch = dict[str, jax.Array]
@@ -59,7 +60,9 @@ class Batches:
         batch = make_batch(table, rows, self._augmentation(learner, AUGMENT, epoch))
         return {**batch, "slot": slots(len(rows["index"]), self._axis_name)}
 
-    def training(self, state: Any, table: Table, rows: Batch) -> tuple[Any, Batch]:
+    def training(
+        self, state: RunState, table: Table, rows: Batch
+    ) -> tuple[RunState, Batch]:
         """After the warm-up: the run's state with what was remembered, the batch."""
         batch = self.plain(state.learner, table, rows)
         memory = self._method.memory

@@ -23,7 +23,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from cmwjax import __version__
-from cmwjax.audit import replacing
+from cmwjax.files import replacing
 from cmwjax.record import differences
 
 MANIFEST = "manifest.json"

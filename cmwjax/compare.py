@@ -14,9 +14,9 @@ from cmwjax import plots, record, train
 from cmwjax.config import base_config, method_of, title
 from cmwjax.config_check import check_config
 from cmwjax.data import Dataset
+from cmwjax.files import DIVERGED, SUMMARY, write_json
 from cmwjax.health import Diverged
 from cmwjax.problem import prepare
-from cmwjax.run_files import DIVERGED
 from cmwjax.sets import Pictures
 
 OnRun = Callable[[str, int, train.Result | None], None]
@@ -82,7 +82,7 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
         "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
         "methods": {method: measured(runs) for method, runs in results.items()},
     }
-    record.write_json(workdir / "summary.json", summary)
+    write_json(workdir / SUMMARY, summary)
     if ended:
         draw_figures(config, workdir, dataset)
     return table(summary)
@@ -104,7 +104,7 @@ def run_or_diverge(
         return train.run(config, folder, on_epoch=on_epoch)
     except Diverged as error:
         logging.warning("%s: %s", folder, error)
-        record.write_json(folder / DIVERGED, {"reason": str(error)})
+        write_json(folder / DIVERGED, {"reason": str(error)})
         return None
 
 

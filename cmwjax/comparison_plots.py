@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmwjax.audit import read_samples, replacing
+from cmwjax.audit import read_samples
 from cmwjax.config import METHODS, method_of, title
+from cmwjax.files import SAMPLES, replacing
 from cmwjax.plot_style import (
     MUTED,
     end_labels,
@@ -250,9 +251,9 @@ def _over_seeds(accuracies: dict[str, np.ndarray]) -> str:
 
 def _wrong_share(run_dir: Path) -> str:
     """Says how many of the given labels are wrong, where the run's files tell."""
-    if not (run_dir / "samples.csv").is_file():
+    if not (run_dir / SAMPLES).is_file():
         return ""
-    samples = read_samples(run_dir / "samples.csv")
+    samples = read_samples(run_dir / SAMPLES)
     if (samples["true_label"] < 0).any():
         return ""
     wrong = np.mean(samples["given_label"] != samples["true_label"])

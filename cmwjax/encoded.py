@@ -16,8 +16,8 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from cmwjax.audit import replacing
-from cmwjax.noise import check_labels
+from cmwjax.files import replacing
+from cmwjax.labels import check_labels
 
 Reader = Callable[[int], bytes]  # position -> file; pickled to worker processes
 

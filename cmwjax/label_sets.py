@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmwjax.archive import read_arrays
-from cmwjax.noise import check_labels
+from cmwjax.labels import UNLABELLED, check_labels
 
-UNLABELLED = -1
 PREFIX = "y_train_"
 BLOCK = 2500  # images whose order is checked together
 # PMD labels the first 45,000 images of CIFAR and leaves the rest for validation.

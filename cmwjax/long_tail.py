@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.noise import Seed, check_labels
+from cmwjax.labels import Seed, check_labels
 
 
 def class_sizes(

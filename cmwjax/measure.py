@@ -4,11 +4,11 @@ import jax
 import numpy as np
 
 from cmwjax import audit, evaluate, meta_set, steps, weighting_file
+from cmwjax.files import SAMPLES, WEIGHTING
 from cmwjax.problem import Problem
 from cmwjax.program import Program
-from cmwjax.saved import NOBODY
 from cmwjax.sets import Sets
-from cmwjax.steps import RunState
+from cmwjax.state import RunState
 from cmwjax.weighting import summarise_weights
 
 CURVE_LOSSES = 10 * np.linspace(0, 1, 61, dtype=np.float32) ** 2  # dense near 0
@@ -19,7 +19,7 @@ def epoch_metrics(
     program: Program,
     sets: Sets,
     state: RunState,
-    meta_index: np.ndarray,
+    meta_index: np.ndarray | None,
 ):
     """Metrics of the epoch that ends here, in which the meta set was `meta_index`."""
     learner, judged = state.learner, program.judged(state)
@@ -37,7 +37,7 @@ def epoch_metrics(
             scores = program.score(judged, sets.train, index)
             metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
     knows = problem.dataset.knows_true_labels
-    if knows and program.method.has_meta_step and meta_index[0] != NOBODY[0]:
+    if knows and program.method.has_meta_step and meta_index is not None:
         metrics["meta_purity"] = meta_set.purity(
             meta_index, problem.labels, problem.true_labels
         )
@@ -93,10 +93,10 @@ def write_results(workdir, config, problem, program, sets, state, skipped):
                 "seed": config.seed,
             },
         )
-        weighting_file.save_weighting(workdir / "weighting.safetensors", function)
+        weighting_file.save_weighting(workdir / WEIGHTING, function)
     # Last, and in one piece: that it exists means that the run is finished.
     audit.write_samples(
-        workdir / "samples.csv",
+        workdir / SAMPLES,
         index=index,
         given_label=given,
         suggested_label=scores.predictions[scores.seen],

@@ -7,7 +7,7 @@ what comes back are positions too: int32, ascending.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.noise import Seed, check_labels
+from cmwjax.labels import Seed, check_labels
 
 
 def held_out(

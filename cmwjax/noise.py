@@ -5,13 +5,14 @@ subset of the samples that a higher rate touches, so runs that differ in rate al
 comparable. Labels that are noisy already may be given again: noises add up.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Seed = int | Sequence[int]
+from cmwjax.labels import Seed, check_labels
+
 ClassMap = Mapping[int, int] | Iterable[tuple[int, int]]
 KINDS = (
     *("none", "symmetric", "symmetric_other"),
@@ -300,34 +301,6 @@ def corrupt(
         case "pair_flip":
             return pair_flip(labels, **draw)
     raise ValueError(f"noise kind is {kind!r}; choose one of {KINDS}.")
-
-
-def check_labels(
-    labels: ArrayLike, num_classes: int, *, name: str = "labels"
-) -> NDArray[np.int32]:
-    """Returns labels as int32 `[N]` (a copy), or says what is wrong with them.
-
-    Args:
-      labels: classes in [0, C), integers `[N]`.
-      num_classes: number of classes C.
-      name: what the error calls them.
-
-    Raises:
-      ValueError: unless they are a vector of integers in [0, C).
-    """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"{name} must be integers of shape [N], got {labels.dtype} of shape "
-            f"{list(labels.shape)}: pass one class number per sample."
-        )
-    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if outside.size:
-        raise ValueError(
-            f"{name} must lie in [0, {num_classes}), got {labels[outside[0]]} at "
-            f"position {outside[0]}: correct it, or num_classes."
-        )
-    return labels.astype(np.int32)
 
 
 def _find_map(class_map: Any, num_classes: int) -> ClassMap:

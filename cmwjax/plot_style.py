@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cmwjax.audit import replacing
+from cmwjax.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

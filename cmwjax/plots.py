@@ -15,6 +15,7 @@ from cmwjax.audit import read_samples, wrong_label_auroc
 from cmwjax.comparison_plots import animation as animation
 from cmwjax.comparison_plots import comparison_figures as comparison_figures
 from cmwjax.comparison_plots import training_curves as training_curves
+from cmwjax.files import SAMPLES
 from cmwjax.plot_style import (
     CLEAN,
     CORRUPTED,
@@ -250,7 +251,7 @@ def suspects(
 
 
 def _read_samples(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:
-    return read_samples(Path(run_dir) / "samples.csv")
+    return read_samples(Path(run_dir) / SAMPLES)
 
 
 def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray, str]]:

@@ -12,7 +12,7 @@ References:
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.noise import Seed, check_labels
+from cmwjax.labels import Seed, check_labels
 
 KINDS = ("type1", "type2", "type3")
 # The factors of the published labels: data set, kind, then per cent of wrong labels.

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cmwjax import data, label_sets, long_tail, meta_set, noise
-from cmwjax.audit import UNKNOWN
-from cmwjax.weighting import Families, group_classes
+from cmwjax import data, long_tail, meta_set, noise
+from cmwjax.families import Families, group_classes
+from cmwjax.labels import UNKNOWN, UNLABELLED, class_counts
 
 # Streams of randomness under the seeds of a run.
 NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
@@ -96,7 +96,7 @@ def prepare(config: ConfigDict) -> Problem:
         train_index, validation_index = _split(
             train_index, config.data.validation, seed=[data_seed, VALIDATION]
         )
-    counts = data.class_counts(labels[train_index], num_classes)
+    counts = class_counts(labels[train_index], num_classes)
     _check_counts(counts, config)
     families = group_classes(counts, config.weighting.num_families)
     return Problem(dataset, labels, train_index, meta_index, validation_index, families)
@@ -116,7 +116,7 @@ def _observe(
     observed = dataset.observed_labels
     if observed is None:
         observed = dataset.train_labels
-    has_label = observed != label_sets.UNLABELLED
+    has_label = observed != UNLABELLED
     labels = np.where(has_label, observed, dataset.train_labels)
     with_label, without = np.flatnonzero(has_label), np.flatnonzero(~has_label)
     return labels, with_label.astype(np.int32), without.astype(np.int32)

@@ -8,10 +8,9 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cmwjax import data
-from cmwjax.audit import replacing
+from cmwjax.files import LABELS, PROBLEM, replacing, write_json
+from cmwjax.labels import class_counts
 from cmwjax.problem import Problem, seeds
-from cmwjax.record import write_json
 
 
 def write(workdir: Path, config: ConfigDict, problem: Problem) -> None:
@@ -26,10 +25,10 @@ def write(workdir: Path, config: ConfigDict, problem: Problem) -> None:
     summary = summarise(config, problem)
     for line in describe(summary):
         logging.info("%s", line)
-    write_json(workdir / "problem.json", summary)
+    write_json(workdir / PROBLEM, summary)
     held_out = problem.meta_index
     # As a file: given a name, savez would add .npz to that of the temporary one.
-    with replacing(workdir / "labels.npz") as path, open(path, "wb") as file:
+    with replacing(workdir / LABELS) as path, open(path, "wb") as file:
         np.savez_compressed(
             file,
             observed=problem.labels,
@@ -52,7 +51,7 @@ def summarise(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     index, family = problem.train_index, problem.families.family
     observed, wrong = problem.labels[index], problem.is_wrong[index]
     known = problem.dataset.knows_true_labels
-    observed_counts = data.class_counts(observed, num_classes)
+    observed_counts = class_counts(observed, num_classes)
     return {
         "biases": {
             "imbalance_factor": config.data.imbalance_factor,
@@ -72,7 +71,7 @@ def summarise(config: ConfigDict, problem: Problem) -> dict[str, Any]:
             not problem.is_wrong[problem.validation_index].any() if known else None
         ),
         "true_class_counts": (
-            data.class_counts(problem.true_labels[index], num_classes).tolist()
+            class_counts(problem.true_labels[index], num_classes).tolist()
             if known
             else None
         ),

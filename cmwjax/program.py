@@ -20,7 +20,8 @@ from cmwjax.models.weights import load_weights
 from cmwjax.parallel import Layout, layout
 from cmwjax.problem import Problem
 from cmwjax.sources import Samples
-from cmwjax.steps import RunState, Steps, zero_sums
+from cmwjax.state import RunState
+from cmwjax.steps import Steps, zero_sums
 from cmwjax.weighting_file import WeightingFunction, check_families, read_weighting
 
 EVALUATION_BATCH = 1000

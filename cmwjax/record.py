@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from cmwjax.audit import replacing
+from cmwjax.files import CONFIG, METRICS, SAMPLES, is_leftover, replacing, write_json
 
 # Fields that another machine may want to differ, when it goes on with a run.
 WITHOUT_INFLUENCE = ("data.stream.workers", "data.stream.prefetch")
@@ -31,10 +30,10 @@ def claim_folder(workdir: str | os.PathLike, config: ConfigDict) -> Path:
     if jax.process_index() == 0:
         check_folder(workdir, config)
         workdir.mkdir(parents=True, exist_ok=True)
-        for leftover in filter(_is_leftover, workdir.iterdir()):
+        for leftover in filter(is_leftover, workdir.iterdir()):
             leftover.unlink()
-        if not (workdir / "config.json").exists():
-            write_json(workdir / "config.json", config.to_dict())
+        if not (workdir / CONFIG).exists():
+            write_json(workdir / CONFIG, config.to_dict())
     wait_for_first_process()
     return workdir
 
@@ -47,7 +46,7 @@ def check_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
         are named, or holds files that no run put there.
     """
     workdir = Path(workdir)
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     if path.exists():
         try:
             found = json.loads(path.read_text())
@@ -62,7 +61,7 @@ def check_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
                 f"{'; '.join(changes)}. Use another workdir, or that configuration."
             )
     elif workdir.exists() and not (
-        workdir.is_dir() and all(map(_is_leftover, workdir.iterdir()))
+        workdir.is_dir() and all(map(is_leftover, workdir.iterdir()))
     ):
         raise ValueError(
             f"workdir {workdir} exists and is not the folder of a run (it has no "
@@ -78,19 +77,13 @@ def wait_for_first_process() -> None:
 
 def is_finished(workdir: Path) -> bool:
     """Whether the run in this folder wrote its last file."""
-    return (workdir / "samples.csv").exists()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes readable JSON, in one piece or not at all."""
-    with replacing(path) as partial:
-        Path(partial).write_text(json.dumps(content, indent=2) + "\n")
+    return (workdir / SAMPLES).exists()
 
 
 def append_metrics(workdir: Path, metrics: dict[str, Any]) -> None:
     """Adds one line to `metrics.jsonl`; what is not finite becomes null."""
     if jax.process_index() == 0:
-        with open(workdir / "metrics.jsonl", "a") as file:
+        with open(workdir / METRICS, "a") as file:
             file.write(json.dumps(_plain(metrics), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())  # checkpoints that come later rely on it
@@ -102,12 +95,12 @@ def drop_metrics(workdir: Path, *, since: int) -> int:
     Returns:
       The number of lines that stay.
     """
-    path = workdir / "metrics.jsonl"
+    path = workdir / METRICS
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     stay = [line for line in lines if _step(line) < since]
     if len(stay) < len(lines) and jax.process_index() == 0:
-        with replacing(path) as partial:
-            Path(partial).write_bytes(b"".join(stay))
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"".join(stay))
     return len(stay)
 
 
@@ -121,11 +114,6 @@ def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
         elif old != new and prefix + name not in WITHOUT_INFLUENCE:
             phrases.append(f"{prefix}{name} is {old!r} there and {new!r} here")
     return phrases
-
-
-def _is_leftover(path: Path) -> bool:
-    """Whether `replacing` left it behind when the process was killed."""
-    return bool(re.fullmatch(r"\.\w+\.(json|jsonl|csv|npz)\.\d+\.tmp", path.name))
 
 
 def _step(line: bytes) -> float:

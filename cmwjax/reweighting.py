@@ -10,6 +10,8 @@ import numpy as np
 import optax
 
 from cmwjax import weighting
+from cmwjax.families import group_classes
+from cmwjax.labels import class_counts
 from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
 
 
@@ -68,8 +70,13 @@ def reweight(
     References:
       CMW-Net (https://arxiv.org/abs/2202.05613).
     """
-    counts = _class_sizes(labels, num_classes)
-    families = weighting.group_classes(counts, num_families)
+    counts = class_counts(labels, num_classes)
+    if not counts.size or not counts.all():
+        raise ValueError(
+            f"labels: class(es) {np.flatnonzero(counts == 0).tolist() or 'all'} have "
+            "no sample; renumber the classes or set num_classes."
+        )
+    families = group_classes(counts, num_families)
     net = weighting.CMWNet(len(families.centres))
     if meta_tx is None:
         meta_tx = optax.chain(optax.add_decayed_weights(1e-4), optax.adam(1e-3))
@@ -114,28 +121,3 @@ def reweight(
         return with_meta(state, batch, meta_batch)
 
     return Reweighting(init, step)
-
-
-def _class_sizes(labels, num_classes):
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels has shape {labels.shape} and dtype {labels.dtype}; pass the "
-            "observed training labels as integers [N]."
-        )
-    if not labels.size:
-        raise ValueError("labels is empty; pass the observed training labels.")
-    low, high = int(labels.min()), int(labels.max())
-    num_classes = high + 1 if num_classes is None else num_classes
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"labels must lie in [0, {num_classes}), got {low} to {high}; correct them "
-            "or set num_classes."
-        )
-    counts = np.bincount(labels.astype(np.int64), minlength=num_classes)
-    if not counts.all():
-        raise ValueError(
-            f"labels: class(es) {np.flatnonzero(counts == 0).tolist()} have no sample; "
-            "renumber the classes or set num_classes."
-        )
-    return counts

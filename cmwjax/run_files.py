@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmwjax.config import METHODS, method_of  # METHOD/seed_K/ in a comparison folder
-
-DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
+from cmwjax.files import DIVERGED, METRICS, WEIGHTING
 
 
 def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:
@@ -45,7 +44,7 @@ def read_metrics(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
       FileNotFoundError: if the run has no metrics.jsonl.
       ValueError: if a line of it is not the record of an epoch.
     """
-    path = Path(run_dir) / "metrics.jsonl"
+    path = Path(run_dir) / METRICS
     remedy = "give the folder of a run, or continue it by running its command again"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {remedy}")
@@ -81,7 +80,7 @@ def read_curves(run_dir: str | os.PathLike) -> tuple[np.ndarray, np.ndarray] | N
 
 def read_centres(run_dir: str | os.PathLike, num_families: int) -> list[float] | None:
     """Mean class size per family, [K], where the run's weighting file tells."""
-    path = Path(run_dir) / "weighting.safetensors"
+    path = Path(run_dir) / WEIGHTING
     if not path.is_file():
         return None
     from safetensors import safe_open

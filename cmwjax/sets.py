@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from cmwjax import data, images
 from cmwjax.encoded import Encoded, Reader
 from cmwjax.images import View
+from cmwjax.labels import class_counts
+from cmwjax.methods import Method
+from cmwjax.parallel import Layout
 from cmwjax.problem import Problem
-from cmwjax.program import Program
 from cmwjax.skipped import Skipped
 from cmwjax.sources import InMemory, Samples
 from cmwjax.stream import Streamed, Views
@@ -35,23 +37,29 @@ def set_names(problem: Problem) -> tuple[str, ...]:
 
 
 def build_sets(
-    config: ConfigDict, problem: Problem, program: Program, skipped: Skipped
+    config: ConfigDict,
+    problem: Problem,
+    *,
+    layout: Layout,
+    method: Method,
+    skipped: Skipped,
 ) -> Sets:
     """Places the tables and opens the images.
 
     Args:
       config: a checked configuration.
       problem: what the run learns from.
-      program: what uses the samples.
+      layout: how tables and rows lie on the devices.
+      method: which features of a class its losses read.
       skipped: where images are listed that could not be read.
     """
-    dataset, replicate = problem.dataset, program.layout.replicate
+    dataset, replicate = problem.dataset, layout.replicate
     mean, std = _statistics(config, dataset)
-    family = program.method.families(problem.families.family)
-    counts = data.class_counts(problem.labels[problem.train_index], dataset.num_classes)
-    per_class = family, mean, std, program.method.class_features(counts)
+    family = method.families(problem.families.family)
+    counts = class_counts(problem.labels[problem.train_index], dataset.num_classes)
+    per_class = family, mean, std, method.class_features(counts)
     if dataset.files is None:
-        memory = InMemory(program.layout)
+        memory = InMemory(layout)
         train = Table(dataset.train_images, problem.labels, *per_class)
         test = Table(dataset.test_images, dataset.test_labels, *per_class)
         tests = {"test": Samples(replicate(test), memory)}
@@ -59,7 +67,7 @@ def build_sets(
 
     streamed = partial(
         Streamed,
-        layout=program.layout,
+        layout=layout,
         views=_views(config),
         seed=config.seed,
         workers=_workers(config.data.stream.workers),

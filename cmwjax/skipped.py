@@ -8,10 +8,9 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from cmwjax.audit import replacing
+from cmwjax.files import UNREADABLE, replacing
 from cmwjax.images import REASONS
 
-FILE = "skipped_images.csv"
 COLUMNS = ("set", "index", "reason")
 
 
@@ -27,7 +26,7 @@ class Skipped:
     """
 
     def __init__(self, workdir: Path, sets: tuple[str, ...]) -> None:
-        self._path, self._sets = workdir / FILE, sets
+        self._path, self._sets = workdir / UNREADABLE, sets
         self._known: set[tuple[str, int, str]] = set()
         self._new: list[tuple[int, int, int]] = []  # set, index and reason as numbers
         if self._path.exists():

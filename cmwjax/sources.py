@@ -6,40 +6,17 @@ bool; see `cmwjax.table.make_batch`. A source makes rows. They are a pure functi
 the step, so a run goes on at any step without having seen those before.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cmwjax.order import Order
 from cmwjax.parallel import Layout
 from cmwjax.table import Table
 
 Rows = dict[str, Any]
 RowStream = Generator[Rows, None, None]
-
-
-class Order:
-    """Positions by step, from tables of an epoch each; the latest table is kept.
-
-    Args:
-      table: `(epoch=) -> [steps, B]`, such as `epoch_batches` with all else given.
-      steps_per_epoch: rows of a table.
-    """
-
-    def __init__(
-        self, table: Callable[..., NDArray[np.int32]], steps_per_epoch: int
-    ) -> None:
-        self._table, self.steps_per_epoch = table, steps_per_epoch
-        self._latest: tuple[int, NDArray[np.int32]] | None = None
-
-    def __call__(self, step: int) -> NDArray[np.int32]:
-        """Positions `[B]` of a step, counted from the beginning of the run."""
-        epoch, row = divmod(step, self.steps_per_epoch)
-        latest = self._latest  # once, for threads may read on while another writes
-        if latest is None or latest[0] != epoch:
-            latest = self._latest = epoch, self._table(epoch=epoch)
-        return latest[1][row]
 
 
 class Source(Protocol):

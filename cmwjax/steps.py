@@ -19,28 +19,8 @@ from cmwjax import ema, methods, mixup, weighting
 from cmwjax import soft_labels as soft
 from cmwjax.batches import Batches, mixes, mixes_meta
 from cmwjax.masks import masked_losses, masked_metrics, masked_weights
-from cmwjax.meta import LossFn, MetaState, meta_step, weighted_step
-
-
-class RunState(NamedTuple):
-    """Everything on the device that changes while a run goes on."""
-
-    learner: MetaState
-    sums: dict[str, Any]  # of the epoch's metrics: name -> (sum, count)
-    teacher: ema.Teacher | None = None  # where the method has one
-    memory: Any = None  # likewise; see `cmwjax.memory`
-
-    @property
-    def scoring(self) -> MetaState:
-        """The learner with the classifier that scores: the teacher's, if any."""
-        if self.teacher is None:
-            return self.learner
-        return self.learner._replace(**self.teacher._asdict())
-
-    @property
-    def without_teacher(self) -> "RunState":
-        """The state in which the classifier itself scores."""
-        return self._replace(teacher=None)
+from cmwjax.meta import LossFn, meta_step, weighted_step
+from cmwjax.state import RunState
 
 
 class Steps(NamedTuple):

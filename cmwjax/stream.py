@@ -25,9 +25,10 @@ from absl import flags
 from cmwjax import images
 from cmwjax.encoded import Reader
 from cmwjax.images import View
+from cmwjax.order import Order
 from cmwjax.parallel import Layout
 from cmwjax.skipped import Skipped
-from cmwjax.sources import Order, Rows, RowStream, in_parts
+from cmwjax.sources import Rows, RowStream, in_parts
 from cmwjax.stopping import SIGNALS
 
 # Streams of randomness under the seed of a run; epochs, which order the training set

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 
 from cmwjax import (
     audit,
-    data,
     measure,
     meta_set,
     problem_report,
@@ -24,17 +23,19 @@ from cmwjax import (
 from cmwjax import program as programs
 from cmwjax.checkpoints import Checkpoints, to_host
 from cmwjax.config_check import check_config
+from cmwjax.files import CHECKPOINTS, SAMPLES
 from cmwjax.health import (
     check_finite,
     check_skips,
     warn_if_collapsed,
     warn_if_sizes_alike,
 )
+from cmwjax.labels import UNKNOWN
+from cmwjax.order import Order, epoch_batches, meta_batches
 from cmwjax.problem import prepare
-from cmwjax.saved import check_unchanged, first
 from cmwjax.sets import build_sets, set_names
 from cmwjax.skipped import Skipped
-from cmwjax.sources import Order
+from cmwjax.state import check_unchanged, first
 from cmwjax.stopping import Interrupted, Signals
 
 
@@ -82,7 +83,7 @@ def run(
     ### Data
     problem = prepare(config)
     table = partial(
-        data.epoch_batches,
+        epoch_batches,
         problem.train_index,
         batch_size=config.data.batch_size,
         shards=config.data.shards,
@@ -103,9 +104,15 @@ def run(
     if program.method.frozen:
         warn_if_sizes_alike(problem.families.centres)
     skipped = Skipped(workdir, set_names(problem))
-    sets = build_sets(config, problem, program, skipped)
+    sets = build_sets(
+        config,
+        problem,
+        layout=program.layout,
+        method=program.method,
+        skipped=skipped,
+    )
     meta_table = partial(
-        data.meta_batches,
+        meta_batches,
         batch_size=config.meta_set.batch_size,
         shards=config.data.shards,
         seed=config.seed,
@@ -121,11 +128,11 @@ def run(
     record.claim_folder(workdir, config)
     problem_report.write(workdir, config, problem)
     checkpoints = Checkpoints(
-        workdir / "checkpoints", keep=config.checkpoint.keep, config=config.to_dict()
+        workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
     saved = checkpoints.restore(like=start) or start
     check_unchanged(saved, start, workdir)
-    state, meta_index = program.layout.replicate(saved.run), saved.meta_index
+    state, meta_index = program.layout.replicate(saved.run), saved.meta_set
     step, total_steps = int(state.learner.step), config.epochs * steps
     every = config.checkpoint.every_steps
     if record.drop_metrics(workdir, since=step) < (step - 1) // steps:
@@ -135,7 +142,7 @@ def run(
         nonlocal stall
         jax.block_until_ready(state)
         begin = time.perf_counter()
-        host = to_host(start._replace(run=state, meta_index=meta_index))
+        host = to_host(start.at(state, meta_index))
         check_skips(host.run.learner, config, checkpoints)
         check_finite(host.run.learner, checkpoints)
         skipped.write()
@@ -217,14 +224,14 @@ def run(
 def summarise(workdir: Path) -> Result:
     """The result of a finished run, from its files."""
     epochs = run_files.read_metrics(workdir)
-    samples = audit.read_samples(workdir / "samples.csv")
+    samples = audit.read_samples(workdir / SAMPLES)
     last = epochs[-1]
     selected = None
     criteria = [k for k in ("validation_accuracy", "meta_accuracy") if k in last]
     if criteria:
         best = max(epochs, key=lambda metrics: metrics[criteria[0]])
         selected = best["test_accuracy"]
-    known = samples["true_label"] != audit.UNKNOWN
+    known = samples["true_label"] != UNKNOWN
     is_wrong = known & (samples["given_label"] != samples["true_label"])
     return Result(
         test_accuracy=last["test_accuracy"],

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from cmwjax.files import replacing
 from cmwjax.weighting import CMWNet
 
 FORMAT = "cmwjax weighting function 1"
@@ -65,10 +66,8 @@ def save_weighting(path: str | os.PathLike, function: WeightingFunction) -> None
         "normalisation": function.normalisation,
         "provenance": json.dumps(dict(function.provenance)),
     }
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(_in_order(safetensors.numpy.save(tensors, metadata)))
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(_in_order(safetensors.numpy.save(tensors, metadata)))
 
 
 def _in_order(content: bytes) -> bytes:

@@ -23,6 +23,7 @@ from absl import app, flags, logging
 
 from cmwjax import compare, record
 from cmwjax.config import title
+from cmwjax.files import write_json
 from results import make_pmd
 from results.biases import AUTHORS, CELLS, LEARNED, LEARNER, PMD, read_config
 from results.tables import kept, write_tables
@@ -66,7 +67,7 @@ def run_cell(name, cell):
         "jax": jax.__version__,
     }
     kept(name).parent.mkdir(exist_ok=True)
-    record.write_json(kept(name), summary)
+    write_json(kept(name), summary)
 
 
 def hardware():

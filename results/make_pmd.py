@@ -21,8 +21,8 @@ from absl import app, flags, logging
 from flax.traverse_util import unflatten_dict
 
 from cmwjax import checkpoints, data, models, pmd, train
-from cmwjax.audit import replacing
 from cmwjax.config import base_config
+from cmwjax.files import replacing
 from cmwjax.table import pixel_statistics
 
 RATES = (35, 70)  # per cent of wrong labels, as in the paper

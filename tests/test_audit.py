@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from cmwjax import audit
+from cmwjax.files import replacing
+from cmwjax.labels import UNKNOWN
 
 SAMPLES = dict(
     index=[7, 3, 9, 4, 0],
@@ -70,8 +72,8 @@ def test_a_run_without_truth_or_families(tmp_path):
     audit.write_samples(tmp_path / "samples.csv", **plain)
     assert "4,2,0,,,4.0,1.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
     samples = audit.read_samples(tmp_path / "samples.csv")
-    assert (samples["true_label"] == audit.UNKNOWN).all()
-    assert (samples["family"] == audit.UNKNOWN).all()
+    assert (samples["true_label"] == UNKNOWN).all()
+    assert (samples["family"] == UNKNOWN).all()
     assert samples["index"].tolist() == [4, 3, 0, 9, 7]  # by loss
 
 
@@ -86,12 +88,12 @@ def test_rows_are_read_in_the_order_of_their_ranks(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "samples.csv"
     path.write_text("old")
-    with pytest.raises(RuntimeError), audit.replacing(path) as temporary:
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
         temporary.write_text("half of the n")
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    with audit.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"

@@ -317,7 +317,11 @@ def begun(config, tmp_path, num_devices=1):
         devices=tuple(jax.devices()[:num_devices]),
     )
     samples = build_sets(
-        config, problem, program, Skipped(tmp_path, set_names(problem))
+        config,
+        problem,
+        layout=program.layout,
+        method=program.method,
+        skipped=Skipped(tmp_path, set_names(problem)),
     )
     return problem, program, samples, program.init(0, problem)
 

@@ -16,8 +16,7 @@ from cmwjax import checkpoints as module
 from cmwjax.checkpoints import MANIFEST, Checkpoints, to_host
 from cmwjax.meta import MetaState
 from cmwjax.optimizers import torch_adam, torch_sgd
-from cmwjax.saved import NOBODY, Saved
-from cmwjax.steps import RunState
+from cmwjax.state import RunState, Saved
 
 CONFIG = {"seed": 0, "data": {"name": "digits", "shape": (1, 2)}}
 
@@ -56,7 +55,7 @@ def whole_run():
     sums = {"loss": (np.float32(0), np.float32(0)), "weight": (np.zeros(2), 0.0)}
     return Saved(
         run=RunState(learner, jax.tree.map(jnp.asarray, sums)),
-        meta_index=NOBODY,
+        meta_index=np.array([-1], np.int32),
         data=np.zeros(32, np.uint8),
         labels=np.zeros(7, np.int32),
         train_index=np.arange(5, dtype=np.int32),

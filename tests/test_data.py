@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmwjax import data
+from cmwjax.labels import class_counts
+from cmwjax.order import epoch_batches, meta_batches
 
 ARCHIVES = os.environ.get("CMWJAX_DATA_DIR")  # read before any test sets it
 real = pytest.mark.skipif(not ARCHIVES, reason="needs the archives (CMWJAX_DATA_DIR)")
@@ -268,9 +270,9 @@ def test_validate_names_what_is_wrong_with_arrays_from_elsewhere(change, message
 
 
 def test_class_counts_counts_absent_classes_too():
-    assert data.class_counts([0, 2, 2], 4).tolist() == [1, 0, 2, 0]
+    assert class_counts([0, 2, 2], 4).tolist() == [1, 0, 2, 0]
     with pytest.raises(ValueError, match="got 4 at position 1"):
-        data.class_counts([0, 4], 4)
+        class_counts([0, 4], 4)
 
 
 # ---- batches
@@ -295,7 +297,7 @@ def check_rows(rows, indices, shards):
 def test_epoch_visits_positions_once_and_shard_by_shard(run, shards, part, extra):
     size = shards * part + extra
     indices = np.random.default_rng(0).permutation(1000)[:size]
-    rows = data.epoch_batches(indices, batch_size=shards * part, shards=shards, **run)
+    rows = epoch_batches(indices, batch_size=shards * part, shards=shards, **run)
     assert len(set(rows.ravel())) == rows.size
     assert rows.shape == ((size // shards) // part, shards * part)
     check_rows(rows, indices, shards)
@@ -312,7 +314,7 @@ def test_epoch_visits_positions_once_and_shard_by_shard(run, shards, part, extra
 def test_meta_batches_cycle_evenly(run, shards, part, size, steps):
     meta_index = np.random.default_rng(1).permutation(1000)[:size]
     arguments = {"batch_size": shards * part, "shards": shards, **run}
-    rows = data.meta_batches(meta_index, steps=steps, **arguments)
+    rows = meta_batches(meta_index, steps=steps, **arguments)
     width = min(shards * part, size)
     assert rows.shape == (steps, width - width % shards)
     check_rows(rows, meta_index, shards)
@@ -320,12 +322,12 @@ def test_meta_batches_cycle_evenly(run, shards, part, size, steps):
         visits = np.count_nonzero(rows[..., None] == meta_index[shard::shards], (0, 1))
         assert visits.max() - visits.min() <= 1
     # A run that stops early has seen the beginning of the same table.
-    part_way = data.meta_batches(meta_index, steps=steps // 2, **arguments)
+    part_way = meta_batches(meta_index, steps=steps // 2, **arguments)
     np.testing.assert_array_equal(part_way, rows[: steps // 2])
 
 
 def test_balanced_shards_make_meta_visits_floor_or_ceil():
-    rows = data.meta_batches(
+    rows = meta_batches(
         np.arange(100), batch_size=32, shards=4, seed=0, epoch=3, steps=11
     )
     assert set(np.bincount(rows.ravel(), minlength=100)) == {3, 4}  # 352 / 100
@@ -336,8 +338,8 @@ def test_order_is_a_function_of_seed_and_epoch(batches):
     def rows(seed, epoch):
         arguments = {"batch_size": 20, "shards": 4, "seed": seed, "epoch": epoch}
         if batches == "epoch":
-            return data.epoch_batches(np.arange(200), **arguments).tolist()
-        return data.meta_batches(np.arange(200), steps=10, **arguments).tolist()
+            return epoch_batches(np.arange(200), **arguments).tolist()
+        return meta_batches(np.arange(200), steps=10, **arguments).tolist()
 
     assert rows(0, 1) == rows(0, 1)
     assert rows(0, 1) != rows(0, 2)
@@ -349,14 +351,14 @@ def test_order_is_a_function_of_seed_and_epoch(batches):
 
 def test_training_and_meta_order_differ():
     arguments = {"batch_size": 40, "shards": 4, "seed": 0, "epoch": 0}
-    train = data.epoch_batches(np.arange(200), **arguments)
-    meta = data.meta_batches(np.arange(200), steps=5, **arguments)
+    train = epoch_batches(np.arange(200), **arguments)
+    meta = meta_batches(np.arange(200), steps=5, **arguments)
     assert (train != meta).mean() > 0.9
 
 
 def test_virtual_shards_do_not_depend_on_the_row_width():
-    wide = data.epoch_batches(np.arange(64), batch_size=32, shards=4, seed=0, epoch=0)
-    slim = data.epoch_batches(np.arange(64), batch_size=16, shards=4, seed=0, epoch=0)
+    wide = epoch_batches(np.arange(64), batch_size=32, shards=4, seed=0, epoch=0)
+    slim = epoch_batches(np.arange(64), batch_size=16, shards=4, seed=0, epoch=0)
     # Shard 1: the same order, cut into longer or shorter pieces.
     np.testing.assert_array_equal(wide[:, 8:16].ravel(), slim[:, 4:8].ravel())
 
@@ -374,15 +376,13 @@ def test_virtual_shards_do_not_depend_on_the_row_width():
 def test_bad_batches_are_named(size, batch_size, shards, message):
     arguments = {"batch_size": batch_size, "shards": shards, "seed": 0, "epoch": 0}
     with pytest.raises(ValueError, match=message):
-        data.epoch_batches(np.arange(size), **arguments)
+        epoch_batches(np.arange(size), **arguments)
     if "multiple" in message:
         with pytest.raises(ValueError, match=message):
-            data.meta_batches(np.arange(size), steps=1, **arguments)
+            meta_batches(np.arange(size), steps=1, **arguments)
 
 
 @pytest.mark.parametrize("size", [0, 3])
 def test_meta_set_smaller_than_the_shards_is_named(size):
     with pytest.raises(ValueError, match=f"meta set has {size} samples, fewer than"):
-        data.meta_batches(
-            np.arange(size), batch_size=8, shards=4, seed=0, epoch=0, steps=2
-        )
+        meta_batches(np.arange(size), batch_size=8, shards=4, seed=0, epoch=0, steps=2)

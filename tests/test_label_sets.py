@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cmwjax import data, label_sets
+from cmwjax.labels import UNLABELLED
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.integers(4, size=400).astype(np.int32)
@@ -61,7 +62,7 @@ def test_pmd_labels_the_first_of_cifar(file):
     path = file(type1_035=true_labels[:45_000])
     got = read(f"{path}:type1_035", true_labels=true_labels)
     np.testing.assert_array_equal(got[:45_000], true_labels[:45_000])
-    assert (got[45_000:] == label_sets.UNLABELLED).all() and len(got) == 50_000
+    assert (got[45_000:] == UNLABELLED).all() and len(got) == 50_000
 
 
 SWAPPED = np.roll(TRUE, 1)

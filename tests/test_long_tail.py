@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cmwjax import long_tail
-from cmwjax.weighting import group_classes
+from cmwjax.families import group_classes
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 500))
 

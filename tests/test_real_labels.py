@@ -16,7 +16,8 @@ from cmwjax import (
     problem_report,
 )
 from cmwjax.config import base_config
-from cmwjax.weighting import group_classes
+from cmwjax.families import group_classes
+from cmwjax.labels import UNLABELLED
 
 FILES = Path(__file__).parents[2] / "shared" / "data"
 CIFAR10N = FILES / "cifar10" / "cifar10n.npz"
@@ -52,7 +53,7 @@ def pmd_labels(classes, name):
     """Observed and true labels of the 45,000 images that PMD labels."""
     true_labels = clean(CIFAR10N if classes == 10 else CIFAR100N)
     given = observed(PMD10 if classes == 10 else PMD100, name, true_labels, classes)
-    assert (given[45_000:] == label_sets.UNLABELLED).all()
+    assert (given[45_000:] == UNLABELLED).all()
     assert (given[:45_000] >= 0).all()
     return given[:45_000], true_labels[:45_000]
 

@@ -311,7 +311,8 @@ def test_what_a_killed_process_leaves_does_no_harm(
         file.write('{"epoch": 3, "step": 15, "lo')
     (workdir / ".samples.csv.123.tmp").write_text("index,given")
     (workdir / ".metrics.jsonl.123.tmp").write_text("{")
-    (workdir / "weighting.safetensors.partial").write_bytes(b"\x07")
+    (workdir / ".weighting.safetensors.host-123-0ab.tmp").write_bytes(b"\x07")
+    (workdir / ".weight_curves.png.host-123-0ab.tmp").write_bytes(b"\x07")
     (workdir / "weighting.safetensors").write_bytes(b"\x07")
     (workdir / "checkpoints" / "13.orbax-checkpoint-tmp").mkdir()
     (workdir / "checkpoints" / "14").mkdir()
@@ -355,8 +356,8 @@ def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(
 ):
     build_sets = train.build_sets
 
-    def damaged_sets(*arguments):
-        sets = build_sets(*arguments)
+    def damaged_sets(*arguments, **others):
+        sets = build_sets(*arguments, **others)
         table = sets.train.table
         table = table._replace(mean=np.nan * table.mean)
         return sets._replace(train=sets.train._replace(table=table))

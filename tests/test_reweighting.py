@@ -159,11 +159,11 @@ def test_labels_of_any_integer_type(dtype):
 @pytest.mark.parametrize(
     ("labels", "num_classes", "message"),
     [
-        ([0.0, 1.0], None, "dtype float64.*integers"),
-        ([[0], [1]], None, r"shape \(2, 1\)"),
-        (np.array([], int), None, "labels is empty"),
-        ([0, -1], None, r"must lie in \[0, 1\), got -1 to 0"),
-        ([0, 1, 5], 3, r"must lie in \[0, 3\), got 0 to 5"),
+        ([0.0, 1.0], None, "integers of shape .*got float64"),
+        ([[0], [1]], None, r"of shape \[2, 1\]"),
+        (np.array([], int), None, r"class\(es\) all have no sample"),
+        ([0, -1], None, r"must lie in \[0, ...\), got -1 at position 1"),
+        ([0, 1, 5], 3, r"must lie in \[0, 3\), got 5 at position 2"),
         ([0, 2, 2], None, r"class\(es\) \[1\] have no sample"),
         ([0, 1], 4, r"class\(es\) \[2, 3\] have no sample"),
     ],

@@ -281,7 +281,11 @@ def steps_of(config, count, devices):
         devices=tuple(jax.devices()[:devices]),
     )
     table = sets.build_sets(
-        config, problem, program, Skipped(Path(), sets.set_names(problem))
+        config,
+        problem,
+        layout=program.layout,
+        method=program.method,
+        skipped=Skipped(Path(), sets.set_names(problem)),
     ).train.table
     state, split = program.init(0, problem), program.layout.split
     rng = np.random.default_rng(0)

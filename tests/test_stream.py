@@ -24,14 +24,14 @@ from test_resume import (
     tiny,
 )
 
-from cmwjax import data, encoded, images, plots, program, stream
+from cmwjax import encoded, images, plots, program, stream
 from cmwjax.config_check import check_config
 from cmwjax.images import View
+from cmwjax.order import Order, epoch_batches
 from cmwjax.parallel import layout
 from cmwjax.problem import prepare
 from cmwjax.sets import Pictures
 from cmwjax.skipped import Skipped
-from cmwjax.sources import Order
 from cmwjax.stopping import Interrupted
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
         skipped=skipped,
     )
     settings = dict(batch_size=16, shards=4, seed=3)
-    table = partial(data.epoch_batches, np.arange(60), **settings)
+    table = partial(epoch_batches, np.arange(60), **settings)
 
     def check(rows, index, view, *key, by_device=mode == "pmap"):
         host = jax.tree.map(np.asarray, rows)

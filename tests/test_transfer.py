@@ -127,7 +127,9 @@ def flops(config, tmp_path):
         devices=tuple(jax.devices()[:1]),
     )
     skipped = Skipped(tmp_path, sets.set_names(p))
-    table = sets.build_sets(config, p, program, skipped).train.table
+    table = sets.build_sets(
+        config, p, layout=program.layout, method=program.method, skipped=skipped
+    ).train.table
     rows = program.layout.split({"index": np.arange(40, dtype=np.int32)})
     lowered = program.step.weighted.lower(program.init(0, p), table, rows)
     return lowered.cost_analysis()["flops"]

@@ -18,6 +18,7 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
+from cmwjax.files import replacing
 from cmwjax.models.name_map import from_ours, from_torch
 
 
@@ -33,10 +34,8 @@ def save_weights(path: str | os.PathLike, variables: Mapping[str, Any]) -> None:
         name: np.ascontiguousarray(value)
         for name, value in flatten_dict(variables, sep="/").items()
     }
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    safetensors.numpy.save_file(tensors, partial)
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        safetensors.numpy.save_file(tensors, temporary)
 
 
 def load_weights(path: str | os.PathLike, like: Mapping[str, Any]) -> dict[str, Any]:

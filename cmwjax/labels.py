@@ -1,0 +1,58 @@
+"""Class labels as arrays: what they must be, their counts, and what stands for none."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Seed = int | Sequence[int]
+
+UNKNOWN = -1  # a true label or family that nobody knows
+UNLABELLED = -1  # an observed label that a label set does not have
+
+
+def check_labels(
+    labels: ArrayLike, num_classes: int | None = None, *, name: str = "labels"
+) -> NDArray[np.int32]:
+    """Returns labels as int32 `[N]` (a copy), or says what is wrong with them.
+
+    Args:
+      labels: classes in [0, C), integers `[N]`.
+      num_classes: number of classes C; None: any.
+      name: what the error calls them.
+
+    Raises:
+      ValueError: unless they are a vector of integers in [0, C).
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{name} must be integers of shape [N], got {labels.dtype} of shape "
+            f"{list(labels.shape)}: pass one class number per sample."
+        )
+    end = "..." if num_classes is None else num_classes
+    outside = labels < 0
+    if num_classes is not None:
+        outside |= labels >= num_classes
+    if outside.any():
+        first = np.argmax(outside)
+        raise ValueError(
+            f"{name} must lie in [0, {end}), got {labels[first]} at position {first}: "
+            "correct it, or num_classes."
+        )
+    return labels.astype(np.int32)
+
+
+def class_counts(
+    labels: ArrayLike, num_classes: int | None = None
+) -> NDArray[np.int64]:
+    """Number of samples of each class, `[N]` -> `[C]`.
+
+    Args:
+      labels: classes in [0, C), integers `[N]`.
+      num_classes: number of classes C; by default the largest label plus one.
+
+    Raises:
+      ValueError: for a label outside [0, C).
+    """
+    return np.bincount(check_labels(labels, num_classes), minlength=num_classes or 0)

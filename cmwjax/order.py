@@ -1,0 +1,134 @@
+"""The order in which training visits its samples, as a pure function of seed and epoch.
+
+`epoch_batches` and `meta_batches` return positions, one row per step. A run resumes at
+any step, and its order does not depend on how many devices there are: positions are cut
+once into virtual shards, every row takes the same number from each, and a device owns
+whole shards.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Order:
+    """Positions by step, from tables of an epoch each; the latest table is kept.
+
+    Args:
+      table: `(epoch=) -> [steps, B]`, such as `epoch_batches` with all else given.
+      steps_per_epoch: rows of a table.
+    """
+
+    def __init__(
+        self, table: Callable[..., NDArray[np.int32]], steps_per_epoch: int
+    ) -> None:
+        self._table, self.steps_per_epoch = table, steps_per_epoch
+        self._latest: tuple[int, NDArray[np.int32]] | None = None
+
+    def __call__(self, step: int) -> NDArray[np.int32]:
+        """Positions `[B]` of a step, counted from the beginning of the run."""
+        epoch, row = divmod(step, self.steps_per_epoch)
+        latest = self._latest  # once, for threads may read on while another writes
+        if latest is None or latest[0] != epoch:
+            latest = self._latest = epoch, self._table(epoch=epoch)
+        return latest[1][row]
+
+
+def epoch_batches(
+    indices: ArrayLike, *, batch_size: int, shards: int, seed: int, epoch: int
+) -> NDArray[np.int32]:
+    """One epoch over the training set: every position at most once, shuffled anew.
+
+    Virtual shard s is `indices[s::shards]`. A row lists `batch_size / shards` positions
+    of shard 0, then as many of shard 1, and so on. What is left of a shard after the
+    last full row waits for another epoch.
+
+    Args:
+      indices: positions to visit, integers `[N]`.
+      batch_size: global batch size B, a multiple of `shards`.
+      shards: number of virtual shards S, at least 1.
+      seed: seed of the run.
+      epoch: number of the epoch.
+
+    Returns:
+      Positions, int32 `[steps, B]`.
+
+    Raises:
+      ValueError: if `batch_size` is not a positive multiple of `shards`, or there are
+        too few positions for one row.
+    """
+    _check_batch_size(batch_size, shards)
+    indices, part = np.asarray(indices, np.int32), batch_size // shards
+    steps = len(indices) // batch_size  # the smallest shard has N // S, enough for all
+    if not steps:
+        raise ValueError(
+            f"batch_size is {batch_size}, but {len(indices)} training samples in "
+            f"{shards} shards do not fill one batch: lower batch_size."
+        )
+
+    columns = []
+    for shard in range(shards):
+        rng = np.random.default_rng([seed, epoch, shard])
+        order = rng.permutation(indices[shard::shards])
+        columns.append(order[: steps * part].reshape(steps, part))
+    return np.hstack(columns)
+
+
+def meta_batches(
+    meta_index: ArrayLike,
+    *,
+    batch_size: int,
+    shards: int,
+    seed: int,
+    epoch: int,
+    steps: int,
+) -> NDArray[np.int32]:
+    """Meta batches of one epoch: the meta set over and over, shuffled for every round.
+
+    Rows are laid out as in `epoch_batches`, with m = min(batch_size, M) positions, less
+    what does not divide by `shards`. Within a shard, no position comes up more than
+    once more often than another; a row in which one round ends and the next begins may
+    hold a position twice.
+
+    Args:
+      meta_index: positions of the meta set, integers `[M]`.
+      batch_size: the most samples in a meta batch, a multiple of `shards`.
+      shards: number of virtual shards S, at least 1.
+      seed: seed of the run.
+      epoch: number of the epoch.
+      steps: number of rows.
+
+    Returns:
+      Positions, int32 `[steps, m]`.
+
+    Raises:
+      ValueError: if `batch_size` is not a positive multiple of `shards`, or the meta
+        set has fewer samples than there are shards.
+    """
+    _check_batch_size(batch_size, shards)
+    meta_index = np.asarray(meta_index, np.int32)
+    part = min(batch_size, len(meta_index)) // shards
+    if not part:
+        raise ValueError(
+            f"meta set has {len(meta_index)} samples, fewer than the {shards} shards: "
+            "choose more meta samples per class, or lower shards."
+        )
+
+    columns = []
+    for shard in range(shards):
+        # The last number keeps these draws apart from those of the training set.
+        rng = np.random.default_rng([seed, epoch, shard, 1])
+        members = meta_index[shard::shards]
+        rounds = steps * part // len(members) + 1
+        order = np.concatenate([rng.permutation(members) for _ in range(rounds)])
+        columns.append(order[: steps * part].reshape(steps, part))
+    return np.hstack(columns)
+
+
+def _check_batch_size(batch_size: int, shards: int) -> None:
+    if shards < 1 or batch_size < 1 or batch_size % shards:
+        raise ValueError(
+            f"batch_size is {batch_size}, not a positive multiple of the {shards} "
+            "virtual shards: change batch_size or shards."
+        )
