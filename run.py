@@ -31,9 +31,10 @@ _WORKDIR = flags.DEFINE_string(
 
 def main(_) -> None:
     # After the flags are parsed: --help and a mistyped flag answer at once.
-    from cmwjax import compare, record, train
-    from cmwjax.health import Diverged
+    from cmwjax import compare, train
     from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
+    from cmwjax.training import workdir as record
+    from cmwjax.training.health import Diverged
 
     config = _CONFIG.value
     workdir = _WORKDIR.value

@@ -89,7 +89,9 @@ def child(pipe: int, arguments: list[str]) -> None:
     sys.path.insert(0, str(ROOT))
     import jax
 
-    from cmwjax import checkpoints, record, train
+    from cmwjax import train
+    from cmwjax.training import checkpoints
+    from cmwjax.training import workdir as record
 
     def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
         del duration_secs, kwargs
@@ -210,7 +212,7 @@ def rarest(kills: list[dict], rng: np.random.Generator) -> str:
 
 def artefacts(workdir: pathlib.Path) -> dict[str, object]:
     """Everything that a finished run must have in common with another."""
-    from cmwjax.checkpoints import read
+    from cmwjax.training.checkpoints import read
 
     newest = max((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
     found: dict[str, object] = {k: v.tobytes() for k, v in read(newest).items()}
@@ -321,7 +323,8 @@ def corrupt_runs(scratch: pathlib.Path, *, wanted: int, seed: int) -> dict:
     import jax
     from absl import logging
 
-    from cmwjax import checkpoints, train
+    from cmwjax import train
+    from cmwjax.training import checkpoints
 
     logging.set_verbosity(logging.ERROR)
     names = runpy.run_path(str(scratch / "config.py"))

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmwjax.checkpoints import Checkpoints, to_host
-from cmwjax.health import check_finite
-from cmwjax.meta import MetaState
-from cmwjax.optimizers import torch_adam, torch_sgd
-from cmwjax.weighting import CMWNet
+from cmwjax.core.meta import MetaState
+from cmwjax.core.optimizers import torch_adam, torch_sgd
+from cmwjax.core.weighting import CMWNet
+from cmwjax.training.checkpoints import Checkpoints, to_host
+from cmwjax.training.health import check_finite
 
 SIZES = {"0.5 M": (784, 420, 420, 10), "25 M": (3072, 3584, 3584, 370)}  # of the layers
 

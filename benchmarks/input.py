@@ -35,12 +35,12 @@ import jax
 import numpy as np
 from PIL import Image
 
-from cmwjax import encoded
-from cmwjax.images import View
-from cmwjax.order import Order, epoch_batches
-from cmwjax.parallel import layout
-from cmwjax.skipped import Skipped
-from cmwjax.stream import Streamed, Views
+from cmwjax.core.parallel import layout
+from cmwjax.data import on_disk as encoded
+from cmwjax.data.decode import View
+from cmwjax.data.order import Order, epoch_batches
+from cmwjax.data.skipped import Skipped
+from cmwjax.data.stream import Streamed, Views
 
 SIZE, SHORTER = 224, 256
 

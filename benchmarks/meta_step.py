@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cmwjax.losses import cross_entropy
-from cmwjax.meta import MetaState, meta_step, weighted_step
+from cmwjax.core.losses import cross_entropy
+from cmwjax.core.meta import MetaState, meta_step, weighted_step
+from cmwjax.core.weighting import CMWNet, weight_fn
 from cmwjax.models import MODELS, build
-from cmwjax.weighting import CMWNet, weight_fn
 
 NUM_CLASSES = 10
 NUM_FAMILIES = 3

@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from cmwjax import compare, train
-from cmwjax.problem import prepare
+from cmwjax.bias.problem import prepare
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).parents[1]

@@ -4,10 +4,11 @@
     python benchmarks/torch_logits.py
 
 Fills torchvision's ResNet-50 and timm's Inception-ResNet-v2 with random weights, scales
-and running statistics, converts them (`cmwjax.models.name_map`) and prints how far the
-logits are apart, and after a training step's forward pass the running statistics, both
-relative to the largest of their kind. Fails if that is more than rounding. In float32
-two right programs differ by their order of summation; float64 shows that it is no more.
+and running statistics, converts them (`cmwjax.models.torch_names`) and prints how far
+the logits are apart, and after a training step's forward pass the running statistics,
+both relative to the largest of their kind. Fails if that is more than rounding. In
+float32 two right programs differ by their order of summation; float64 shows that it is
+no more.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import torch
 import torchvision
 
 from cmwjax.models import build
-from cmwjax.models.name_map import from_torch
+from cmwjax.models.torch_names import from_torch
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 

@@ -2,10 +2,10 @@
 
     python benchmarks/transfer_cost.py --models=small_conv,resnet32 --json=cost.json
 
-Times the trainer's own compiled steps, with all that they do around `cmwjax.meta`: the
-teacher's forward and its average, soft labels and their memory, MixUp, sums of metrics.
-Images are noise and lie on the device. As in benchmarks/meta_step.py, every round runs
-every step, and ratios are taken within a round.
+Times the trainer's own compiled steps, with all that they do around `cmwjax.core.meta`:
+the teacher's forward and its average, soft labels and their memory, MixUp, sums of
+metrics. Images are noise and lie on the device. As in benchmarks/meta_step.py, every
+round runs every step, and ratios are taken within a round.
 """
 
 import argparse
@@ -19,13 +19,14 @@ import jax
 import numpy as np
 
 from benchmarks.meta_step import IMAGES, NUM_CLASSES, environment
-from cmwjax import problem, sets
-from cmwjax import program as programs
+from cmwjax.bias import problem
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
-from cmwjax.skipped import Skipped
-from cmwjax.weighting import CMWNet
-from cmwjax.weighting_file import WeightingFunction, save_weighting
+from cmwjax.core.weighting import CMWNet
+from cmwjax.core.weighting_file import WeightingFunction, save_weighting
+from cmwjax.data.skipped import Skipped
+from cmwjax.training import program as programs
+from cmwjax.training import sets
 
 FROZEN = "weighting.load"  # given the file of a function
 # What is timed -> fields of its configuration.

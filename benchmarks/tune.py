@@ -24,7 +24,8 @@ from absl import app, flags
 from ml_collections import config_flags
 from sklearn.model_selection import train_test_split
 
-from cmwjax import compare, data, train
+from cmwjax import compare, train
+from cmwjax.data import datasets as data
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).parents[1]

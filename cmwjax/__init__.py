@@ -4,12 +4,18 @@ What is named here needs no more than JAX, Flax, Optax, NumPy and safetensors; t
 trainer is `cmwjax.train.run`, its data, files and figures in the modules beside it.
 """
 
-from cmwjax.families import Families, group_classes
-from cmwjax.losses import cross_entropy, soft_cross_entropy
-from cmwjax.meta import MetaState, all_mean, meta_step, micro_batches, weighted_step
-from cmwjax.reweighting import Reweighting, reweight
-from cmwjax.weighting import CMWNet
-from cmwjax.weighting_file import (
+from cmwjax.core.families import Families, group_classes
+from cmwjax.core.losses import cross_entropy, soft_cross_entropy
+from cmwjax.core.meta import (
+    MetaState,
+    all_mean,
+    meta_step,
+    micro_batches,
+    weighted_step,
+)
+from cmwjax.core.reweighting import Reweighting, reweight
+from cmwjax.core.weighting import CMWNet
+from cmwjax.core.weighting_file import (
     WeightingFunction,
     import_weighting,
     load_weighting,

@@ -10,14 +10,16 @@ from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cmwjax import plots, record, train
+from cmwjax import train
+from cmwjax.bias.problem import prepare
 from cmwjax.config import base_config, method_of, title
 from cmwjax.config_check import check_config
-from cmwjax.data import Dataset
+from cmwjax.data.datasets import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
-from cmwjax.health import Diverged
-from cmwjax.problem import prepare
-from cmwjax.sets import Pictures
+from cmwjax.report import plots
+from cmwjax.training import workdir as record
+from cmwjax.training.health import Diverged
+from cmwjax.training.sets import Pictures
 
 OnRun = Callable[[str, int, train.Result | None], None]
 

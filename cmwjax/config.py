@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-# What tables and figures call them; `cmwjax.methods.build` says what they are.
+# What tables and figures call them; `cmwjax.methods.method.build` says what they are.
 METHODS = {
     "erm": "ERM",
     "erm_mixup_ema": "ERM + MixUp + EMA",
@@ -64,7 +64,7 @@ def base_config() -> ConfigDict:
 
     config.data = ConfigDict()
     # Or cifar10, fashion_mnist, a Keras-style .npz file; or images that stay on disk:
-    # 'folder:PATH', 'tfds:NAME' (see `cmwjax.encoded`), webvision/mini.
+    # 'folder:PATH', 'tfds:NAME' (see `cmwjax.data.on_disk`), webvision/mini.
     config.data.name = "digits"
     config.data.train_size = 0  # 0: all; else a stratified draw
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class

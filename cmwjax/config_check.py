@@ -6,9 +6,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cmwjax.bias.noise import KINDS as NOISE_KINDS
 from cmwjax.config import METHODS, VARIANT, base_config, method_of
-from cmwjax.encoded import is_name
-from cmwjax.noise import KINDS as NOISE_KINDS
+from cmwjax.data.on_disk import is_name
 
 LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
 META_POLICIES = ("held_out", "balanced", "lowest_loss", "none")

@@ -12,31 +12,29 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cmwjax import (
-    audit,
-    measure,
-    meta_set,
-    problem_report,
-    record,
-    run_files,
-)
-from cmwjax import program as programs
-from cmwjax.checkpoints import Checkpoints, to_host
+from cmwjax.bias import meta_set
+from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
+from cmwjax.core.labels import UNKNOWN
+from cmwjax.data.order import Order, epoch_batches, meta_batches
+from cmwjax.data.skipped import Skipped
 from cmwjax.files import CHECKPOINTS, SAMPLES
-from cmwjax.health import (
+from cmwjax.report import problem as problem_report
+from cmwjax.report import read as run_files
+from cmwjax.report import samples as audit
+from cmwjax.stopping import Interrupted, Signals
+from cmwjax.training import measure
+from cmwjax.training import program as programs
+from cmwjax.training import workdir as record
+from cmwjax.training.checkpoints import Checkpoints, to_host
+from cmwjax.training.health import (
     check_finite,
     check_skips,
     warn_if_collapsed,
     warn_if_sizes_alike,
 )
-from cmwjax.labels import UNKNOWN
-from cmwjax.order import Order, epoch_batches, meta_batches
-from cmwjax.problem import prepare
-from cmwjax.sets import build_sets, set_names
-from cmwjax.skipped import Skipped
-from cmwjax.state import check_unchanged, first
-from cmwjax.stopping import Interrupted, Signals
+from cmwjax.training.sets import build_sets, set_names
+from cmwjax.training.state import check_unchanged, first
 
 
 class Result(NamedTuple):

@@ -21,9 +21,10 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from cmwjax import compare, record
+from cmwjax import compare
 from cmwjax.config import title
 from cmwjax.files import write_json
+from cmwjax.training import workdir as record
 from results import make_pmd
 from results.biases import AUTHORS, CELLS, LEARNED, LEARNER, PMD, read_config
 from results.tables import kept, write_tables

@@ -6,7 +6,7 @@
 A small conv net learns the true labels of all training images; what it then says of
 them decides which labels move, and where to. The archive has labels of three types at
 two rates each, `type1_035` to `type3_070`, in the order of the images, and the true
-labels, by which `cmwjax.label_sets` sees that it belongs to the data set. The
+labels, by which `cmwjax.data.label_sets` sees that it belongs to the data set. The
 probabilities are those of the finished net on the images as they are; the paper's came
 out of the last epoch of training, on augmented images.
 """
@@ -20,10 +20,13 @@ import numpy as np
 from absl import app, flags, logging
 from flax.traverse_util import unflatten_dict
 
-from cmwjax import checkpoints, data, models, pmd, train
+from cmwjax import models, train
+from cmwjax.bias import pmd
 from cmwjax.config import base_config
+from cmwjax.data import datasets as data
+from cmwjax.data.table import pixel_statistics
 from cmwjax.files import replacing
-from cmwjax.table import pixel_statistics
+from cmwjax.training import checkpoints
 
 RATES = (35, 70)  # per cent of wrong labels, as in the paper
 CHUNK = 1000  # images that are judged at once

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from cmwjax.audit import write_samples
+from cmwjax.report.samples import write_samples
 
 CLASS_MAP = {9: 1, 2: 0, 4: 7, 3: 5}
 FAMILY = np.array([2, 2, 0, 0, 0, 2, 1, 2, 1, 0])  # small 2 3 4 9, large 0 1 5 7

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmwjax.losses import cross_entropy, soft_cross_entropy
-from cmwjax.meta import MetaState
-from cmwjax.weighting import CMWNet
+from cmwjax.core.losses import cross_entropy, soft_cross_entropy
+from cmwjax.core.meta import MetaState
+from cmwjax.core.weighting import CMWNet
 
 CLASSES, FAMILIES, BATCH = 3, 3, 8
 

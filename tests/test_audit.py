@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from cmwjax import audit
+from cmwjax.core.labels import UNKNOWN
 from cmwjax.files import replacing
-from cmwjax.labels import UNKNOWN
+from cmwjax.report import samples as audit
 
 SAMPLES = dict(
     index=[7, 3, 9, 4, 0],

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmwjax.augment import crop_and_flip, sample_keys
+from cmwjax.data.augment import crop_and_flip, sample_keys
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (200, 6, 7, 2), np.uint8)
 KEYS = sample_keys(jax.random.key(0), jnp.int32(3), jnp.arange(200))

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from cmwjax import compare, data, train
+from cmwjax import compare, train
 from cmwjax.config import base_config
+from cmwjax.data import datasets as data
 
 ### Configurations
 

@@ -7,27 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmwjax import (
-    class_sizes,
-    config,
-    losses,
-    measure,
-    memory,
-    methods,
-    refurbish,
-)
-from cmwjax import program as programs
-from cmwjax.batches import Batches
+from cmwjax import config
+from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
-from cmwjax.problem import prepare
-from cmwjax.sets import build_sets, set_names
-from cmwjax.skipped import Skipped
-from cmwjax.transition import (
+from cmwjax.core import losses
+from cmwjax.core.weighting import PerClassNet
+from cmwjax.data.skipped import Skipped
+from cmwjax.methods import class_sizes, memory
+from cmwjax.methods import method as methods
+from cmwjax.methods import plc as refurbish
+from cmwjax.methods.forward import (
     count_transitions,
     estimate_transitions,
     transition_memory,
 )
-from cmwjax.weighting import PerClassNet
+from cmwjax.training import measure
+from cmwjax.training import program as programs
+from cmwjax.training.batches import Batches
+from cmwjax.training.sets import build_sets, set_names
 
 C = 4
 DEFAULTS = config.base_config().baseline

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from benchmarks.chaos import corruptions
-from cmwjax import checkpoints as module
-from cmwjax.checkpoints import MANIFEST, Checkpoints, to_host
-from cmwjax.meta import MetaState
-from cmwjax.optimizers import torch_adam, torch_sgd
-from cmwjax.state import RunState, Saved
+from cmwjax.core.meta import MetaState
+from cmwjax.core.optimizers import torch_adam, torch_sgd
+from cmwjax.training import checkpoints as module
+from cmwjax.training.checkpoints import MANIFEST, Checkpoints, to_host
+from cmwjax.training.state import RunState, Saved
 
 CONFIG = {"seed": 0, "data": {"name": "digits", "shape": (1, 2)}}
 

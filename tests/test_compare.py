@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from cmwjax import audit, compare, train
+from cmwjax import compare, train
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
-from cmwjax.run_files import read_metrics
+from cmwjax.report import samples as audit
+from cmwjax.report.read import read_metrics
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import pytest
 from fake_runs import epochs_of, rows
 from PIL import Image
 
-from cmwjax import comparison_plots, plot_style, plots, run_files
+from cmwjax.report import comparison_plots, plot_style, plots
+from cmwjax.report import read as run_files
 
 EPOCHS = 7
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmwjax import data
-from cmwjax.labels import class_counts
-from cmwjax.order import epoch_batches, meta_batches
+from cmwjax.core.labels import class_counts
+from cmwjax.data import datasets as data
+from cmwjax.data.order import epoch_batches, meta_batches
 
 ARCHIVES = os.environ.get("CMWJAX_DATA_DIR")  # read before any test sets it
 real = pytest.mark.skipif(not ARCHIVES, reason="needs the archives (CMWJAX_DATA_DIR)")
@@ -157,7 +157,7 @@ def test_real_cifar10():
 
 def test_importing_the_module_is_light():
     heavy = "{'sklearn', 'matplotlib', 'tensorflow_datasets', 'grain'}"
-    code = f"import cmwjax.data, sys; print({heavy} & sys.modules.keys())"
+    code = f"import cmwjax.data.datasets, sys; print({heavy} & sys.modules.keys())"
     printed = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert printed.strip() == "set()"
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cmwjax import ema
+from cmwjax.methods import teacher as ema
 
 
 @pytest.mark.parametrize("batch_stats", [True, False])

@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from image_files import encoded as as_file
 from image_files import random_pixels, write_folder
 
-from cmwjax import data, encoded
+from cmwjax.data import datasets as data
+from cmwjax.data import on_disk as encoded
 
 TRAIN, TEST = 300, 20
 
@@ -189,6 +190,6 @@ def test_builders_of_our_own_prepare_what_they_open(prepared, monkeypatch):
         return builder
 
     own = SimpleNamespace(prepare=prepare)
-    monkeypatch.setitem(sys.modules, "cmwjax.builders.webvision", own)
+    monkeypatch.setitem(sys.modules, "cmwjax.data.builders.webvision", own)
     found = encoded.load("webvision/mini", tests=["val"])
     assert found.class_names == ("a", "b", "c")

@@ -4,11 +4,12 @@ import optax
 import pytest
 from flax import linen as nn
 
-from cmwjax import evaluate, methods
-from cmwjax.meta import MetaState
-from cmwjax.parallel import layout
-from cmwjax.sources import InMemory, Samples
-from cmwjax.table import Table, make_batch, pixel_statistics
+from cmwjax.core.meta import MetaState
+from cmwjax.core.parallel import layout
+from cmwjax.data.sources import InMemory, Samples
+from cmwjax.data.table import Table, make_batch, pixel_statistics
+from cmwjax.methods import method as methods
+from cmwjax.training import evaluate
 
 
 class Linear(nn.Module):

@@ -5,9 +5,9 @@ import pytest
 from image_files import BROKEN, break_file, encoded, random_pixels
 from PIL import Image
 
-from cmwjax import images
 from cmwjax.config_check import CROPS
-from cmwjax.images import REASONS, View, look
+from cmwjax.data import decode as images
+from cmwjax.data.decode import REASONS, View, look
 
 RNG = np.random.default_rng
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from cmwjax import data, label_sets
-from cmwjax.labels import UNLABELLED
+from cmwjax.core.labels import UNLABELLED
+from cmwjax.data import datasets as data
+from cmwjax.data import label_sets
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.integers(4, size=400).astype(np.int32)

@@ -7,7 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from cmwjax.models import build
-from cmwjax.models.name_map import from_torch, torch_name
+from cmwjax.models.torch_names import from_torch, torch_name
 
 KEY = jax.random.key(0)
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cmwjax import long_tail
-from cmwjax.families import group_classes
+from cmwjax.bias import long_tail
+from cmwjax.core.families import group_classes
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 500))
 

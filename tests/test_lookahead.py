@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from cmwjax.lookahead import check_optimizer_lookahead
+from cmwjax.core.lookahead import check_optimizer_lookahead
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.zeros(2)}
 WARM_UP = optax.linear_schedule(0.0, 0.1, 10)  # starts with a step of zero

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmwjax.losses import cross_entropy, soft_cross_entropy
+from cmwjax.core.losses import cross_entropy, soft_cross_entropy
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (6, 4)).astype(np.float32)

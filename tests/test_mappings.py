@@ -11,8 +11,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from problems import BATCH, MLP, assert_close, problem
 
-from cmwjax.meta import MetaState, meta_step, weighted_step
-from cmwjax.weighting import CMWNet, metrics_fn
+from cmwjax.core.meta import MetaState, meta_step, weighted_step
+from cmwjax.core.weighting import CMWNet, metrics_fn
 
 AXIS = "data"
 

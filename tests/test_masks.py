@@ -9,9 +9,10 @@ import optax
 import pytest
 from problems import BATCH, FAMILIES, MLP, assert_close, problem
 
-from cmwjax import mixup, weighting
-from cmwjax.masks import masked_losses, masked_metrics, masked_weights
-from cmwjax.meta import meta_step, weighted_step
+from cmwjax.core import weighting
+from cmwjax.core.meta import meta_step, weighted_step
+from cmwjax.methods import mixup
+from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
 
 LOST = 5
 OTHERS = np.delete(np.arange(BATCH), LOST)

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 from problems import MLP, assert_close, problem
 
-from cmwjax.meta import MetaState, meta_step, weighted_step
+from cmwjax.core.meta import MetaState, meta_step, weighted_step
 
 LR = 0.5
 TX = {

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cmwjax import meta_set
+from cmwjax.bias import meta_set
 
 # Sizes 40, 7, 19, 4, in mixed order.
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [40, 7, 19, 4]))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from cmwjax import mixup
-from cmwjax.losses import cross_entropy, soft_cross_entropy
+from cmwjax.core.losses import cross_entropy, soft_cross_entropy
+from cmwjax.methods import mixup
 
 
 def test_partners_stay_in_their_shard_wherever_it_lies():

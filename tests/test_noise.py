@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cmwjax import noise
+from cmwjax.bias import noise
 
 CLASSES = 10
 LABELS = np.repeat(np.arange(CLASSES), 5000)  # CIFAR-10 has 5000 of each

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from cmwjax import optimizers
+from cmwjax.core import optimizers
 
 
 def follow(tx, gradients, w):

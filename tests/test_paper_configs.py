@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cmwjax import optimizers
 from cmwjax.compare import one_run
 from cmwjax.config_check import check_config
-from cmwjax.weighting_file import read_weighting
+from cmwjax.core import optimizers
+from cmwjax.core.weighting_file import read_weighting
 from results.biases import read_config
 
 LONG_TAIL = {

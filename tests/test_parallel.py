@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from cmwjax import train, weighting_file
+from cmwjax import train
 from cmwjax.config import base_config
-from cmwjax.parallel import layout
+from cmwjax.core import weighting_file
+from cmwjax.core.parallel import layout
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,7 +11,8 @@ import pytest
 from fake_runs import epochs_of, rows
 from PIL import Image
 
-from cmwjax import plots, run_files
+from cmwjax.report import plots
+from cmwjax.report import read as run_files
 
 EPOCHS = 7
 
@@ -254,7 +255,7 @@ def test_unfit_images_and_names_are_named(run):
 def test_matplotlib_loads_late_and_pyplot_never(run):
     code = f"""
 import sys
-from cmwjax import plots
+from cmwjax.report import plots
 heavy = "matplotlib", "PIL", "sklearn"
 assert not [name for name in heavy if name in sys.modules], "loaded early"
 plots.save(plots.weight_curves({str(run)!r}), {str(run / "test.png")!r})

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cmwjax import pmd
+from cmwjax.bias import pmd
 
 RNG = np.random.default_rng(0)
 ETA = RNG.dirichlet(np.full(10, 0.15), size=20_000)

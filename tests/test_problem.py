@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from absl import logging
 
-from cmwjax import data, meta_set, noise, problem, problem_report
+from cmwjax.bias import meta_set, noise, problem
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
+from cmwjax.data import datasets as data
+from cmwjax.report import problem as problem_report
 
 CLASSES, SIZE = 4, 2000
 RNG = np.random.default_rng(0)

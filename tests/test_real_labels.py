@@ -6,18 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmwjax import (
-    label_sets,
-    long_tail,
-    meta_set,
-    noise,
-    pmd,
-    problem,
-    problem_report,
-)
+from cmwjax.bias import long_tail, meta_set, noise, pmd, problem
 from cmwjax.config import base_config
-from cmwjax.families import group_classes
-from cmwjax.labels import UNLABELLED
+from cmwjax.core.families import group_classes
+from cmwjax.core.labels import UNLABELLED
+from cmwjax.data import label_sets
+from cmwjax.report import problem as problem_report
 
 FILES = Path(__file__).parents[2] / "shared" / "data"
 CIFAR10N = FILES / "cifar10" / "cifar10n.npz"

@@ -7,9 +7,11 @@ import pytest
 from absl import app, flags
 from absl.testing import flagsaver
 
-from cmwjax import compare, data, label_sets, train
-from cmwjax.audit import read_samples
+from cmwjax import compare, train
 from cmwjax.config_check import check_config
+from cmwjax.data import datasets as data
+from cmwjax.data import label_sets
+from cmwjax.report.samples import read_samples
 from results import make, make_pmd, tables
 from results.biases import CELLS, LEARNER, Cell, read_config
 

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from cmwjax import checkpoints, measure, train
+from cmwjax import train
 from cmwjax.config import base_config
-from cmwjax.health import Diverged, warn_if_collapsed
 from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
+from cmwjax.training import checkpoints, measure
+from cmwjax.training.health import Diverged, warn_if_collapsed
 
 ROOT = Path(__file__).parents[1]
 STEPS = 15  # of a run of three epochs

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from cmwjax.losses import cross_entropy
-from cmwjax.reweighting import reweight
+from cmwjax.core.losses import cross_entropy
+from cmwjax.core.reweighting import reweight
 
 CLASSES, NOISE = 6, {0: 1, 2: 3}  # 60 % of classes 0 and 2 carry a wrong label
 SHRUNK, UNTOUCHED, GROWN = [0, 2], [4, 5], [1, 3]

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from cmwjax.meta import MetaState, meta_step, weighted_step
+from cmwjax.core.meta import MetaState, meta_step, weighted_step
 
 LEARNED = ("params", "model_state", "opt_state", "meta_params", "meta_opt_state")
 TX = optax.sgd(0.1, 0.9)

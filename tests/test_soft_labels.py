@@ -11,24 +11,17 @@ import optax
 import pytest
 from problems import assert_close
 
-from cmwjax import (
-    batches,
-    measure,
-    meta_set,
-    methods,
-    mixup,
-    models,
-    sets,
-    soft_labels,
-    steps,
-    train,
-)
-from cmwjax import program as programs
+from cmwjax import models, train
+from cmwjax.bias import meta_set
 from cmwjax.config import base_config
-from cmwjax.meta import MetaState, meta_step
-from cmwjax.skipped import Skipped
-from cmwjax.table import Table
-from cmwjax.weighting import CMWNet
+from cmwjax.core.meta import MetaState, meta_step
+from cmwjax.core.weighting import CMWNet
+from cmwjax.data.skipped import Skipped
+from cmwjax.data.table import Table
+from cmwjax.methods import method as methods
+from cmwjax.methods import mixup, soft_labels
+from cmwjax.training import batches, measure, sets, steps
+from cmwjax.training import program as programs
 
 C, B, LR = 3, 6, 0.5
 

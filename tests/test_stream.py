@@ -24,15 +24,19 @@ from test_resume import (
     tiny,
 )
 
-from cmwjax import encoded, images, plots, program, stream
+from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
-from cmwjax.images import View
-from cmwjax.order import Order, epoch_batches
-from cmwjax.parallel import layout
-from cmwjax.problem import prepare
-from cmwjax.sets import Pictures
-from cmwjax.skipped import Skipped
+from cmwjax.core.parallel import layout
+from cmwjax.data import decode as images
+from cmwjax.data import on_disk as encoded
+from cmwjax.data import stream
+from cmwjax.data.decode import View
+from cmwjax.data.order import Order, epoch_batches
+from cmwjax.data.skipped import Skipped
+from cmwjax.report import plots
 from cmwjax.stopping import Interrupted
+from cmwjax.training import program
+from cmwjax.training.sets import Pictures
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6  # of a run of two epochs

@@ -6,12 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from cmwjax import audit, measure, problem, sets, train
-from cmwjax import program as programs
+from cmwjax import train
+from cmwjax.bias import problem
 from cmwjax.config import base_config
-from cmwjax.skipped import Skipped
-from cmwjax.weighting import CMWNet
-from cmwjax.weighting_file import WeightingFunction, read_weighting, save_weighting
+from cmwjax.core.weighting import CMWNet
+from cmwjax.core.weighting_file import WeightingFunction, read_weighting, save_weighting
+from cmwjax.data.skipped import Skipped
+from cmwjax.report import samples as audit
+from cmwjax.training import measure, sets
+from cmwjax.training import program as programs
 
 
 def config_for(path, **fields):

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cmwjax.builders import webvision
-from cmwjax.builders.webvision import example, ilsvrc2012, lists
+from cmwjax.data.builders import webvision
+from cmwjax.data.builders.webvision import example, ilsvrc2012, lists
 
 ROOT = Path(__file__).parent.parent
 
@@ -250,7 +250,7 @@ def test_both_variants_are_prepared_side_by_side(folder):
 
 
 def test_order_holds_across_files_and_processes(folder, monkeypatch):
-    from cmwjax.builders.webvision import webvision_dataset_builder
+    from cmwjax.data.builders.webvision import webvision_dataset_builder
 
     monkeypatch.setattr(webvision_dataset_builder, "SHARD_SIZE", 3)
     builder = webvision.prepare("full", folder=folder)
@@ -267,7 +267,7 @@ def prepare_without_lock(folder, data_dir):
     """Prepares mini with TFDS alone, as for any of its data sets."""
     import tensorflow_datasets as tfds
 
-    from cmwjax.builders.webvision.webvision_dataset_builder import Builder
+    from cmwjax.data.builders.webvision.webvision_dataset_builder import Builder
 
     builder = Builder(config="mini", data_dir=data_dir)
     manual = tfds.download.DownloadConfig(manual_dir=folder)
@@ -629,7 +629,7 @@ def test_prepared_data_that_does_not_fit_is_refused(folder, change, message):
 
 
 def test_a_failure_while_writing_leaves_nothing(folder, monkeypatch):
-    from cmwjax.builders.webvision import webvision_dataset_builder
+    from cmwjax.data.builders.webvision import webvision_dataset_builder
 
     def fail(*arguments, **kwargs):
         yield 0, {"image": b"", "label": 0, "file_name": b"a", "source": 0}
@@ -645,8 +645,8 @@ def test_a_failure_while_writing_leaves_nothing(folder, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from cmwjax.builders import webvision
-from cmwjax.builders.webvision import webvision_dataset_builder as module
+from cmwjax.data.builders import webvision
+from cmwjax.data.builders.webvision import webvision_dataset_builder as module
 
 def killed(part, start, *, name):
     for number, item in enumerate(examples(part, start, name=name)):
@@ -672,7 +672,7 @@ def test_a_killed_preparation_is_cleaned_up_and_begun_again(folder):
 
 
 def test_a_second_process_waits_and_uses_what_the_first_prepared(folder):
-    code = "import sys; from cmwjax.builders import webvision\n"
+    code = "import sys; from cmwjax.data.builders import webvision\n"
     code += "print(*webvision.labels(webvision.prepare(folder=sys.argv[1]), 'train'))"
     command = [sys.executable, "-W", "error", "-c", code, folder]
     pipe = subprocess.PIPE
@@ -846,9 +846,9 @@ def test_a_thousand_classes_look_different():
 def test_imports_are_light_and_quiet():
     code = """
 import sys
-import cmwjax.builders.webvision
+import cmwjax.data.builders.webvision
 assert not {"tensorflow_datasets", "PIL"} & set(sys.modules)
-import cmwjax.builders.webvision.webvision_dataset_builder
+import cmwjax.data.builders.webvision.webvision_dataset_builder
 assert "tensorflow_datasets" in sys.modules and "tensorflow" not in sys.modules
 """
     run = subprocess.run(

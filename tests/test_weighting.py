@@ -10,8 +10,8 @@ import pytest
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from cmwjax.families import group_classes
-from cmwjax.weighting import CMWNet, metrics_fn, summarise_weights, weight_fn
+from cmwjax.core.families import group_classes
+from cmwjax.core.weighting import CMWNet, metrics_fn, summarise_weights, weight_fn
 
 LOSSES = np.array([0.0, 0.3, 1.0, 2.5, 7.0, 20.0], np.float32)
 FAMILY = np.array([2, 0, 1, 1, 0, 2], np.int32)

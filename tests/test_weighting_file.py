@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from cmwjax.weighting import CMWNet
-from cmwjax.weighting_file import (
+from cmwjax.core.weighting import CMWNet
+from cmwjax.core.weighting_file import (
     WeightingFunction,
     import_weighting,
     load_weighting,

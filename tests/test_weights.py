@@ -14,7 +14,7 @@ import safetensors.numpy
 from cmwjax import train
 from cmwjax.config import base_config
 from cmwjax.models import build
-from cmwjax.models.weights import load_weights, save_weights
+from cmwjax.models.pretrained import load_weights, save_weights
 
 
 def variables(seed=0, num_classes=10, name="small_conv", **options):

@@ -157,7 +157,7 @@ class InceptionResNetV2(nn.Module):
     As in Cadene's and timm's conversions of the TensorFlow original, which noisy-label
     papers train on WebVision. Like them, and unlike the original's 0.9997, batch norm
     keeps 0.9 of its running statistics per step; its epsilon is the original's 1e-3.
-    Its parts are named as theirs; see `cmwjax.models.name_map`.
+    Its parts are named as theirs; see `cmwjax.models.torch_names`.
 
     Attributes:
       num_classes: C.

@@ -43,7 +43,7 @@ class Bottleneck(nn.Module):
 class ResNetImageNet(nn.Module):
     """ResNet of bottlenecks behind a 7x7 stem; 25,557,032 parameters of 1,000 classes.
 
-    Its parts are named as torchvision names them; see `cmwjax.models.name_map`.
+    Its parts are named as torchvision names them; see `cmwjax.models.torch_names`.
 
     Attributes:
       num_classes: C.

@@ -1,0 +1,170 @@
+"""The meta set: which samples the weighting net is judged by (paper 3).
+
+Labels are those of the entire training set, an index is a subset of its positions, and
+what comes back are positions too: int32, ascending.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cmwjax.core.labels import Seed, check_labels
+
+
+def held_out(
+    labels: ArrayLike, *, per_class: int, num_classes: int, seed: Seed
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Sets random samples of each class aside, out of reach of training.
+
+    Args:
+      labels: the labels to trust, in [0, C), integers `[N]`.
+      per_class: samples to set aside in each class, at least 1.
+      num_classes: number of classes C.
+      seed: seed of the draw.
+
+    Returns:
+      The meta index `[C * per_class]`, and the training index with the rest.
+
+    Raises:
+      ValueError: for a label outside [0, C), or a class without a sample to spare.
+    """
+    rng = np.random.default_rng(seed)
+    everyone = np.arange(len(np.asarray(labels)))
+    chosen = []
+    for label, members in enumerate(_members(labels, everyone, num_classes)):
+        # One more than asked for: training needs a sample of every class as well.
+        _check_size(label, members, per_class, spare=1)
+        chosen.append(rng.permutation(members)[:per_class])
+    meta_index = _ascending(chosen)
+    return meta_index, np.setdiff1d(everyone, meta_index).astype(np.int32)
+
+
+def balanced(
+    labels: ArrayLike, index: ArrayLike, *, num_classes: int, seed: int, epoch: int
+) -> NDArray[np.int32]:
+    """Sub-samples every observed class to the size of the rarest one, per epoch anew.
+
+    Args:
+      labels: observed labels in [0, C), integers `[N]`.
+      index: positions to draw from, integers in [0, N).
+      num_classes: number of classes C.
+      seed: seed of the run.
+      epoch: number of the epoch, which draws its own samples.
+
+    Returns:
+      The meta index, `[C * size of the rarest class]`.
+
+    Raises:
+      ValueError: for a label outside [0, C), or a class without samples.
+    """
+    classes = _members(labels, index, num_classes)
+    rarest = min(map(len, classes))
+    rng = np.random.default_rng([seed, epoch])
+    return _ascending([rng.permutation(members)[:rarest] for members in classes])
+
+
+def lowest_loss(
+    losses: ArrayLike,
+    labels: ArrayLike,
+    index: ArrayLike,
+    *,
+    per_class: int,
+    num_classes: int,
+) -> NDArray[np.int32]:
+    """Takes the samples of each observed class that the classifier agrees with most.
+
+    Among equal losses, the one that comes first in `index` wins.
+
+    Args:
+      losses: loss of each sample with its observed label, `[N]`.
+      labels: observed labels in [0, C), integers `[N]`.
+      index: positions to choose from, integers in [0, N).
+      per_class: samples to take of each class, at least 1.
+      num_classes: number of classes C.
+
+    Returns:
+      The meta index `[C * per_class]`.
+
+    Raises:
+      ValueError: for a label outside [0, C), a class smaller than `per_class`, or a
+        NaN among the losses to choose from.
+    """
+    losses, labels, index = np.asarray(losses), np.asarray(labels), np.asarray(index)
+    if losses.shape != labels.shape:
+        raise ValueError(
+            f"losses must have the shape {list(labels.shape)} of the labels, got "
+            f"{list(losses.shape)}: pass one loss per training sample."
+        )
+    chosen = []
+    for label, members in enumerate(_members(labels, index, num_classes)):
+        _check_size(label, members, per_class)
+        if np.isnan(losses[members]).any():
+            raise ValueError(
+                f"losses of class {label} contain NaN: evaluate every sample of the "
+                "index, with a model that has not diverged."
+            )
+        order = np.argsort(losses[members], kind="stable")
+        chosen.append(members[order[:per_class]])
+    return _ascending(chosen)
+
+
+def purity(meta_index: ArrayLike, labels: ArrayLike, true_labels: ArrayLike) -> float:
+    """Share of the meta set whose observed label is the true one.
+
+    Args:
+      meta_index: positions of the meta set, integers `[M]`.
+      labels: observed labels, integers `[N]`.
+      true_labels: true labels, integers `[N]`.
+
+    Returns:
+      A number in [0, 1].
+
+    Raises:
+      ValueError: if the meta set is empty.
+    """
+    meta_index = np.asarray(meta_index)
+    if not meta_index.size:
+        raise ValueError("meta_index is empty: choose at least one sample per class.")
+    same = np.asarray(labels)[meta_index] == np.asarray(true_labels)[meta_index]
+    return float(np.mean(same))
+
+
+def _members(
+    labels: ArrayLike, index: ArrayLike, num_classes: int
+) -> list[NDArray[np.int64]]:
+    """The positions of each class among `index`, in its order; none may be empty."""
+    labels, index = check_labels(labels, num_classes), np.asarray(index)
+    if not index.size:
+        raise ValueError("index is empty: pass the positions to choose from.")
+    if not np.issubdtype(index.dtype, np.integer):
+        raise ValueError(f"index is {index.dtype}: pass positions, not a mask.")
+    if not 0 <= index.min() <= index.max() < len(labels):
+        raise ValueError(
+            f"index must lie in [0, {len(labels)}), got {index.min()} to "
+            f"{index.max()}: pass positions in the entire training set."
+        )
+    classes = [index[labels[index] == label] for label in range(num_classes)]
+    empty = [label for label, members in enumerate(classes) if not len(members)]
+    if empty:
+        raise ValueError(
+            f"no sample of class {empty[0]} (of {num_classes}) to choose for the meta "
+            "set: add some, or number the classes without gaps."
+        )
+    return classes
+
+
+def _check_size(
+    label: int, members: NDArray[np.int64], per_class: int, *, spare: int = 0
+) -> None:
+    """Raises unless a class has `per_class` meta samples, and `spare` beyond them."""
+    if per_class < 1:
+        raise ValueError(f"meta set is empty: per_class is {per_class}, raise it to 1.")
+    if len(members) < per_class + spare:
+        beyond = f" and {spare} to train on" if spare else ""
+        raise ValueError(
+            f"class {label} has {len(members)} samples, but the meta set needs "
+            f"{per_class}{beyond}: lower per_class."
+        )
+
+
+def _ascending(chosen: list[NDArray[np.int64]]) -> NDArray[np.int32]:
+    return np.sort(np.concatenate(chosen)).astype(np.int32)

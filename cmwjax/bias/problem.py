@@ -1,0 +1,176 @@
+"""What a run learns from: data, the bias put into it, the meta set, the families.
+
+Three biases compose, in this order, each optional: a long tail (which images there
+are), a label set that people or a network gave (which labels they carry), and noise on
+top of these labels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cmwjax.bias import long_tail, meta_set, noise
+from cmwjax.core.families import Families, group_classes
+from cmwjax.core.labels import UNKNOWN, UNLABELLED, class_counts
+from cmwjax.data import datasets as data
+
+# Streams of randomness under the seeds of a run.
+NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
+
+
+class Problem(NamedTuple):
+    """Arrays over the whole training set, `[N]`, and who plays which part in it."""
+
+    dataset: data.Dataset
+    labels: np.ndarray  # int32 [N], as observed; those of the data where held out
+    train_index: np.ndarray  # int32, positions that training visits
+    meta_index: np.ndarray | None  # int32, the held-out meta set, if there is one
+    validation_index: np.ndarray  # int32, to select models with; may be empty
+    families: Families  # of the observed class sizes in train_index
+
+    @property
+    def true_labels(self) -> np.ndarray:
+        """int32 [N], as the data set has them; `UNKNOWN` if nobody knows them."""
+        if self.dataset.knows_true_labels:
+            return self.dataset.train_labels
+        return np.full_like(self.dataset.train_labels, UNKNOWN)
+
+    @property
+    def is_wrong(self) -> np.ndarray:
+        """bool [N], where the observed label is known not to be the true one."""
+        return self.dataset.knows_true_labels & (self.labels != self.true_labels)
+
+
+def prepare(config: ConfigDict) -> Problem:
+    """Loads the data, sets samples aside, puts the bias in, groups the classes.
+
+    Samples without an observed label (PMD leaves 5,000 of CIFAR, with their true
+    labels) validate, and give the held-out meta set. Where there are none, the meta set
+    comes out of the training set with true labels, and `config.data.validation`
+    samples with observed ones.
+
+    Raises:
+      ValueError: if the data or label set are unfit, see `data.load`, or the bias
+        leaves a class without samples, or with too few for the meta set.
+    """
+    dataset = data.load(
+        config.data.name,
+        train_size=config.data.train_size or None,
+        labels=config.data.labels,
+        tests=config.data.stream.tests,
+        image_size=config.data.stream.image_size,
+    )
+    num_classes, true_labels = dataset.num_classes, dataset.train_labels
+    data_seed, noise_seed = seeds(config)
+    labels, train_index, clean_index = _observe(dataset)
+    meta_index = None
+    if config.meta_set.policy == "held_out":
+        source = clean_index if clean_index.size else train_index
+        meta_index, rest = _hold_out(
+            true_labels, source, config, seed=[data_seed, META_SET]
+        )
+        labels[meta_index] = true_labels[meta_index]
+        if clean_index.size:
+            clean_index = rest
+        else:
+            train_index = rest
+    if config.data.imbalance_factor != 1:
+        train_index = long_tail.select(
+            true_labels,
+            train_index,
+            num_classes=num_classes,
+            imbalance_factor=config.data.imbalance_factor,
+            seed=[data_seed, LONG_TAIL],
+        )
+    labels[train_index] = noise.corrupt(
+        labels[train_index],
+        kind=config.noise.kind,
+        rate=config.noise.rate,
+        num_classes=num_classes,
+        seed=[noise_seed, NOISE],
+        class_map=config.noise.class_map,
+    ).labels
+    validation_index = clean_index
+    if config.data.validation:
+        _check_no_clean(clean_index, config)
+        train_index, validation_index = _split(
+            train_index, config.data.validation, seed=[data_seed, VALIDATION]
+        )
+    counts = class_counts(labels[train_index], num_classes)
+    _check_counts(counts, config)
+    families = group_classes(counts, config.weighting.num_families)
+    return Problem(dataset, labels, train_index, meta_index, validation_index, families)
+
+
+def seeds(config: ConfigDict) -> tuple[int, int]:
+    """The seeds of the data and of the noise, which may follow that of the run."""
+    own = (config.data.seed, config.noise.seed)
+    data_seed, noise_seed = (config.seed if seed == -1 else seed for seed in own)
+    return data_seed, noise_seed
+
+
+def _observe(
+    dataset: data.Dataset,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels `[N]`, and the positions that have an observed one or have none."""
+    observed = dataset.observed_labels
+    if observed is None:
+        observed = dataset.train_labels
+    has_label = observed != UNLABELLED
+    labels = np.where(has_label, observed, dataset.train_labels)
+    with_label, without = np.flatnonzero(has_label), np.flatnonzero(~has_label)
+    return labels, with_label.astype(np.int32), without.astype(np.int32)
+
+
+def _hold_out(
+    true_labels: np.ndarray, source: np.ndarray, config: ConfigDict, *, seed: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The meta set among the positions `source`, and the rest of them."""
+    chosen, rest = meta_set.held_out(
+        true_labels[source],
+        per_class=config.meta_set.per_class,
+        num_classes=int(true_labels.max()) + 1,  # every class has a training sample
+        seed=seed,
+    )
+    return source[chosen], source[rest]
+
+
+def _check_no_clean(clean_index: np.ndarray, config: ConfigDict) -> None:
+    if clean_index.size:
+        raise ValueError(
+            f"data.validation={config.data.validation}, but labels "
+            f"{config.data.labels!r} leave {clean_index.size} clean samples to "
+            "validate with: set it to 0."
+        )
+
+
+def _split(
+    index: np.ndarray, amount: float, *, seed: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sets a random part aside: a share of `index` if below 1, else a number."""
+    size = amount if amount >= 1 else np.floor(amount * len(index) + 1e-9)
+    if size != int(size) or not 0 < size < len(index):
+        raise ValueError(
+            f"data.validation={amount} must be a share below 1 or a whole number of "
+            f"the {len(index)} training samples, and leave some of them: correct it."
+        )
+    order = np.random.default_rng(seed).permutation(index)
+    return np.sort(order[int(size) :]), np.sort(order[: int(size)])
+
+
+def _check_counts(counts: np.ndarray, config: ConfigDict) -> None:
+    """Refuses observed class sizes that training or the meta set cannot do with."""
+    if not counts.all():
+        raise ValueError(
+            f"class(es) {np.flatnonzero(counts == 0).tolist()} have no observed sample "
+            f"to train on, with noise.rate={config.noise.rate}, data.imbalance_factor="
+            f"{config.data.imbalance_factor} and data.validation="
+            f"{config.data.validation}: lower one of them."
+        )
+    per_class = config.meta_set.per_class
+    if config.meta_set.policy == "lowest_loss" and counts.min() < per_class:
+        raise ValueError(
+            f"meta_set.per_class={per_class}, but class {np.argmin(counts)} has only "
+            f"{counts.min()} samples: lower it, or use meta_set.policy='balanced'."
+        )

@@ -1,0 +1,123 @@
+"""Class-aware weighting in anybody's training loop: an `init` and a `step`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cmwjax.core import weighting
+from cmwjax.core.families import group_classes
+from cmwjax.core.labels import class_counts
+from cmwjax.core.meta import LossFn, MetaState, meta_step, weighted_step
+
+
+class Reweighting(NamedTuple):
+    """A pair of pure functions, after the manner of optax."""
+
+    init: Callable[..., MetaState]
+    step: Callable[..., tuple[MetaState, dict[str, Any]]]
+
+
+def reweight(
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    labels: Any,
+    num_classes: int | None = None,
+    num_families: int = 3,
+    inner_lr: optax.Schedule | float | None = None,
+    meta_tx: optax.GradientTransformation | None = None,
+    normalisation: str = "weights",
+    axis_name: str | None = None,
+) -> Reweighting:
+    """Puts CMW-Net around a loss and an optimizer, with the paper's defaults.
+
+    Args:
+      loss_fn: `(params, model_state, batch, key) -> (losses [n], model_state)`,
+        unreduced; `model_state` is `{}` for models that have none.
+      tx: the optimizer.
+      labels: all training labels as observed, integers `[N]`; their class sizes
+        give the families.
+      num_classes: C; by default the largest label plus one.
+      num_families: K; 1 gives MW-Net.
+      inner_lr: learning rate (or schedule) of the virtual step, plain SGD. By
+        default the virtual step is the one `tx` itself would take.
+      meta_tx: optimizer of the weighting net; by default Adam at 1e-3 with coupled
+        weight decay 1e-4.
+      normalisation: `'weights'` keeps the effective learning rate whatever the
+        weights are; `'mean'` as in `meta_step`.
+      axis_name: mapped axis over which batches are split.
+
+    Returns:
+      `init(params, model_state=None, key=None) -> state` and
+      `step(state, batch, meta_batch=None) -> (state, metrics)`. Batches are dicts
+      with `'label'`, int [n], beside what `loss_fn` reads. Without a meta batch the
+      weighting net is used as it is. Both are pure: wrap `step` in `jax.jit`.
+
+    Raises:
+      ValueError: if labels are not integers in [0, num_classes), a class has no
+        sample, or the arguments of `meta_step` are unfit.
+
+    Examples:
+      >>> init, step = reweight(loss_fn, tx, labels=y)            # doctest: +SKIP
+      >>> state = init(params)                                    # doctest: +SKIP
+      >>> state, metrics = jax.jit(step)(state, batch, trusted)   # doctest: +SKIP
+
+    References:
+      CMW-Net (https://arxiv.org/abs/2202.05613).
+    """
+    counts = class_counts(labels, num_classes)
+    if not counts.size or not counts.all():
+        raise ValueError(
+            f"labels: class(es) {np.flatnonzero(counts == 0).tolist() or 'all'} have "
+            "no sample; renumber the classes or set num_classes."
+        )
+    families = group_classes(counts, num_families)
+    net = weighting.CMWNet(len(families.centres))
+    if meta_tx is None:
+        meta_tx = optax.chain(optax.add_decayed_weights(1e-4), optax.adam(1e-3))
+    if inner_lr is not None and not callable(inner_lr):
+        inner_lr = optax.constant_schedule(inner_lr)
+    common = dict(
+        loss_fn=loss_fn,
+        weight_fn=weighting.weight_fn(net),
+        tx=tx,
+        metrics_fn=weighting.metrics_fn(net),
+        normalisation=normalisation,
+        axis_name=axis_name,
+    )
+    with_meta = partial(
+        meta_step,
+        meta_tx=meta_tx,
+        inner_lr=inner_lr,
+        lookahead="optimizer" if inner_lr is None else "sgd",
+        **common,
+    )
+    without_meta = partial(weighted_step, **common)
+
+    def init(params, model_state=None, key=None):
+        key = jax.random.key(0) if key is None else key
+        net_key, key = jax.random.split(key)
+        one = jnp.zeros((1,))
+        meta_params = net.init(net_key, one, one.astype(jnp.int32))
+        return MetaState.create(
+            params=params,
+            meta_params=meta_params,
+            tx=tx,
+            meta_tx=meta_tx,
+            model_state=model_state,
+            key=key,
+        )
+
+    def step(state, batch, meta_batch=None):
+        family = jnp.asarray(families.family)[batch["label"]]
+        batch = {**batch, "family": family}
+        if meta_batch is None:
+            return without_meta(state, batch)
+        return with_meta(state, batch, meta_batch)
+
+    return Reweighting(init, step)

@@ -1,0 +1,169 @@
+"""Label sets that people or networks gave to the training images of a data set.
+
+An archive carries its own as `y_train_NAME`, for example CIFAR-10N as 'human_worse' and
+the feature-dependent PMD labels as 'pmd_type1_035' (paper 5.3). Others are read from
+files. Every set is checked to be in the order of the images.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmwjax.core.labels import UNLABELLED, check_labels
+from cmwjax.data.archive import read_arrays
+
+PREFIX = "y_train_"
+BLOCK = 2500  # images whose order is checked together
+# PMD labels the first 45,000 images of CIFAR and leaves the rest for validation.
+CIFAR_SIZE, PMD_SIZE = 50_000, 45_000
+
+
+def read(
+    labels: str,
+    *,
+    archive: Path | None,
+    true_labels: NDArray[np.int32],
+    num_classes: int,
+) -> NDArray[np.int32]:
+    """Reads a label set and checks that it belongs to the images.
+
+    A file that carries clean labels as well (`clean_label`, as CIFAR-10N and 100N do)
+    is compared with `true_labels`. If it is in the order of the data set's files, but
+    the images are in that of TensorFlow Datasets, its `tfds_to_canonical` reorders it.
+    Any set must agree with `true_labels` on more images than a shuffled one would, in
+    every part of it.
+
+    Args:
+      labels: a name, for `y_train_NAME` of the archive; or 'FILE.npz:KEY'; or
+        'FILE.npy'.
+      archive: the file of the data set, if it has one.
+      true_labels: true classes of its training images, int32 `[N]`.
+      num_classes: number of classes C.
+
+    Returns:
+      One label per image, int32 `[N]`; UNLABELLED at the end if the set has 45,000
+      labels for 50,000 images.
+
+    Raises:
+      ValueError: if there is no such set, its length is not N, a label lies outside
+        [0, C), or it is in another order than the images.
+    """
+    file, colon, key = labels.rpartition(":")
+    if labels.endswith(".npy"):
+        given, clean, order = _read_npy(Path(labels)), None, None
+    elif colon:
+        given, clean, order = _read_npz(Path(file), key)
+    else:
+        given, clean, order = _read_own(archive, labels), None, None
+    name = f"labels {labels!r}"
+    given = check_labels(given, num_classes, name=name)
+    size = len(true_labels)
+    if len(given) != size and (len(given), size) != (PMD_SIZE, CIFAR_SIZE):
+        raise ValueError(
+            f"{name} are {len(given)}, but there are {size} training images: give one "
+            "label per image, in the order of the images."
+        )
+    if clean is not None:
+        given = _in_order(given, clean, order, true_labels, name=name)
+    true_labels = true_labels[: len(given)]
+    _check_agreement(given, true_labels, num_classes=num_classes, name=name)
+    observed = np.full(size, UNLABELLED, np.int32)
+    observed[: len(given)] = given
+    return observed
+
+
+def _read_own(archive: Path | None, name: str) -> np.ndarray:
+    if archive is None:
+        raise ValueError(
+            f"labels {name!r} are unknown: this data set has no other labels than "
+            "'true'; choose those, or give 'FILE.npz:KEY' or 'FILE.npy'."
+        )
+    arrays, names = read_arrays(archive, [PREFIX + name])
+    if not arrays:
+        own = [n.removeprefix(PREFIX) for n in names if n.startswith(PREFIX)]
+        raise ValueError(
+            f"labels {name!r} are unknown: {archive} has no {PREFIX}{name}; choose "
+            f"one of {['true', *own]}, or give 'FILE.npz:KEY' or 'FILE.npy'."
+        )
+    return arrays[PREFIX + name]
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"labels: {path} cannot be read as a plain array ({error}): correct the "
+            "path, or write it anew with numpy.save."
+        ) from error
+
+
+def _read_npz(
+    path: Path, key: str
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """The labels, and if the file has them the clean labels and the order of TFDS."""
+    if not path.is_file():
+        raise ValueError(
+            f"labels: there is no file {path}: correct the path in 'FILE.npz:KEY'."
+        )
+    clean_key = "clean_coarse_label" if "coarse" in key else "clean_label"
+    arrays, names = read_arrays(path, [key, clean_key, "tfds_to_canonical"])
+    if key not in arrays:
+        raise ValueError(f"labels: {path} has no {key!r}; choose one of {names}.")
+    return arrays[key], arrays.get(clean_key), arrays.get("tfds_to_canonical")
+
+
+def _in_order(
+    given: NDArray[np.int32],
+    clean: np.ndarray,
+    tfds_to_canonical: np.ndarray | None,
+    true_labels: NDArray[np.int32],
+    *,
+    name: str,
+) -> NDArray[np.int32]:
+    """Labels in the order of the images, which the clean labels vouch for."""
+    if np.array_equal(clean, true_labels):
+        return given
+    order = tfds_to_canonical
+    has_order = order is not None and clean.shape == order.shape == given.shape
+    if has_order and np.array_equal(clean[order], true_labels):
+        return given[order]
+    differ = ""
+    if clean.shape == true_labels.shape:
+        differ = f" at {np.count_nonzero(clean != true_labels)} of {clean.size} images"
+    raise ValueError(
+        f"{name} come with clean labels that differ from the data set's{differ}: they "
+        "belong to another data set or another order of the images; use its files."
+    )
+
+
+def _check_agreement(
+    given: NDArray[np.int32],
+    true_labels: NDArray[np.int32],
+    *,
+    num_classes: int,
+    name: str,
+) -> None:
+    """Refuses labels that somewhere are right no more often than shuffled ones.
+
+    Blocks in which most images are of one class say nothing about the order.
+    """
+    parts = max(1, len(given) // BLOCK)
+    for block in np.array_split(np.arange(len(given)), parts):
+        size, agreement = len(block), np.mean(given[block] == true_labels[block])
+        given_shares, true_shares = (
+            np.bincount(labels[block], minlength=num_classes) / size
+            for labels in (given, true_labels)
+        )
+        if parts > 1 and np.max(true_shares) > 0.5:
+            continue
+        chance = given_shares @ true_shares
+        if agreement < chance + 4 * np.sqrt(chance * (1 - chance) / size):
+            raise ValueError(
+                f"{name} are right on {agreement:.1%} of images {block[0]} to "
+                f"{block[-1]}, and would be on {chance:.1%} in a random order: they "
+                "belong to another data set or another order of the images; use its "
+                "files."
+            )

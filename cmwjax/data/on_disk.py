@@ -1,0 +1,240 @@
+"""Image sets that stay on disk: labels in memory, images read one by one when needed.
+
+Two kinds, told apart by the name of the data: `folder:PATH` with files as
+`PATH/train/CLASS/NAME.jpg`, and `tfds:NAME`, a data set prepared by TensorFlow Datasets
+in the array_record format (`NAME` may also be the folder that it was prepared in).
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+from numpy.typing import NDArray
+
+from cmwjax.core.labels import check_labels
+from cmwjax.files import replacing
+
+Reader = Callable[[int], bytes]  # position -> file; pickled to worker processes
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+OWN_BUILDERS = ("webvision",)  # `NAME/CONFIG`: packages in `cmwjax.data.builders`
+CHUNK = 256  # records read at once when only their labels are wanted
+
+
+class EncodedSet(NamedTuple):
+    """Images of one split."""
+
+    read: Reader
+    labels: NDArray[np.int32]  # [N]
+
+
+class Encoded(NamedTuple):
+    """A training set and at least one test set, as files."""
+
+    train: EncodedSet
+    tests: dict[str, EncodedSet]  # the first one is *the* test set
+    class_names: tuple[str, ...]
+    identity: str  # changes when the data do
+
+    def subset(self, positions: NDArray[np.int64]) -> "Encoded":
+        """The same with fewer training images, which are numbered anew."""
+        reader, labels = self.train
+        train = EncodedSet(PartReader(reader, positions), labels[positions])
+        return self._replace(train=train)
+
+
+class PartReader(NamedTuple):
+    """Reads some images of a larger set."""
+
+    read: Reader
+    positions: NDArray[np.int64]
+
+    def __call__(self, position: int) -> bytes:
+        """The image at a position of the part."""
+        return self.read(self.positions[position])
+
+
+def is_name(name: str | os.PathLike[str]) -> bool:
+    """Whether data of this name stay on disk."""
+    name = os.fspath(name)
+    return name.startswith(("folder:", "tfds:")) or name.split("/")[0] in OWN_BUILDERS
+
+
+def load(name: str | os.PathLike[str], *, tests: Sequence[str]) -> Encoded:
+    """Opens a data set and reads its labels.
+
+    Those of a TFDS data set are kept beside it as `labels-SPLIT.npy`, for without this
+    file all images must be read along with them.
+
+    Args:
+      name: see above.
+      tests: names of the test sets, folders or splits beside 'train'.
+
+    Raises:
+      ValueError: if there is no such data set, one of its sets or features is missing,
+        it has another format, or a test set has classes that are not trained.
+    """
+    name = os.fspath(name)
+    if not tests:
+        raise ValueError(
+            f"data: {name} is to be read without a test set: name at least one in "
+            "config.data.stream.tests."
+        )
+    if name.startswith("folder:"):
+        return _from_folder(Path(name.removeprefix("folder:")), tests)
+    if name.startswith("tfds:"):
+        return _from_tfds(_builder(name.removeprefix("tfds:")), tests)
+    package, _, config = name.partition("/")
+    own = importlib.import_module(f"cmwjax.data.builders.{package}")
+    return _from_tfds(own.prepare(config), tests)
+
+
+### Folders
+
+
+class FileReader(NamedTuple):
+    """Reads files below a folder."""
+
+    folder: Path
+    names: Sequence[str]
+
+    def __call__(self, position: int) -> bytes:
+        """Content of a file.
+
+        Raises:
+          FileNotFoundError: if it has gone.
+        """
+        return (self.folder / self.names[position]).read_bytes()
+
+
+def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
+    class_names = _names(folder / "train", os.DirEntry.is_dir)
+    sets, identity = {}, []
+    for split in ("train", *tests):
+        found = _names(folder / split, os.DirEntry.is_dir)
+        unknown = [name for name in found if name not in class_names]
+        if unknown:
+            raise ValueError(
+                f"data: {folder / split / unknown[0]} is a class that {folder}/train "
+                "does not have: move its images, or add some to train on."
+            )
+        files = [
+            (f"{name}/{file}", class_names.index(name))
+            for name in found
+            for file in _names(folder / split / name, os.DirEntry.is_file)
+            if file.lower().endswith(SUFFIXES)
+        ]
+        if not files:
+            raise ValueError(
+                f"data: {folder / split} has no images: they go into CLASS/NAME.jpg "
+                "below it."
+            )
+        names, labels = zip(*files, strict=True)
+        reader = FileReader(folder / split, names)
+        sets[split] = EncodedSet(reader, np.array(labels, np.int32))
+        identity += names
+    train = sets.pop("train")
+    return Encoded(train, sets, tuple(class_names), "\n".join(identity))
+
+
+def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    """What is in a folder and not hidden, in alphabetical order."""
+    if not folder.is_dir():
+        raise ValueError(
+            f"data: there is no folder {folder}: put images into "
+            "train/CLASS/NAME.jpg and, for each test set, TEST/CLASS/NAME.jpg, or "
+            "correct config.data.name or config.data.stream.tests."
+        )
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if wanted(e) and e.name[0] != ".")
+
+
+### TensorFlow Datasets
+
+
+class RecordReader(NamedTuple):
+    """Reads the images of a split, as they are encoded."""
+
+    directory: str
+    split: str
+
+    def __call__(self, position: int) -> bytes:
+        """The image at a position."""
+        return _source(self.directory, self.split)[position]["image"]
+
+
+@lru_cache
+def _source(directory: str, split: str) -> Any:
+    """The records of a split, opened once in every process."""
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder_from_directory(directory)
+    return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+
+
+def _builder(name: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    if Path(name).is_dir():
+        return tfds.builder_from_directory(name)
+    try:
+        return tfds.builder(name)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f"data: TFDS knows no data set {name!r} ({error}): correct "
+            "config.data.name, or prepare it first and set TFDS_DATA_DIR."
+        ) from error
+
+
+def _from_tfds(builder: Any, tests: Sequence[str]) -> Encoded:
+    info, directory = builder.info, str(builder.data_path)
+    for split in ("train", *tests):
+        if split not in info.splits:
+            raise ValueError(
+                f"data: {info.full_name} in {directory} has the splits "
+                f"{sorted(info.splits)}, but no {split!r}: prepare it, or correct "
+                "config.data.stream.tests."
+            )
+    missing = {"image", "label"} - set(info.features)
+    if missing or not hasattr(info.features["label"], "names"):
+        raise ValueError(
+            f"data: {info.full_name} has the features {sorted(info.features)}: an "
+            "'image' and a 'label' of a class are needed."
+        )
+    if info.file_format.value != "array_record":
+        raise ValueError(
+            f"data: {directory} is in the format {info.file_format.value!r}, which has "
+            "no random access: prepare it with file_format='array_record'."
+        )
+    names = (info.metadata or {}).get("class_names") or info.features["label"].names
+    sets = {}
+    for split in ("train", *tests):
+        labels = _labels(directory, split, info.splits[split].num_examples)
+        labels = check_labels(labels, len(names), name=f"{info.full_name}: {split}")
+        sets[split] = EncodedSet(RecordReader(directory, split), labels)
+    identity = f"{info.full_name} {[len(part.labels) for part in sets.values()]}"
+    return Encoded(sets.pop("train"), sets, tuple(names), identity)
+
+
+def _labels(directory: str, split: str, size: int) -> NDArray[np.int32]:
+    path = Path(directory, f"labels-{split}.npy")
+    if path.is_file():
+        labels = np.load(path)
+        if labels.shape == (size,):
+            return labels
+    logging.info("Reading the labels of %d images of %s, once.", size, directory)
+    source, labels = _source(directory, split), np.zeros(size, np.int32)
+    for start in range(0, size, CHUNK):
+        chunk = list(range(start, min(start + CHUNK, size)))
+        labels[chunk] = [record["label"] for record in source.__getitems__(chunk)]
+    try:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, labels)
+    except OSError as error:
+        logging.warning("Labels cannot be kept in %s: %s", path, error)
+    return labels

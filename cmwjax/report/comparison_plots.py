@@ -1,0 +1,260 @@
+"""ERM, MW-Net and CMW-Net side by side over the epochs: a figure and an animation."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmwjax.config import METHODS, method_of, title
+from cmwjax.files import SAMPLES, replacing
+from cmwjax.report.plot_style import (
+    MUTED,
+    end_labels,
+    family_styles,
+    new_figure,
+    save,
+    styled,
+    weight_limit,
+)
+from cmwjax.report.read import find_runs, read_accuracies, read_curves
+from cmwjax.report.samples import read_samples
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+METHOD_STYLES: dict[
+    str, tuple[str, dict[str, Any]]
+] = {  # label and line of each method
+    "erm": ("ERM", dict(color="#B8860B", linewidth=2)),
+    "mw_net": ("MW-Net", dict(color="#7B8794", linewidth=2, linestyle=(0, (4, 1.5)))),
+    "cmw_net": ("CMW-Net", dict(color="#4B2E9E", linewidth=3)),
+}
+
+
+def method_style(method: str) -> tuple[str, dict[str, Any]]:
+    """Label and line of any method; the thin lines of baselines repeat ten colours."""
+    if method in METHOD_STYLES:
+        return METHOD_STYLES[method]
+    own = sum(map(ord, method.removeprefix(method_of(method))))  # 0 but for variants
+    color = list(METHODS).index(method_of(method)) + own
+    return title(method), dict(color=f"C{color % 10}", linewidth=1.2)
+
+
+MAX_FRAMES = 60
+FRAME_MS, HOLD_MS = 80, 2000
+# Animated artists are drawn one by one over a still background (and by `save` as well).
+MOVING: dict[str, Any] = dict(animated=True, clip_on=False)
+
+Curves = tuple[np.ndarray, np.ndarray]  # losses [E, G], weights [E, K, G]
+
+
+def comparison_figures(comparison_dir: str | os.PathLike) -> list[Path]:
+    """Writes `training_curves.png` and, if CMW-Net was run, `animation.gif`."""
+    folder = Path(comparison_dir)
+    written = [save(training_curves(folder), folder / "training_curves.png")]
+    if "cmw_net" in find_runs(folder):
+        written.append(animation(folder, folder / "animation.gif"))
+    return written
+
+
+@styled()
+def training_curves(comparison_dir: str | os.PathLike) -> "Figure":
+    """Test accuracy of each method over the epochs: mean ± std (ddof 0) over seeds."""
+    accuracies = read_accuracies(comparison_dir)
+    figure = new_figure(7.2, 4)
+    axes = figure.subplots()
+    draw = _accuracy_panel(axes, accuracies)
+    draw(next(iter(accuracies.values())).shape[1])
+    axes.set_title(f"Test accuracy (%), {_over_seeds(accuracies)}")
+    return figure
+
+
+def animation(comparison_dir: str | os.PathLike, path: str | os.PathLike) -> Path:
+    """Writes a looping GIF of the weighting functions and accuracies over the epochs.
+
+    Left, the family curves of CMW-Net's first seed, with MW-Net's single curve; right,
+    the test accuracies so far, mean ± std over seeds. One frame per epoch, at most 60
+    (then of evenly spaced epochs); the last is held for two seconds.
+
+    Raises:
+      FileNotFoundError: if the folder holds no run.
+      ValueError: if no run has a weighting function of CMW-Net, or one is incomplete.
+    """
+    frames = []
+    with styled():
+        canvas, draw, epochs = _scene(comparison_dir)
+        figure = canvas.figure
+        canvas.draw()  # all that stands still; the rest is marked as animated
+        still = canvas.copy_from_bbox(figure.bbox)
+        moving = figure.findobj(lambda artist: artist.get_animated())
+        moving.sort(key=lambda artist: artist.get_zorder())
+        for epoch in np.linspace(1, epochs, min(epochs, MAX_FRAMES)).round():
+            draw(int(epoch))
+            canvas.restore_region(still)
+            for artist in moving:
+                figure.draw_artist(artist)
+            frames.append(np.array(canvas.buffer_rgba())[..., :3])
+    first, *others = _with_palette(frames)
+    with replacing(path) as temporary:
+        first.save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=others,
+            duration=[FRAME_MS] * len(others) + [HOLD_MS],
+            loop=0,
+        )
+    return Path(path)
+
+
+def _with_palette(frames: Sequence[np.ndarray]) -> "list[Image.Image]":
+    """Frames `[H, W, 3]` in the colours most frequent in the first, middle and last.
+
+    These stay exact, so that flat areas and solid lines look as drawn. With one palette
+    for all, each frame stores only what has changed; 255 colours, as one more stands
+    for "unchanged".
+    """
+    from PIL import Image
+    from sklearn.metrics import pairwise_distances_argmin
+
+    # Colours alike in the upper five bits of each channel share a box, and an entry.
+    def box(pixels: np.ndarray) -> np.ndarray:
+        red, green, blue = np.moveaxis(pixels.astype(np.int32) >> 3, -1, 0)
+        return red << 10 | green << 5 | blue
+
+    shown = np.stack([frames[0], frames[len(frames) // 2], frames[-1]])
+    codes = shown.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
+    codes, counts = np.unique(codes, return_counts=True)
+    codes = codes[np.argsort(-counts, kind="stable")]
+    colours = codes[:, None] >> np.array([16, 8, 0]) & 255
+    _, most_frequent = np.unique(box(colours), return_index=True)
+    palette = colours[np.sort(most_frequent)[:255]]
+    centres = np.stack(np.unravel_index(np.arange(1 << 15), (32, 32, 32)), axis=1)
+    entry = pairwise_distances_argmin(8.0 * centres + 4, palette).astype(np.uint8)
+    entry[box(palette)] = np.arange(len(palette))
+    images = [Image.fromarray(entry[box(frame)]) for frame in frames]
+    for image in images:
+        image.putpalette(palette.astype(np.uint8).tobytes())
+    return images
+
+
+def _scene(comparison_dir: str | os.PathLike):
+    """The canvas of the animation, what draws epoch 1..E on it, and E."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    accuracies = read_accuracies(comparison_dir)
+    runs = find_runs(comparison_dir)
+    curves = {method: read_curves(folders[0]) for method, folders in runs.items()}
+    if curves.get("cmw_net") is None:
+        raise ValueError(
+            f"{comparison_dir} holds no weighting function of CMW-Net: run the method "
+            "cmw_net into it"
+        )
+    figure = Figure(figsize=(9, 3.8), dpi=100)
+    left = figure.add_axes((0.045, 0.14, 0.34, 0.64))
+    right = figure.add_axes((0.56, 0.14, 0.29, 0.64))
+    _heading(left, "How much a label is trusted", "weight of a sample by its loss")
+    wrong = _wrong_share(runs["cmw_net"][0])
+    _heading(right, "Test accuracy", f"%, {_over_seeds(accuracies)}{wrong}")
+    clock = figure.text(
+        0.985, 0.877, "", ha="right", color=MUTED, fontsize=12, animated=True
+    )
+    draw_curves = _curve_panel(left, curves["cmw_net"], curves.get("mw_net"))
+    draw_accuracies = _accuracy_panel(right, accuracies)
+
+    def draw(epoch: int) -> None:
+        clock.set_text(f"epoch {epoch}")
+        draw_curves(epoch)
+        draw_accuracies(epoch)
+
+    return FigureCanvasAgg(figure), draw, accuracies["cmw_net"].shape[1]
+
+
+def _curve_panel(
+    axes: "Axes", families: Curves, single: Curves | None
+) -> Callable[[int], None]:
+    """Lines with labels at their ends; returns what draws epoch 1..E into them."""
+    lines, data = [], []  # name, losses [E, G], weights [E, G]
+    if single is not None:
+        name, style = METHOD_STYLES["mw_net"]
+        lines += axes.plot([], [], **MOVING, **(style | {"linewidth": 1.5}))
+        data.append((name, single[0], single[1][:, 0]))
+    for k, (name, colour) in enumerate(family_styles(families[1].shape[1])):
+        lines += axes.plot([], [], **MOVING, color=colour, linewidth=3)
+        data.append((name, families[0], families[1][:, k]))
+    top = weight_limit([weights.max() for _, _, weights in data])
+    axes.set(xlabel="training loss", ylim=(0, 1.04 * top))
+    axes.set(xlim=(0, max(losses.max() for _, losses, _ in data)))
+    move_labels = end_labels(axes, [line.get_color() for line in lines])
+
+    def draw(epoch: int) -> None:
+        for line, (_, losses, weights) in zip(lines, data, strict=True):
+            line.set_data(losses[epoch - 1], weights[epoch - 1])
+        move_labels([(name, x[epoch - 1, -1], y[epoch - 1, -1]) for name, x, y in data])
+
+    return draw
+
+
+def _accuracy_panel(
+    axes: "Axes", accuracies: dict[str, np.ndarray]
+) -> Callable[[int], None]:
+    """The same for accuracies in percent, [seeds, E] by method."""
+    lines, bands, data = [], [], []  # label, mean [E], std [E]
+    for method, values in accuracies.items():
+        label, style = method_style(method)
+        lines += axes.plot([], [], **MOVING, **style, marker="o", markevery=[-1], ms=5)
+        band = axes.fill_between([], [], color=style["color"], alpha=0.18, lw=0)
+        band.set_animated(True)
+        bands.append(band)
+        data.append((label, values.mean(axis=0), values.std(axis=0)))
+    epochs = np.arange(1, len(data[0][1]) + 1)
+    low = min((mean - std).min() for _, mean, std in data)
+    high = max((mean + std).max() for _, mean, std in data)
+    limits = max(0, 10 * np.floor(low / 10)), min(100, 10 * np.ceil(high / 10))
+    axes.set(xlabel="epoch", xlim=(0, epochs[-1]), ylim=limits)
+    move_labels = end_labels(axes, [line.get_color() for line in lines])
+
+    def draw(epoch: int) -> None:
+        x = epochs[:epoch]
+        for line, band, (_, mean, std) in zip(lines, bands, data, strict=True):
+            line.set_data(x, mean[:epoch])
+            band.set_data(x, (mean - std)[:epoch], (mean + std)[:epoch])
+        now = [(label, mean[epoch - 1]) for label, mean, _ in data]
+        move_labels([(f"{label} {value:.1f}", epoch, value) for label, value in now])
+
+    return draw
+
+
+def _heading(axes: "Axes", title: str, subtitle: str) -> None:
+    axes.set_title(title, pad=26)
+    axes.annotate(
+        subtitle,
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 10),
+        textcoords="offset points",
+        color=MUTED,
+    )
+
+
+def _over_seeds(accuracies: dict[str, np.ndarray]) -> str:
+    seeds = sorted({len(values) for values in accuracies.values()})
+    if seeds == [1]:
+        return "one seed"
+    return f"mean ± std over {'–'.join(map(str, seeds))} seeds"
+
+
+def _wrong_share(run_dir: Path) -> str:
+    """Says how many of the given labels are wrong, where the run's files tell."""
+    if not (run_dir / SAMPLES).is_file():
+        return ""
+    samples = read_samples(run_dir / SAMPLES)
+    if (samples["true_label"] < 0).any():
+        return ""
+    wrong = np.mean(samples["given_label"] != samples["true_label"])
+    return f" · {100 * wrong:.0f} % of labels wrong"

@@ -1,0 +1,284 @@
+"""Figures of a run and of a comparison of runs, drawn from their files alone.
+
+Every function returns a matplotlib `Figure` (made without pyplot and its global state)
+and `save` writes one as PNG; `run_figures` and `comparison_figures` write all of them.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmwjax.files import SAMPLES
+from cmwjax.report.comparison_plots import animation as animation
+from cmwjax.report.comparison_plots import comparison_figures as comparison_figures
+from cmwjax.report.comparison_plots import training_curves as training_curves
+from cmwjax.report.plot_style import (
+    CLEAN,
+    CORRUPTED,
+    INK,
+    MUTED,
+    family_styles,
+    headline,
+    new_figure,
+    save,
+    styled,
+    weight_limit,
+)
+from cmwjax.report.read import read_centres, read_curves
+from cmwjax.report.samples import read_samples, wrong_label_auroc
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def run_figures(
+    run_dir: str | os.PathLike,
+    *,
+    images: Any = None,
+    class_names: Sequence[str] | None = None,
+) -> list[Path]:
+    """Writes every figure of one run into its folder.
+
+    Args:
+      run_dir: a finished run.
+      images: its training images [N, H, W, C], for the grid of suspects; or what has
+        their number as `len` and gives them by position.
+      class_names: names of the classes; their numbers by default.
+
+    Returns:
+      The files: `weight_curves.png`, `weight_histogram.png`, `transition_matrix.png`
+      and, with images, `suspects.png`.
+    """
+    figures = {
+        "weight_curves": weight_curves(run_dir),
+        "weight_histogram": weight_histogram(run_dir),
+        "transition_matrix": transition_matrix(run_dir, class_names=class_names),
+    }
+    if images is not None:
+        figures["suspects"] = suspects(run_dir, images, class_names=class_names)
+    folder = Path(run_dir)
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+@styled()
+def weight_curves(run_dir: str | os.PathLike) -> "Figure":
+    """The weighting function of each family, above the training losses it is fed.
+
+    Losses of corrupted labels are stacked on those of clean ones where the truth is
+    known. Without a weighting function (ERM) the weight is a constant one.
+    """
+    samples, learned = _read_samples(run_dir), read_curves(run_dir)
+    reach = samples["loss"].max()
+    if learned is None:
+        losses, curves, centres = [0, reach], np.ones((1, 2)), None
+        styles = [("no weighting: every sample counts as one", MUTED)]
+    else:
+        losses, curves = (values[-1] for values in learned)
+        reach = max(reach, losses[-1])
+        styles, centres = family_styles(len(curves)), read_centres(run_dir, len(curves))
+    figure = new_figure(6.8, 5.2)
+    top, bottom = figure.subplots(2, sharex=True, height_ratios=(2.2, 1))
+    for k, (name, colour) in enumerate(styles):
+        size = f" (~{centres[k]:.0f} samples each)" if centres else ""
+        top.plot(losses, curves[k], color=colour, label=name + size)
+    top.set(ylabel="weight", ylim=(0, 1.04 * weight_limit(curves)))
+    top.set_title("Weight of a training sample by its loss")
+    top.legend(loc="best")
+    groups = _truth_groups(samples)
+    bottom.hist(
+        [samples["loss"][chosen] for _, chosen, _ in groups],
+        bins=np.linspace(0, reach, 61),
+        stacked=True,
+        color=[colour for _, _, colour in groups],
+        label=[f"{name} ({chosen.sum():,})" for name, chosen, _ in groups],
+    )
+    bottom.legend(loc="upper right")
+    # Most losses are nearly zero: the root makes the long tail visible beside them.
+    bottom.set_yscale("function", functions=(np.sqrt, np.square))
+    bottom.set(xlabel="training loss", xlim=(0, reach))
+    bottom.set_ylabel("samples (root scale)")
+    return figure
+
+
+@styled()
+def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
+    """Weights of clean and of corrupted samples, one panel per family.
+
+    Each distribution adds up to 100 %. The titles give the AUROC of "this label is
+    wrong" by weight, where the truth is known.
+    """
+    samples = _read_samples(run_dir)
+    families = np.unique(samples["family"])
+    names = [name for name, _ in family_styles(max(1, families.max() + 1))]
+    columns = min(4, len(families))
+    rows = -(-len(families) // columns)
+    figure = new_figure(max(6.8, 3.2 * columns), 0.7 + 2.7 * rows)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes in panels[len(families) :]:
+        axes.set_axis_off()
+    for axes, family in zip(panels, families, strict=False):
+        mine = {k: v[samples["family"] == family] for k, v in samples.items()}
+        _weight_distributions(axes, mine)
+        if len(families) > 1:
+            axes.set_title(f"{names[family]}{_auroc(mine, ' · AUROC ')}", fontsize=10)
+    panels[0].set_ylabel("share of the samples (%)")
+    auroc = _auroc(samples, " · AUROC of “this label is wrong”: ")
+    headline(figure, f"Weights{auroc}")
+    return figure
+
+
+def _weight_distributions(axes: "Axes", samples: dict[str, np.ndarray]) -> None:
+    # Only ratios of weights matter where they are normalised by their sum: a family
+    # of small weights gets an axis of its own.
+    bins = np.linspace(0, weight_limit(samples["weight"]), 41)
+    for label, chosen, colour in _truth_groups(samples):
+        weights = samples["weight"][chosen]
+        axes.hist(
+            weights,
+            bins=bins.tolist(),
+            weights=np.full(weights.size, 100 / max(weights.size, 1)),
+            color=colour,
+            alpha=0.75,
+            label=f"{label} ({weights.size:,})",
+        )
+    axes.legend(loc="best")
+    axes.set(xlabel="weight", xlim=bins[[0, -1]])
+
+
+@styled()
+def transition_matrix(
+    run_dir: str | os.PathLike, *, class_names: Sequence[str] | None = None
+) -> "Figure":
+    """How often a sample given one label is suggested another, in percent of its row.
+
+    With more than 20 classes the cells are not annotated.
+    """
+    samples = _read_samples(run_dir)
+    given, suggested = samples["given_label"], samples["suggested_label"]
+    names = _names(class_names, max(given.max(), suggested.max()) + 1)
+    size = len(names)
+    counts = np.zeros((size, size))
+    np.add.at(counts, (given, suggested), 1)
+    matrix = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 0.48 * min(max(size, 4), 20)
+    figure = new_figure(side + 1.2, side + 1.1)
+    axes = figure.subplots()
+    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="suggested label", ylabel="given label")
+    axes.set_title("Suggested label, % of each given label")
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if size > 20:
+        return figure
+    turned = 90 if max(map(len, names)) > 3 else 0
+    axes.set_xticks(range(size), names, rotation=turned)
+    axes.set_yticks(range(size), names)
+    for row, column in np.argwhere(matrix):
+        share = matrix[row, column]
+        axes.text(
+            column,
+            row,
+            f"{100 * share:.0f}" if share >= 0.005 else "<1",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if share > 0.5 else INK,
+        )
+    return figure
+
+
+@styled()
+def suspects(
+    run_dir: str | os.PathLike,
+    images: Any,
+    *,
+    count: int = 32,
+    class_names: Sequence[str] | None = None,
+) -> "Figure":
+    """The most suspicious images with "given → suggested" captions, rank 1 first.
+
+    Where the truth is known, captions of labels that are indeed wrong are coloured.
+
+    Args:
+      run_dir: the run.
+      images: its training images [N, H, W, C] with C of 1 or 3, in training-set order,
+        or what gives them by position.
+      count: how many to show.
+      class_names: names of the classes; their numbers by default.
+
+    Raises:
+      ValueError: if the images have another shape, or are fewer than the run has.
+    """
+    samples, shape = _read_samples(run_dir), (len(images), *np.shape(images[0]))
+    if len(shape) != 4 or shape[-1] not in (1, 3):
+        raise ValueError(f"images has shape {shape}: give [N, H, W, 1 or 3]")
+    if samples["index"].max() >= len(images):
+        raise ValueError(
+            f"images holds {len(images)} images, but {run_dir} ranks sample "
+            f"{samples['index'].max()}: give the images of the whole training set"
+        )
+    size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
+    names = _names(class_names, size)
+    top = {name: column[:count] for name, column in samples.items()}
+    wrong = (top["true_label"] >= 0) & (top["true_label"] != top["given_label"])
+    columns = min(8, wrong.size)
+    rows = -(-wrong.size // columns)
+    long = max(map(len, names)) > 5
+    separator = "\n" if long else " "
+    figure = new_figure(max(columns, 5.6), (1.3 if long else 1.12) * rows + 0.5)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for i, axes in enumerate(grid[: wrong.size]):
+        axes.imshow(images[top["index"][i]], cmap="gray")  # a last axis of 1 is fine
+        given, suggested = top["given_label"][i], top["suggested_label"][i]
+        axes.set_title(
+            f"{names[given]}{separator}→ {names[suggested]}",
+            loc="center",
+            pad=4,
+            fontsize=8 if long else 10,
+            color=CORRUPTED if wrong[i] else INK,
+        )
+    title = f"The {wrong.size} most suspicious labels: given → suggested"
+    known = (top["true_label"] >= 0).all()
+    headline(figure, f"{title} ({wrong.sum()} indeed wrong)" if known else title)
+    return figure
+
+
+def _read_samples(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:
+    return read_samples(Path(run_dir) / SAMPLES)
+
+
+def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray, str]]:
+    """Name, mask and colour of the clean, the corrupted and the unknown samples."""
+    known = samples["true_label"] >= 0
+    wrong = known & (samples["true_label"] != samples["given_label"])
+    groups = [
+        ("clean labels", known & ~wrong, CLEAN),
+        ("corrupted labels", wrong, CORRUPTED),
+        ("truth unknown", ~known, MUTED),
+    ]
+    return [group for group in groups if group[1].any()]
+
+
+def _auroc(samples: dict[str, np.ndarray], prefix: str) -> str:
+    """`prefix` and the AUROC of the samples of known truth; empty if undefined."""
+    known = samples["true_label"] >= 0
+    wrong = samples["true_label"] != samples["given_label"]
+    auroc = wrong_label_auroc(samples["weight"][known], wrong[known])
+    return "" if np.isnan(auroc) else f"{prefix}{auroc:.3f}"
+
+
+def _names(class_names: Sequence[str] | None, num_classes: int) -> Sequence[str]:
+    names = class_names or [str(label) for label in range(num_classes)]
+    if len(names) < num_classes:
+        raise ValueError(
+            f"class_names has {len(names)} names, but the run has a label "
+            f"{num_classes - 1}: give one name per class"
+        )
+    return names

@@ -1,0 +1,123 @@
+"""What a run learned from, told in the log and left in its folder."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from cmwjax.bias.problem import Problem, seeds
+from cmwjax.core.labels import class_counts
+from cmwjax.files import LABELS, PROBLEM, replacing, write_json
+
+
+def write(workdir: Path, config: ConfigDict, problem: Problem) -> None:
+    """Writes `problem.json` and `labels.npz`, and describes the problem in the log.
+
+    `problem.json` is what `summarise` returns. `labels.npz` holds, over the entire
+    training set, `observed` int32 `[N]` and `changed` bool `[N]`, and the positions
+    `train_index`, `meta_index` (empty unless held out) and `validation_index`.
+    """
+    if jax.process_index() != 0:
+        return
+    summary = summarise(config, problem)
+    for line in describe(summary):
+        logging.info("%s", line)
+    write_json(workdir / PROBLEM, summary)
+    held_out = problem.meta_index
+    # As a file: given a name, savez would add .npz to that of the temporary one.
+    with replacing(workdir / LABELS) as path, open(path, "wb") as file:
+        np.savez_compressed(
+            file,
+            observed=problem.labels,
+            changed=problem.labels != problem.dataset.train_labels,
+            train_index=problem.train_index,
+            meta_index=np.zeros(0, np.int32) if held_out is None else held_out,
+            validation_index=problem.validation_index,
+        )
+
+
+def summarise(config: ConfigDict, problem: Problem) -> dict[str, Any]:
+    """Sizes, realised noise, families and seeds of a problem, as plain values.
+
+    Counts and shares are those of the samples that training visits. A share of wrong
+    labels is that of the samples *observed* in a class or family. What it takes true
+    labels to tell is None where nobody knows them.
+    """
+    num_classes = problem.dataset.num_classes
+    data_seed, noise_seed = seeds(config)
+    index, family = problem.train_index, problem.families.family
+    observed, wrong = problem.labels[index], problem.is_wrong[index]
+    known = problem.dataset.knows_true_labels
+    observed_counts = class_counts(observed, num_classes)
+    return {
+        "biases": {
+            "imbalance_factor": config.data.imbalance_factor,
+            "labels": config.data.labels,
+            "noise": config.noise.kind,
+            "rate": config.noise.rate,
+        },
+        "seeds": {"run": config.seed, "data": data_seed, "noise": noise_seed},
+        "samples": {
+            "train": len(index),
+            "meta": _meta_size(config, problem, observed_counts),
+            "validation": len(problem.validation_index),
+            "test": len(problem.dataset.test_labels),
+        },
+        "meta_policy": config.meta_set.policy,
+        "validation_is_clean": (
+            not problem.is_wrong[problem.validation_index].any() if known else None
+        ),
+        "true_class_counts": (
+            class_counts(problem.true_labels[index], num_classes).tolist()
+            if known
+            else None
+        ),
+        "class_counts": observed_counts.tolist(),
+        "wrong_share": float(wrong.mean()) if known else None,
+        "wrong_share_of_class": _shares(observed, wrong) if known else None,
+        "family_of_class": family.tolist(),
+        "family_centres": problem.families.centres.tolist(),
+        "wrong_share_of_family": _shares(family[observed], wrong) if known else None,
+    }
+
+
+def describe(summary: dict[str, Any]) -> list[str]:
+    """Lines for the log, from what `summarise` returns."""
+    samples, biases = summary["samples"], summary["biases"]
+    wrong, shares = summary["wrong_share"], summary["wrong_share_of_family"]
+    lines = [
+        f"samples: {samples['train']} to train on, {samples['meta']} in the meta set "
+        f"({summary['meta_policy']}), {samples['validation']} to validate with, "
+        f"{samples['test']} to test with",
+        f"biases: long tail {biases['imbalance_factor']:g}, labels {biases['labels']}, "
+        f"noise {biases['noise']} {biases['rate']:g}; seeds: "
+        + ", ".join(f"{name} {seed}" for name, seed in summary["seeds"].items()),
+        "wrong labels: " + (f"{wrong:.1%}" if wrong is not None else "unknown"),
+    ]
+    families = np.array(summary["family_of_class"])
+    counts = np.array(summary["class_counts"])
+    for family, centre in enumerate(summary["family_centres"]):
+        sizes = counts[families == family]
+        lines.append(
+            f"family {family}: {len(sizes)} classes of {sizes.min()} to {sizes.max()} "
+            f"observed samples (centre {centre:.1f})"
+            + (f", {shares[family]:.1%} of them wrong" if shares else "")
+        )
+    return lines
+
+
+def _meta_size(config: ConfigDict, problem: Problem, counts: np.ndarray) -> int:
+    """Samples in the meta set, whether chosen already or anew in every epoch."""
+    if problem.meta_index is not None:
+        return len(problem.meta_index)
+    per_class = {"none": 0, "balanced": counts.min()}
+    policy = config.meta_set.policy
+    return len(counts) * int(per_class.get(policy, config.meta_set.per_class))
+
+
+def _shares(groups: np.ndarray, wrong: np.ndarray) -> list[float]:
+    """Share of wrong labels in each group; no group is empty."""
+    return (np.bincount(groups, weights=wrong) / np.bincount(groups)).tolist()

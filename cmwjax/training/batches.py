@@ -1,0 +1,150 @@
+"""What a step is given: samples, augmented, with what the method adds to them."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cmwjax.core.meta import MetaState
+from cmwjax.data import augment
+from cmwjax.data.table import Table, make_batch
+from cmwjax.methods import mixup
+from cmwjax.methods.method import Method
+from cmwjax.methods.slot_weights import slots
+from cmwjax.training.state import RunState
+
+Batch = dict[str, jax.Array]
+
+# Streams of randomness under the key of a run; steps count from 0 and never get there.
+AUGMENT, META_AUGMENT, SHARE, PARTNERS, OBSERVE = range(2**31, 2**31 + 5)
+META_SHARE, META_PARTNERS = range(2**31 + 5, 2**31 + 7)
+
+
+def mixes(config: Any, method: Method) -> bool:
+    """Whether training images are blended after the warm-up."""
+    return method.mixup and config.mixup.alpha > 0
+
+
+def mixes_meta(config: Any, method: Method) -> bool:
+    """Whether images of the meta set are blended."""
+    return method.mixup and config.mixup.meta_alpha > 0
+
+
+class Batches:
+    """Makes the batches of a run's steps; every method is a pure function.
+
+    Args:
+      config: a checked configuration.
+      model: the classifier.
+      method: what the batches are for.
+      axis_name: mapped axis over which batches are split.
+      steps_per_epoch: a sample is augmented in one way for so many steps.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        model: nn.Module,
+        method: Method,
+        axis_name: str | None,
+        steps_per_epoch: int,
+    ) -> None:
+        self._config, self._model, self._method = config, model, method
+        self._axis_name, self._steps_per_epoch = axis_name, steps_per_epoch
+
+    def plain(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
+        """Of ordinary training."""
+        epoch = learner.step // self._steps_per_epoch
+        batch = make_batch(table, rows, self._augmentation(learner, AUGMENT, epoch))
+        return {**batch, "slot": slots(len(rows["index"]), self._axis_name)}
+
+    def training(
+        self, state: RunState, table: Table, rows: Batch
+    ) -> tuple[RunState, Batch]:
+        """After the warm-up: the run's state with what was remembered, the batch."""
+        batch = self.plain(state.learner, table, rows)
+        memory = self._method.memory
+        if memory is not None:
+            if memory.observe is not None:
+                state, probabilities = self._predict(state, batch)
+                remembered = memory.observe(
+                    state.memory, batch, probabilities, self._axis_name
+                )
+                state = state._replace(memory=remembered)
+            batch = memory.read(state.memory, batch)
+        if mixes(self._config, self._method):
+            alpha = self._config.mixup.alpha
+            batch = self._mix(state.learner, batch, alpha, (SHARE, PARTNERS))
+        return state, batch
+
+    def meta(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
+        """Of the meta set, whose samples return within an epoch."""
+        augmentation = None
+        if self._config.augment.meta:
+            augmentation = self._augmentation(learner, META_AUGMENT, learner.step)
+        batch = make_batch(table, rows, augmentation)
+        if mixes_meta(self._config, self._method):
+            alpha = self._config.mixup.meta_alpha
+            batch = self._mix(learner, batch, alpha, (META_SHARE, META_PARTNERS))
+        return batch
+
+    def _augmentation(self, learner, stream, moment):
+        config = self._config.augment
+        if not config.pad and not config.flip:
+            return None
+        change = partial(
+            augment.crop_and_flip, pad=config.pad, mode=config.mode, flip=config.flip
+        )
+        key = jax.random.fold_in(learner.key, stream)
+
+        def augmentation(images, index):
+            return change(images, augment.sample_keys(key, moment, index))
+
+        return augmentation
+
+    def _mix(self, learner, batch, alpha, streams):
+        def key(stream):  # all devices have the same
+            return jax.random.fold_in(
+                jax.random.fold_in(learner.key, stream), learner.step
+            )
+
+        share, partners = map(key, streams)
+        here, first = self._config.data.shards, 0  # the virtual shards of this device
+        if self._axis_name is not None:
+            here //= lax.axis_size(self._axis_name)
+            first = lax.axis_index(self._axis_name) * here
+        partner = mixup.partners(
+            partners,
+            shard_size=len(batch["index"]) // here,
+            first=first,
+            count=here,
+        )
+        return mixup.mix(batch, mixup.share(share, alpha), partner)
+
+    def _predict(self, state, batch):
+        """Probabilities `[B, C]` in training mode, without gradient.
+
+        The teacher's, where there are soft labels; if its batch statistics are not
+        averages of the classifier's, they change by this.
+        """
+        learner = state.learner
+        key = jax.random.fold_in(learner.key, OBSERVE)
+        key = jax.random.fold_in(key, learner.step)
+        key = jax.random.fold_in(key, batch["slot"][0])
+        net = state.teacher if self._method.soft_labels else learner
+        logits, model_state = self._model.apply(
+            {"params": net.params, **net.model_state},
+            batch["image"],
+            True,
+            mutable=list(net.model_state),
+            rngs={"dropout": key},
+        )
+        if self._method.soft_labels and not self._config.ema.batch_stats:
+            teacher = state.teacher._replace(model_state=model_state)
+            state = state._replace(teacher=teacher)
+        probabilities = jax.nn.softmax(logits)
+        # What a skipped step predicts must not stay in a memory.
+        return state, jnp.where(jnp.isfinite(probabilities), probabilities, 0)

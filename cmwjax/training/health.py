@@ -1,0 +1,82 @@
+"""Signs that a run learns nothing any more: updates skipped, weights collapsed."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from cmwjax.core.meta import MetaState
+from cmwjax.training.checkpoints import Checkpoints
+
+ALIKE = 2.0  # family sizes within this factor say little about a class
+COLLAPSE = 0.999  # share of weights near 0, or near 1, that is called collapsed
+
+
+class Diverged(RuntimeError):
+    """Numbers are not finite, and training on would not change that."""
+
+
+def check_skips(
+    learner: MetaState, config: ConfigDict, checkpoints: Checkpoints
+) -> None:
+    """Raises `Diverged` if too many updates in a row were skipped."""
+    if learner.skipped_in_a_row >= config.max_skips_in_a_row:
+        raise Diverged(
+            f"the last {learner.skipped_in_a_row} updates before step {learner.step} "
+            "were skipped, because loss, gradient or meta-gradient are not finite. "
+            f"{_last_good(checkpoints)} Most often a learning rate is too high: lower "
+            f"optim.learning_rate={config.optim.learning_rate} or "
+            f"weighting.learning_rate={config.weighting.learning_rate}."
+        )
+
+
+def check_finite(learner: MetaState, checkpoints: Checkpoints) -> None:
+    """Raises `Diverged` if the learner, on the host, holds what is not finite."""
+    for path, leaf in jax.tree.leaves_with_path(learner):
+        if not np.all(np.isfinite(leaf)):
+            raise Diverged(
+                f"{jax.tree_util.keystr(path)} is not finite after step {learner.step},"
+                f" which is not saved. {_last_good(checkpoints)} Most often a learning "
+                "rate is too high: lower optim.learning_rate."
+            )
+
+
+def _last_good(checkpoints):
+    last = checkpoints.last
+    if last is None:
+        return "There is no good checkpoint."
+    return f"The last good checkpoint is that of step {last}."
+
+
+def warn_if_sizes_alike(centres: np.ndarray) -> None:
+    """Warns that a function from elsewhere takes classes of like size for unlike ones.
+
+    It knows families by the rank of their size alone, `centres` [K], ascending.
+    """
+    factor = centres[-1] / centres[0]
+    if 1 < factor < ALIKE:
+        logging.warning(
+            "weighting.load: the mean class sizes of the families, %s, differ by a "
+            "factor of %.2f at most. The function trusts small and large classes "
+            "differently, however much they differ: here that may do harm.",
+            *(np.round(centres).astype(int).tolist(), factor),
+        )
+
+
+def warn_if_collapsed(metrics: dict[str, Any], workdir: Path) -> bool:
+    """Warns once nearly all weights of every family are near 0, or near 1."""
+    if "weight_low" not in metrics:
+        return False
+    shares = np.maximum(metrics["weight_low"], metrics["weight_high"])
+    collapsed = np.nanmin(shares) > COLLAPSE
+    if collapsed:
+        logging.warning(
+            "%s: in epoch %d the weights of every family are all near 0 or all near 1 "
+            "(means %s): the weighting net tells no samples apart any more. Lower "
+            "weighting.learning_rate, or look at the meta set.",
+            *(workdir, metrics["epoch"], np.round(metrics["weight_mean"], 3)),
+        )
+    return bool(collapsed)

@@ -1,0 +1,48 @@
+"""Samples without an image count nothing, in whatever a step makes of them.
+
+`batch['mask']` bool [B] is false for them; without it, all count. Their slot in the
+batch remains, filled with an image of the mean colour.
+"""
+
+import jax.numpy as jnp
+
+from cmwjax.core.meta import MetaLossFn, MetricsFn, WeightFn
+
+
+def masked_weights(weight_fn: WeightFn) -> WeightFn:
+    """The same coefficients, [B] or [B, T], but zero for samples without an image."""
+
+    def weights(meta_params, losses, batch):
+        return _masked(weight_fn(meta_params, losses, batch), batch)
+
+    return weights
+
+
+def masked_losses(meta_loss_fn: MetaLossFn) -> MetaLossFn:
+    """The same losses of a meta batch, but zero for samples without an image."""
+
+    def losses(params, model_state, meta_batch, key):
+        values = meta_loss_fn(params, model_state, meta_batch, key)
+        return _masked(values, meta_batch)
+
+    return losses
+
+
+def masked_metrics(metrics_fn: MetricsFn | None) -> MetricsFn | None:
+    """The same statistics per family; samples without an image belong to none."""
+    if metrics_fn is None:
+        return None
+
+    def metrics(meta_params, losses, batch):
+        if "mask" in batch:
+            batch = {**batch, "family": jnp.where(batch["mask"], batch["family"], -1)}
+        return metrics_fn(meta_params, losses, batch)
+
+    return metrics
+
+
+def _masked(values, batch):
+    if "mask" not in batch:
+        return values
+    mask = batch["mask"].reshape(-1, *(1,) * (values.ndim - 1))
+    return jnp.where(mask, values, 0)

@@ -1,0 +1,143 @@
+"""The samples of a run: tables on the devices, and what brings their images there."""
+
+import os
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from numpy.typing import NDArray
+
+from cmwjax.bias.problem import Problem
+from cmwjax.core.labels import class_counts
+from cmwjax.core.parallel import Layout
+from cmwjax.data import datasets as data
+from cmwjax.data import decode as images
+from cmwjax.data.decode import View
+from cmwjax.data.on_disk import Encoded, Reader
+from cmwjax.data.skipped import Skipped
+from cmwjax.data.sources import InMemory, Samples
+from cmwjax.data.stream import Streamed, Views
+from cmwjax.data.table import IMAGENET, Table, pixel_statistics
+from cmwjax.methods.method import Method
+
+STATISTICS_OF = 1000  # images on disk, drawn at random, give mean and deviation
+
+
+class Sets(NamedTuple):
+    """The samples to train on, and those to test with."""
+
+    train: Samples
+    tests: dict[str, Samples]  # the first one is *the* test set, called 'test'
+
+
+def set_names(problem: Problem) -> tuple[str, ...]:
+    """Names of the sets, 'train' first."""
+    files = problem.dataset.files
+    return ("train", "test", *(() if files is None else list(files.tests)[1:]))
+
+
+def build_sets(
+    config: ConfigDict,
+    problem: Problem,
+    *,
+    layout: Layout,
+    method: Method,
+    skipped: Skipped,
+) -> Sets:
+    """Places the tables and opens the images.
+
+    Args:
+      config: a checked configuration.
+      problem: what the run learns from.
+      layout: how tables and rows lie on the devices.
+      method: which features of a class its losses read.
+      skipped: where images are listed that could not be read.
+    """
+    dataset, replicate = problem.dataset, layout.replicate
+    mean, std = _statistics(config, dataset)
+    family = method.families(problem.families.family)
+    counts = class_counts(problem.labels[problem.train_index], dataset.num_classes)
+    per_class = family, mean, std, method.class_features(counts)
+    if dataset.files is None:
+        memory = InMemory(layout)
+        train = Table(dataset.train_images, problem.labels, *per_class)
+        test = Table(dataset.test_images, dataset.test_labels, *per_class)
+        tests = {"test": Samples(replicate(test), memory)}
+        return Sets(Samples(replicate(train), memory), tests)
+
+    streamed = partial(
+        Streamed,
+        layout=layout,
+        views=_views(config),
+        seed=config.seed,
+        workers=_workers(config.data.stream.workers),
+        prefetch=config.data.stream.prefetch,
+        skipped=skipped,
+    )
+    parts = (
+        dataset.files.train._replace(labels=problem.labels),
+        *dataset.files.tests.values(),
+    )
+    every = {
+        name: Samples(
+            replicate(Table(None, part.labels, *per_class)), streamed(name, part.read)
+        )
+        for name, part in zip(set_names(problem), parts, strict=True)
+    }
+    return Sets(every.pop("train"), every)
+
+
+class Pictures:
+    """Training images as evaluation sees them, decoded when asked for."""
+
+    def __init__(self, config: ConfigDict, files: Encoded) -> None:
+        self._view, self._set = _views(config).evaluation, files.train
+
+    def __len__(self) -> int:
+        return len(self._set.labels)
+
+    def __getitem__(self, position: int) -> NDArray[np.uint8]:
+        return _picture(self._set.read, position, self._view)
+
+
+def _picture(read: Reader, position: int, view: View) -> NDArray[np.uint8]:
+    return images.load(read, position, view, np.random.default_rng(0))[0]
+
+
+def _statistics(
+    config: ConfigDict, dataset: data.Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation by which pixels are standardised, per channel."""
+    if config.data.standardise == "imagenet":
+        return IMAGENET
+    if dataset.files is None:
+        return pixel_statistics(dataset.train_images)
+    read, labels = dataset.files.train
+    some = np.random.default_rng(0).permutation(len(labels))[:STATISTICS_OF]
+    view, loaded = _views(config).evaluation, []
+    for position in np.sort(some):
+        pixels, code = images.load(read, int(position), view, np.random.default_rng(0))
+        if not code:
+            loaded.append(pixels)
+    if not loaded:
+        raise ValueError(
+            f"data: none of {len(some)} images of {config.data.name} could be read: "
+            "correct the data."
+        )
+    return pixel_statistics(np.stack(loaded))
+
+
+def _views(config: ConfigDict) -> Views:
+    stream = config.data.stream
+    centre = View(stream.image_size, stream.resize)
+    train = centre._replace(crop=stream.crop, flip=config.augment.flip)
+    return Views(train, train if config.augment.meta else centre, centre)
+
+
+def _workers(wanted: int) -> int:
+    """How many worker processes; -1 leaves this process one of the cores it may use."""
+    if wanted >= 0:
+        return wanted
+    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return max(1, len(cores(0)) - 1)

@@ -1,0 +1,85 @@
+"""What changes while a run goes on, what is saved of it, and how that is checked."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cmwjax.bias.problem import Problem
+from cmwjax.core.meta import MetaState
+from cmwjax.methods.teacher import Teacher
+
+_NO_META_SET = np.array([-1], np.int32)  # Orbax does not save empty arrays
+
+
+class RunState(NamedTuple):
+    """Everything on the device that changes while a run goes on."""
+
+    learner: MetaState
+    sums: dict[str, Any]  # of the epoch's metrics: name -> (sum, count)
+    teacher: Teacher | None = None  # where the method has one
+    memory: Any = None  # likewise; see `cmwjax.methods.memory`
+
+    @property
+    def scoring(self) -> MetaState:
+        """The learner with the classifier that scores: the teacher's, if any."""
+        if self.teacher is None:
+            return self.learner
+        return self.learner._replace(**self.teacher._asdict())
+
+    @property
+    def without_teacher(self) -> "RunState":
+        """The state in which the classifier itself scores."""
+        return self._replace(teacher=None)
+
+
+class Saved(NamedTuple):
+    """All that a run needs to go on as if it had never stopped."""
+
+    run: RunState
+    meta_index: np.ndarray  # int32, of this epoch; see `meta_set`
+    # What it learns from. It is made anew each time, and must not have changed.
+    data: np.ndarray  # uint8 [32], SHA-256 of training and test set, or their names
+    labels: np.ndarray  # int32 [N], as observed
+    train_index: np.ndarray  # int32
+    family: np.ndarray  # int32 [C]
+    centres: np.ndarray  # float64 [K]
+
+    @property
+    def meta_set(self) -> np.ndarray | None:
+        """Positions of the meta set of this epoch, int32; None if there is none."""
+        return None if self.meta_index[0] == _NO_META_SET[0] else self.meta_index
+
+    def at(self, run: RunState, meta_set: np.ndarray | None) -> "Saved":
+        """The same run at another moment."""
+        index = _NO_META_SET if meta_set is None else meta_set
+        return self._replace(run=run, meta_index=index)
+
+
+def first(run: RunState, problem: Problem) -> Saved:
+    """What would be saved before the first step."""
+    digest = hashlib.sha256()
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        digest.update(np.ascontiguousarray(getattr(problem.dataset, name)))
+    if problem.dataset.files is not None:  # too many to read; their names must do
+        digest.update(problem.dataset.files.identity.encode())
+    return Saved(
+        run=run,
+        meta_index=_NO_META_SET if problem.meta_index is None else problem.meta_index,
+        data=np.frombuffer(digest.digest(), np.uint8),
+        labels=problem.labels,
+        train_index=problem.train_index,
+        family=problem.families.family,
+        centres=problem.families.centres,
+    )
+
+
+def check_unchanged(saved: Saved, start: Saved, workdir: Path) -> None:
+    """Raises `ValueError` if a run would go on with other data than it began with."""
+    for name in ("data", "labels", "train_index", "family", "centres"):
+        if not np.array_equal(getattr(saved, name), getattr(start, name)):
+            raise ValueError(
+                f"{name} are not what the run in {workdir} began with: the data set "
+                "has changed; bring it back, or use another workdir."
+            )

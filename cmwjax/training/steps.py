@@ -1,0 +1,221 @@
+"""The steps of a run, from rows and tables to the next state; nothing is compiled here.
+
+Around the step of `core.meta`: the batch is made, the memory written, the teacher
+follows, and what the step measured is added up.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from cmwjax.core import weighting
+from cmwjax.core.meta import LossFn, meta_step, weighted_step
+from cmwjax.methods import method as methods
+from cmwjax.methods import mixup
+from cmwjax.methods import soft_labels as soft
+from cmwjax.methods import teacher as ema
+from cmwjax.training.batches import Batches, mixes, mixes_meta
+from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
+from cmwjax.training.state import RunState
+
+
+class Steps(NamedTuple):
+    """What training does with the rows of a step; pure functions."""
+
+    warmup: Callable[..., RunState]  # (state, table, rows), ordinary training
+    weighted: Callable[..., RunState]  # (state, table, rows)
+    meta: Callable[..., RunState]  # (state, table, rows, meta_rows)
+
+
+def build(
+    config: Any,
+    *,
+    model: nn.Module,
+    method: methods.Method,
+    tx: optax.GradientTransformation,
+    meta_tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    axis_name: str | None,
+    steps_per_epoch: int,
+) -> Steps:
+    """The steps of a method.
+
+    Args:
+      config: a checked configuration.
+      model: the classifier.
+      method: what is minimised, and how it is weighted.
+      tx: optimizer of the classifier.
+      meta_tx: optimizer of the weighting net.
+      schedule: learning rate of the virtual step.
+      axis_name: mapped axis over which rows are split.
+      steps_per_epoch: unit of epochs.
+    """
+    common = dict(tx=tx, axis_name=axis_name)
+    warmup = partial(
+        weighted_step,
+        loss_fn=classifier_loss(model, method.warmup_losses),
+        weight_fn=masked_weights(methods.constant_one),
+        **common,
+    )
+    losses, weight_fn = loss_terms(config, method)
+    common |= dict(
+        loss_fn=classifier_loss(model, losses),
+        weight_fn=masked_weights(weight_fn),
+        metrics_fn=masked_metrics(method.metrics_fn),
+        normalisation=config.weighting.normalisation,
+    )
+    weighted = partial(weighted_step, **common)
+    meta = partial(
+        meta_step,
+        meta_tx=meta_tx,
+        meta_loss_fn=masked_losses(
+            meta_loss(model, is_mixed=mixes_meta(config, method))
+        ),
+        inner_lr=schedule,
+        lookahead=config.weighting.lookahead,
+        **common,
+    )
+    batches = Batches(config, model, method, axis_name, steps_per_epoch)
+    freeze = config.ema.freeze_epoch * steps_per_epoch
+
+    def whole(step, *, is_warmup=False):
+        def run_step(state, table, rows, *meta_rows):
+            learner = state.learner
+            if is_warmup:
+                batch = batches.plain(learner, table, rows)
+            else:
+                state, batch = batches.training(state, table, rows)
+            meta_batch = (batches.meta(learner, table, rows) for rows in meta_rows)
+            if method.meta_tx is not None:
+                learner = learner._replace(
+                    meta_params=jnp.zeros(config.data.batch_size)
+                )
+            decay = config.ema.decay
+            if freeze >= 0:
+                decay = jnp.where(learner.step >= freeze, 1.0, decay)
+            learner, metrics = step(learner, batch, *meta_batch)
+            teacher = state.teacher
+            if teacher is not None:
+                teacher = ema.update(
+                    teacher,
+                    learner.params,
+                    learner.model_state,
+                    decay=decay,
+                    batch_stats=config.ema.batch_stats,
+                )
+            return state._replace(
+                learner=learner, sums=add_metrics(state.sums, metrics), teacher=teacher
+            )
+
+        return run_step
+
+    return Steps(whole(warmup, is_warmup=True), whole(weighted), whole(meta))
+
+
+def several(steps: Steps, *, meta_every: int) -> Steps:
+    """The same for rows of some steps in a row, leaves `[steps, B, ...]`.
+
+    A meta step is due where the number of the step is a multiple of `meta_every`; the
+    others are weighted steps, which do not look at their meta rows.
+    """
+
+    def meta(state, table, rows, meta_rows):
+        if meta_every == 1:
+            return steps.meta(state, table, rows, meta_rows)
+        return lax.cond(
+            state.learner.step % meta_every == 0,
+            lambda: steps.meta(state, table, rows, meta_rows),
+            lambda: steps.weighted(state, table, rows),
+        )
+
+    def scanned(step):
+        def run_steps(state, table, *rows):
+            return lax.scan(lambda s, r: (step(s, table, *r), None), state, rows)[0]
+
+        return run_steps
+
+    return Steps(scanned(steps.warmup), scanned(steps.weighted), scanned(meta))
+
+
+def loss_terms(config, method: methods.Method):
+    """Losses and coefficients after the warm-up: one term, or two, or four."""
+    losses, weight_fn = method.losses, method.weight_fn
+    if method.soft_labels:
+        losses, weight_fn = soft.soft_losses(losses), soft.soft_weights(weight_fn)
+    if mixes(config, method):
+        losses = mixup.mixed_losses(losses)
+        weight_fn = mixup.mixed_weights(weight_fn, config.mixup.second_weight)
+    return losses, weight_fn
+
+
+def classifier_loss(model: nn.Module, losses: methods.Losses) -> LossFn:
+    """Losses of a Linen classifier in training mode, as a step's `loss_fn`."""
+
+    def loss_fn(params, model_state, batch, key):
+        logits, model_state = model.apply(
+            {"params": params, **model_state},
+            batch["image"],
+            True,
+            mutable=list(model_state),
+            rngs={"dropout": key},
+        )
+        return losses(logits, batch), model_state
+
+    return loss_fn
+
+
+def meta_loss(model: nn.Module, *, is_mixed: bool = False):
+    """Cross entropy of the meta batch, whatever is minimised on the training set."""
+    losses = methods.cross_entropy
+    if is_mixed:
+        losses = mixup.mixed_label_losses(losses)
+    loss_fn = classifier_loss(model, losses)
+    return lambda *arguments: loss_fn(*arguments)[0]
+
+
+def zero_sums(method: methods.Method) -> dict[str, Any]:
+    """Sums and counts of an epoch that has not begun."""
+    values: dict[str, Any] = dict.fromkeys(("loss", "grad_norm", "skipped"), 0.0)
+    if method.has_meta_step:
+        values |= dict.fromkeys(("meta_loss", "meta_grad_norm"), 0.0)
+    if method.net is not None:
+        values["weighting"] = dict.fromkeys(
+            weighting.MOMENTS, np.zeros(method.net.num_families)
+        )
+    # Distinct float32 arrays: the state is donated.
+    return {
+        name: jax.tree.map(lambda x: np.array(x, np.float32), (value, 0.0))
+        for name, value in values.items()
+    }
+
+
+def add_metrics(sums: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Adds a step's metrics to the sums; a skipped step only counts as skipped."""
+    good = metrics["skipped"] == 0
+    updated = dict(sums)
+    for name, value in metrics.items():
+        valid = good | (name == "skipped")
+        total, count = sums[name]
+        total = jax.tree.map(
+            lambda t, v, valid=valid: t + jnp.where(valid, v, 0), total, value
+        )
+        updated[name] = (total, count + valid)
+    return updated
+
+
+def epoch_means(sums: dict[str, Any]) -> dict[str, Any]:
+    """Means over the steps in which a metric was measured; the number of skips."""
+    means = {}
+    for name, (total, count) in jax.device_get(sums).items():
+        if name == "skipped":
+            means[name] = int(total)
+        elif count:
+            means[name] = jax.tree.map(lambda t, c=count: t / c, total)
+    return means
