@@ -33,8 +33,8 @@ def main(_) -> None:
     # After the flags are parsed: --help and a mistyped flag answer at once.
     from cmwjax import compare, train
     from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
-    from cmwjax.training import workdir as record
     from cmwjax.training.health import Diverged
+    from cmwjax.training.workdir import is_finished
 
     config = _CONFIG.value
     workdir = _WORKDIR.value
@@ -48,7 +48,7 @@ def main(_) -> None:
             if config.compare.methods:
                 print(f"\n{compare.run(config, workdir)}\n")
             else:
-                finished = record.is_finished(Path(workdir))
+                finished = is_finished(Path(workdir))
                 print(train.run(config, workdir))
                 if finished:
                     print("It was finished before; there was nothing to do.")

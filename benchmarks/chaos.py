@@ -91,7 +91,6 @@ def child(pipe: int, arguments: list[str]) -> None:
 
     from cmwjax import train
     from cmwjax.training import checkpoints
-    from cmwjax.training import workdir as record
 
     def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
         del duration_secs, kwargs
@@ -103,7 +102,7 @@ def child(pipe: int, arguments: list[str]) -> None:
     jax.monitoring.register_event_duration_secs_listener(on_event)
     marked(checkpoints.Checkpoints, "_write", "save")
     marked(checkpoints.Checkpoints, "restore", "restore")
-    marked(record, "append_metrics", "writing metrics")
+    marked(train, "append_metrics", "writing metrics")
     marked(train, "_choose_meta_set", "meta set")
     marked(train, "_epoch_metrics", "evaluation")
     marked(train, "_write_results", "writing results")

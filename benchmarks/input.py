@@ -36,7 +36,7 @@ import numpy as np
 from PIL import Image
 
 from cmwjax.core.parallel import layout
-from cmwjax.data import on_disk as encoded
+from cmwjax.data import on_disk
 from cmwjax.data.decode import View
 from cmwjax.data.order import Order, epoch_batches
 from cmwjax.data.skipped import Skipped
@@ -76,7 +76,7 @@ def photograph(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 def our_batches(folder, *, batch_size, batches, workers, seed) -> Iterator[Any]:
     """Batches of this package's stream."""
-    files = encoded.load(f"folder:{folder}", tests=["test"])
+    files = on_disk.load(f"folder:{folder}", tests=["test"])
     view = View(SIZE, 0, "random_resized_crop", flip=True)
     source = Streamed(
         "train",

@@ -25,7 +25,7 @@ from ml_collections import config_flags
 from sklearn.model_selection import train_test_split
 
 from cmwjax import compare, train
-from cmwjax.data import datasets as data
+from cmwjax.data import datasets
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def main(_):
 
 def write_validation_archive(config, path):
     """An archive whose 'test' part is a fifth of the training set."""
-    dataset = data.load(config.data.name, train_size=config.data.train_size or None)
+    dataset = datasets.load(config.data.name, train_size=config.data.train_size or None)
     images, labels = dataset.train_images, dataset.train_labels
     x_train, x_test, y_train, y_test = train_test_split(
         images, labels, test_size=0.2, stratify=labels, random_state=1

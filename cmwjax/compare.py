@@ -17,11 +17,12 @@ from cmwjax.config_check import check_config
 from cmwjax.data.datasets import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
 from cmwjax.report import plots
-from cmwjax.training import workdir as record
+from cmwjax.report.result import Result
 from cmwjax.training.health import Diverged
 from cmwjax.training.sets import Pictures
+from cmwjax.training.workdir import check_folder, claim_folder, is_finished
 
-OnRun = Callable[[str, int, train.Result | None], None]
+OnRun = Callable[[str, int, Result | None], None]
 
 
 def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) -> str:
@@ -50,15 +51,15 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
     for method in methods:
         check_config(one_run(config, method, seeds[0]))
     dataset = prepare(one_run(config, methods[0], seeds[0])).dataset
-    workdir = record.claim_folder(workdir, config)
+    workdir = claim_folder(workdir, config)
     if all(
-        record.is_finished(run_folder(workdir, method, seed))
+        is_finished(run_folder(workdir, method, seed))
         for method in methods
         for seed in seeds
     ):
         print(f"All runs in {workdir} are finished; there is nothing to train.")
     start = time.perf_counter()
-    results: dict[str, list[train.Result | None]] = {method: [] for method in methods}
+    results: dict[str, list[Result | None]] = {method: [] for method in methods}
     total = len(methods) * len(seeds) * config.epochs
     with tqdm(total=total, unit="epoch", mininterval=1) as bar:
 
@@ -97,10 +98,10 @@ def run_folder(workdir: Path, method: str, seed: int) -> Path:
 
 def run_or_diverge(
     config: ConfigDict, folder: Path, on_epoch: Callable[[dict[str, Any]], None]
-) -> train.Result | None:
+) -> Result | None:
     """The result of a run, or None if it diverges, which its folder then says."""
     if (folder / DIVERGED).exists():
-        record.check_folder(folder, config)
+        check_folder(folder, config)
         return None
     try:
         return train.run(config, folder, on_epoch=on_epoch)
@@ -110,7 +111,7 @@ def run_or_diverge(
         return None
 
 
-def measured(runs: list[train.Result | None]) -> dict[str, list[float | None]]:
+def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
     """What a summary says of a method, a number per seed."""
 
     def of_each(number):
@@ -134,7 +135,7 @@ def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
         images = Pictures(config, dataset.files)
     for method in config.compare.methods:
         folders = (run_folder(workdir, method, s) for s in config.compare.seeds)
-        finished = next(filter(record.is_finished, folders), None)
+        finished = next(filter(is_finished, folders), None)
         if finished is not None:
             plots.run_figures(finished, images=images, class_names=dataset.class_names)
 

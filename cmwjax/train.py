@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,17 +15,15 @@ from ml_collections import ConfigDict
 from cmwjax.bias import meta_set
 from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
-from cmwjax.core.labels import UNKNOWN
 from cmwjax.data.order import Order, epoch_batches, meta_batches
 from cmwjax.data.skipped import Skipped
-from cmwjax.files import CHECKPOINTS, SAMPLES
-from cmwjax.report import problem as problem_report
-from cmwjax.report import read as run_files
-from cmwjax.report import samples as audit
+from cmwjax.files import CHECKPOINTS
+from cmwjax.report.metrics import append_metrics, drop_metrics
+from cmwjax.report.problem import write_problem
+from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.training import measure
 from cmwjax.training import program as programs
-from cmwjax.training import workdir as record
 from cmwjax.training.checkpoints import Checkpoints, to_host
 from cmwjax.training.health import (
     check_finite,
@@ -35,16 +33,12 @@ from cmwjax.training.health import (
 )
 from cmwjax.training.sets import build_sets, set_names
 from cmwjax.training.state import check_unchanged, first
-
-
-class Result(NamedTuple):
-    """What a finished run is judged by."""
-
-    test_accuracy: float  # after the last epoch
-    selected_accuracy: float | None  # of the epoch best on validation or meta set
-    auroc: float  # of "this label is wrong", by weight; NaN if none is
-    seconds: float  # all epochs together
-    checkpoint_seconds: float  # of which training waited for checkpoints
+from cmwjax.training.workdir import (
+    check_folder,
+    claim_folder,
+    is_finished,
+    wait_for_first_process,
+)
 
 
 def run(
@@ -72,9 +66,9 @@ def run(
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
     check_config(config)
-    record.check_folder(workdir, config)
+    check_folder(workdir, config)
     workdir = Path(workdir)
-    if record.is_finished(workdir):
+    if is_finished(workdir):
         logging.info("%s is finished; nothing to do.", workdir)
         return summarise(workdir)
 
@@ -123,8 +117,8 @@ def run(
     start = first(to_host(program.init(config.seed, problem)), problem)
 
     ### Start, or go on; from here on, files are written
-    record.claim_folder(workdir, config)
-    problem_report.write(workdir, config, problem)
+    claim_folder(workdir, config)
+    write_problem(workdir, config, problem)
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
@@ -133,7 +127,7 @@ def run(
     state, meta_index = program.layout.replicate(saved.run), saved.meta_set
     step, total_steps = int(state.learner.step), config.epochs * steps
     every = config.checkpoint.every_steps
-    if record.drop_metrics(workdir, since=step) < (step - 1) // steps:
+    if drop_metrics(workdir, since=step) < (step - 1) // steps:
         logging.warning("%s/metrics.jsonl has lost epochs.", workdir)
 
     def save():
@@ -166,7 +160,7 @@ def run(
                 metrics = {"epoch": epoch, "step": step, **metrics}
                 metrics["seconds"] = time.perf_counter() - clock
                 metrics["checkpoint_seconds"] = stall
-                record.append_metrics(workdir, metrics)
+                append_metrics(workdir, metrics)
                 skipped.write()
                 warned = warned or warn_if_collapsed(metrics, workdir)
                 check_skips(state.learner, config, checkpoints)
@@ -215,29 +209,8 @@ def run(
             measure.write_results(
                 workdir, config, problem, program, sets, state, skipped
             )
-        record.wait_for_first_process()
+        wait_for_first_process()
     return summarise(workdir)
-
-
-def summarise(workdir: Path) -> Result:
-    """The result of a finished run, from its files."""
-    epochs = run_files.read_metrics(workdir)
-    samples = audit.read_samples(workdir / SAMPLES)
-    last = epochs[-1]
-    selected = None
-    criteria = [k for k in ("validation_accuracy", "meta_accuracy") if k in last]
-    if criteria:
-        best = max(epochs, key=lambda metrics: metrics[criteria[0]])
-        selected = best["test_accuracy"]
-    known = samples["true_label"] != UNKNOWN
-    is_wrong = known & (samples["given_label"] != samples["true_label"])
-    return Result(
-        test_accuracy=last["test_accuracy"],
-        selected_accuracy=selected,
-        auroc=audit.wrong_label_auroc(samples["weight"][known], is_wrong[known]),
-        seconds=sum(metrics["seconds"] for metrics in epochs),
-        checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
-    )
 
 
 @contextmanager

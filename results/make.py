@@ -24,7 +24,7 @@ from absl import app, flags, logging
 from cmwjax import compare
 from cmwjax.config import title
 from cmwjax.files import write_json
-from cmwjax.training import workdir as record
+from cmwjax.training.workdir import is_finished
 from results import make_pmd
 from results.biases import AUTHORS, CELLS, LEARNED, LEARNER, PMD, read_config
 from results.tables import kept, write_tables
@@ -101,7 +101,7 @@ def configuration(text):
 def learned(name):
     """The weighting function of a cell's first run, which is made if need be."""
     folder = Path(_RUNS.value) / name / LEARNER / "seed_0"
-    if not record.is_finished(folder):
+    if not is_finished(folder):
         run_cell(name, CELLS[name])
     return folder / "weighting.safetensors"
 

@@ -23,7 +23,7 @@ from flax.traverse_util import unflatten_dict
 from cmwjax import models, train
 from cmwjax.bias import pmd
 from cmwjax.config import base_config
-from cmwjax.data import datasets as data
+from cmwjax.data import datasets
 from cmwjax.data.table import pixel_statistics
 from cmwjax.files import replacing
 from cmwjax.training import checkpoints
@@ -75,7 +75,7 @@ def write(path, *, config):
         workdir = Path(folder, "run")
         result = train.run(config, workdir)
         eta = class_probabilities(config, workdir)
-    true_labels = data.load(config.data.name).train_labels
+    true_labels = datasets.load(config.data.name).train_labels
     print(
         f"{path}: from a net that is right on {result.test_accuracy:.1%} of the test "
         f"set, after {result.seconds:.0f} s"
@@ -97,7 +97,7 @@ def class_probabilities(config, workdir):
 
     In evaluation mode after the last epoch, `[N, C]`.
     """
-    dataset = data.load(config.data.name)
+    dataset = datasets.load(config.data.name)
     model = models.build(
         config.model.name, num_classes=dataset.num_classes, **config.model.options
     )

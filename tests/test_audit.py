@@ -7,7 +7,12 @@ import pytest
 
 from cmwjax.core.labels import UNKNOWN
 from cmwjax.files import replacing
-from cmwjax.report import samples as audit
+from cmwjax.report.samples import (
+    COLUMNS,
+    read_samples,
+    write_samples,
+    wrong_label_auroc,
+)
 
 SAMPLES = dict(
     index=[7, 3, 9, 4, 0],
@@ -22,7 +27,7 @@ SAMPLES = dict(
 
 def test_lowest_weight_ranks_first_and_ties_go_by_loss(tmp_path):
     path = tmp_path / "samples.csv"
-    audit.write_samples(path, **SAMPLES)
+    write_samples(path, **SAMPLES)
     with path.open() as file:
         rows = list(csv.reader(file))
     assert rows == [
@@ -38,8 +43,8 @@ def test_lowest_weight_ranks_first_and_ties_go_by_loss(tmp_path):
 
 def test_equal_weights_and_losses_rank_by_index(tmp_path):
     equal = SAMPLES | dict(losses=np.ones(5), weights=np.ones(5))
-    audit.write_samples(tmp_path / "samples.csv", **equal)
-    samples = audit.read_samples(tmp_path / "samples.csv")
+    write_samples(tmp_path / "samples.csv", **equal)
+    samples = read_samples(tmp_path / "samples.csv")
     assert samples["index"].tolist() == [0, 3, 4, 7, 9]
 
 
@@ -55,9 +60,9 @@ def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
         losses=np.exp(8 * rng.standard_normal(500)).astype(dtype),
         weights=rng.random(500).astype(dtype),
     )
-    audit.write_samples(tmp_path / "samples.csv", **written)
-    read = audit.read_samples(tmp_path / "samples.csv")
-    assert list(read) == list(audit.COLUMNS)
+    write_samples(tmp_path / "samples.csv", **written)
+    read = read_samples(tmp_path / "samples.csv")
+    assert list(read) == list(COLUMNS)
     assert read["rank"].tolist() == list(range(1, 501))
     back = np.argsort(read["index"])  # both sorted by index
     there = np.argsort(written["index"])
@@ -69,9 +74,9 @@ def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
 
 def test_a_run_without_truth_or_families(tmp_path):
     plain = SAMPLES | dict(true_label=None, family=None, weights=np.ones(5))
-    audit.write_samples(tmp_path / "samples.csv", **plain)
+    write_samples(tmp_path / "samples.csv", **plain)
     assert "4,2,0,,,4.0,1.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
-    samples = audit.read_samples(tmp_path / "samples.csv")
+    samples = read_samples(tmp_path / "samples.csv")
     assert (samples["true_label"] == UNKNOWN).all()
     assert (samples["family"] == UNKNOWN).all()
     assert samples["index"].tolist() == [4, 3, 0, 9, 7]  # by loss
@@ -79,10 +84,10 @@ def test_a_run_without_truth_or_families(tmp_path):
 
 def test_rows_are_read_in_the_order_of_their_ranks(tmp_path):
     path = tmp_path / "samples.csv"
-    audit.write_samples(path, **SAMPLES)
+    write_samples(path, **SAMPLES)
     header, *rows = path.read_text().splitlines()
     path.write_text("\n".join([header, *reversed(rows)]))
-    assert audit.read_samples(path)["rank"].tolist() == [1, 2, 3, 4, 5]
+    assert read_samples(path)["rank"].tolist() == [1, 2, 3, 4, 5]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -113,15 +118,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 )
 def test_unfit_columns_are_named(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        audit.write_samples(tmp_path / "samples.csv", **SAMPLES | change)
+        write_samples(tmp_path / "samples.csv", **SAMPLES | change)
     assert not list(tmp_path.iterdir())
 
 
 def test_unfit_files_are_named(tmp_path):
     path = tmp_path / "samples.csv"
     with pytest.raises(FileNotFoundError, match="samples.csv is missing.*finish"):
-        audit.read_samples(path)
-    header = ",".join(audit.COLUMNS)
+        read_samples(path)
+    header = ",".join(COLUMNS)
     for content, message in (
         ("index,loss\n1,2\n", r"lacks the columns \['given_label'"),
         (header, "lacks samples"),
@@ -130,7 +135,7 @@ def test_unfit_files_are_named(tmp_path):
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
-            audit.read_samples(path)
+            read_samples(path)
 
 
 def pair_count(scores, is_wrong):
@@ -147,7 +152,7 @@ def test_auroc_counts_pairs():
     rng = np.random.default_rng(0)
     is_wrong = rng.random(120) < 0.3
     weights = np.round(rng.random(120) - 0.4 * is_wrong, 1).astype(np.float32)  # ties
-    auroc = audit.wrong_label_auroc(weights, is_wrong)
+    auroc = wrong_label_auroc(weights, is_wrong)
     assert auroc == pytest.approx(pair_count(-weights, is_wrong), abs=1e-12)
     assert auroc > 0.7
 
@@ -157,21 +162,21 @@ def test_losses_break_ties_of_the_auroc():
     is_wrong = rng.random(100) < 0.4
     losses = rng.exponential(size=100) + is_wrong
     weights = rng.integers(3, size=100) / 2
-    auroc = audit.wrong_label_auroc(weights, is_wrong, losses=losses)
+    auroc = wrong_label_auroc(weights, is_wrong, losses=losses)
     combined = losses - 1e6 * weights
     assert auroc == pytest.approx(pair_count(combined, is_wrong), abs=1e-12)
-    assert audit.wrong_label_auroc(np.ones(100), is_wrong) == 0.5
-    by_loss = audit.wrong_label_auroc(np.ones(100), is_wrong, losses=losses)
+    assert wrong_label_auroc(np.ones(100), is_wrong) == 0.5
+    by_loss = wrong_label_auroc(np.ones(100), is_wrong, losses=losses)
     assert by_loss == pytest.approx(pair_count(losses, is_wrong), abs=1e-12)
 
 
 @pytest.mark.parametrize("is_wrong", [[False] * 3, [True] * 3])
 def test_auroc_is_nan_without_both_kinds(is_wrong):
-    assert np.isnan(audit.wrong_label_auroc([0.1, 0.2, 0.3], is_wrong))
+    assert np.isnan(wrong_label_auroc([0.1, 0.2, 0.3], is_wrong))
 
 
 def test_auroc_refuses_unfit_arrays():
     with pytest.raises(ValueError, match=r"is_wrong has shape \(2,\)"):
-        audit.wrong_label_auroc([0.1, 0.2, 0.3], [True, False])
+        wrong_label_auroc([0.1, 0.2, 0.3], [True, False])
     with pytest.raises(ValueError, match="losses .*finite"):
-        audit.wrong_label_auroc([0.1, 0.2], [True, False], losses=[np.nan, 1.0])
+        wrong_label_auroc([0.1, 0.2], [True, False], losses=[np.nan, 1.0])

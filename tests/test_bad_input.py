@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cmwjax import compare, train
 from cmwjax.config import base_config
-from cmwjax.data import datasets as data
+from cmwjax.data import datasets
 
 ### Configurations
 
@@ -53,7 +53,7 @@ def begin(config, *, with_model=False):
 
     program_build = train.programs.build
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.record, "claim_folder", accept)
+        patch.setattr(train, "claim_folder", accept)
         if not with_model:
             patch.setattr(train.programs, "build", build)
         train.run(config, "never made")
@@ -176,7 +176,7 @@ archives = st.fixed_dictionaries(
 
 def load(path):
     """Loads, and checks by other means what a loaded data set promises."""
-    loaded = data.load(path)
+    loaded = datasets.load(path)
     for part in ("train", "test"):
         images = getattr(loaded, f"{part}_images")
         labels = getattr(loaded, f"{part}_labels")

@@ -13,9 +13,8 @@ from cmwjax.config_check import check_config
 from cmwjax.core import losses
 from cmwjax.core.weighting import PerClassNet
 from cmwjax.data.skipped import Skipped
-from cmwjax.methods import class_sizes, memory
+from cmwjax.methods import class_sizes, elr, plc
 from cmwjax.methods import method as methods
-from cmwjax.methods import plc as refurbish
 from cmwjax.methods.forward import (
     count_transitions,
     estimate_transitions,
@@ -234,7 +233,7 @@ def test_elr(batch):
 
 @pytest.mark.parametrize("num_devices", [1, 4])
 def test_elr_targets_average_what_was_predicted(num_devices):
-    early = memory.early_targets(0.7)
+    early = elr.early_targets(0.7)
     store = early.init(problem(np.zeros(9), np.zeros(9), range(9)))
     rng = np.random.default_rng(0)
     want = np.zeros((9, 3))
@@ -262,19 +261,19 @@ def test_elr_targets_average_what_was_predicted(num_devices):
 
 def test_labels_are_corrected_by_the_likelihood_ratio():
     p = np.array([[0.1, 0.6, 0.3], [0.2, 0.6, 0.2], [0.5, 0.1, 0.4], [0.9, 0.1, 0.0]])
-    got = refurbish.correct([0, 2, 2, 0], p, threshold=0.3)
+    got = plc.correct([0, 2, 2, 0], p, threshold=0.3)
     np.testing.assert_array_equal(got, [1, 2, 2, 0])  # ratios 1/6, 1/3, 4/5, 1
 
 
 def test_plc_averages_five_epochs_and_raises_its_threshold():
     rng = np.random.default_rng(0)
     start = problem(rng.integers(3, size=30), np.zeros(30), np.arange(3, 30))
-    plc = refurbish.refurbished_labels(0.3)
-    state, history = plc.init(start), []
+    memory = plc.refurbished_labels(0.3)
+    state, history = memory.init(start), []
     labels, threshold = start.labels.copy(), 0.3
     for epoch in range(-2, 8):
         history.append(rng.dirichlet(np.full(3, 0.3), 27))
-        state = plc.refresh(state, start, epoch, lambda: history[-1])
+        state = memory.refresh(state, start, epoch, lambda: history[-1])
         if epoch >= 0:
             mean, changed = np.mean(history[-5:], axis=0), 0
             for i, f in zip(start.train_index, mean, strict=True):
@@ -286,7 +285,7 @@ def test_plc_averages_five_epochs_and_raises_its_threshold():
         np.testing.assert_allclose(state["threshold"], threshold, rtol=1e-6)
     assert threshold > 0.3 and np.any(labels != start.labels)
     np.testing.assert_array_equal(state["labels"][:3], start.labels[:3])  # held out
-    read = plc.read(state, {"index": np.array([7, 4]), "label": None})
+    read = memory.read(state, {"index": np.array([7, 4]), "label": None})
     np.testing.assert_array_equal(read["label"], labels[[7, 4]])
 
 

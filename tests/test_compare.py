@@ -6,8 +6,8 @@ import pytest
 from cmwjax import compare, train
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
-from cmwjax.report import samples as audit
 from cmwjax.report.read import read_metrics
+from cmwjax.report.samples import read_samples
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_selected_epoch_maximises_the_meta_accuracy_not_the_test_accuracy(finish
 
 def test_auroc_is_over_the_noisy_training_set(finished):
     workdir, _ = finished
-    samples = audit.read_samples(workdir / "cmw_net" / "seed_3" / "samples.csv")
+    samples = read_samples(workdir / "cmw_net" / "seed_3" / "samples.csv")
     wrong = samples["given_label"] != samples["true_label"]
     assert len(wrong) == 300  # the hundred held out are not in it
     assert 0 < wrong.mean() < 0.5
@@ -139,7 +139,7 @@ def test_a_variant_is_a_method_with_fields_of_its_own(tmp_path):
     table = compare.run(config.lock(), tmp_path / "runs")
     assert "| ERM | " in table and "| ERM, higher rate | " in table
     folder = tmp_path / "runs" / "erm@higher_rate" / "seed_0"
-    assert audit.read_samples(folder / "samples.csv")["index"].size == 200
+    assert read_samples(folder / "samples.csv")["index"].size == 200
     for wrong in ("erm@", "erm@../x", "magic@x"):
         with config.unlocked():
             config.compare.methods = (wrong,)

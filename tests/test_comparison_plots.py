@@ -10,7 +10,7 @@ from fake_runs import epochs_of, rows
 from PIL import Image
 
 from cmwjax.report import comparison_plots, plot_style, plots
-from cmwjax.report import read as run_files
+from cmwjax.report.read import find_runs
 
 EPOCHS = 7
 
@@ -142,7 +142,7 @@ def test_labels_are_spread_as_little_as_needed():
 def test_seeds_are_in_numerical_order(tmp_path):
     for seed in (10, 9, 0):
         (tmp_path / "erm" / f"seed_{seed}").mkdir(parents=True)
-    names = [run.name for run in run_files.find_runs(tmp_path)["erm"]]
+    names = [run.name for run in find_runs(tmp_path)["erm"]]
     assert names == ["seed_0", "seed_9", "seed_10"]
 
 

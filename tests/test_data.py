@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmwjax.core.labels import class_counts
-from cmwjax.data import datasets as data
+from cmwjax.data import datasets
 from cmwjax.data.order import epoch_batches, meta_batches
 
 ARCHIVES = os.environ.get("CMWJAX_DATA_DIR")  # read before any test sets it
@@ -47,7 +47,7 @@ def archive(tmp_path):
 def test_digits_are_all_of_scikit_learns():
     from sklearn.datasets import load_digits
 
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     assert digits.train_images.shape == (1437, 8, 8, 1)
     assert digits.test_images.shape == (360, 8, 8, 1)
     assert digits.train_images.dtype == np.uint8 and digits.train_images.max() == 255
@@ -67,12 +67,12 @@ def test_digits_are_all_of_scikit_learns():
 
     share = np.bincount(digits.test_labels) / np.bincount(source.target)
     np.testing.assert_allclose(share, 360 / 1797, atol=0.006)  # stratified
-    again = data.load("digits")
+    again = datasets.load("digits")
     np.testing.assert_array_equal(again.train_images, digits.train_images)
 
 
 def test_archive_comes_back_as_written(archive):
-    arrays, loaded = small_arrays(), data.load(archive())
+    arrays, loaded = small_arrays(), datasets.load(archive())
     for field, key in [("images", "x"), ("labels", "y")]:
         for split in ("train", "test"):
             got = getattr(loaded, f"{split}_{field}")
@@ -86,7 +86,7 @@ def test_archive_may_be_grey_float_and_have_a_column_of_labels(archive):
     grey = {key: arrays[key][..., 0] for key in ("x_train", "x_test")}
     floats = {key: value.astype(np.float32) / 255 for key, value in grey.items()}
     columns = {key: arrays[key][:, None] for key in ("y_train", "y_test")}
-    loaded = data.load(archive(**floats, **columns))
+    loaded = datasets.load(archive(**floats, **columns))
     np.testing.assert_array_equal(loaded.train_images, grey["x_train"][..., None])
     np.testing.assert_array_equal(loaded.test_images, grey["x_test"][..., None])
     np.testing.assert_array_equal(loaded.train_labels, arrays["y_train"])
@@ -94,12 +94,12 @@ def test_archive_may_be_grey_float_and_have_a_column_of_labels(archive):
 
 def test_float_pixels_round_to_the_nearest(archive):
     x_train = np.full((6, 4, 5, 3), 0.999)  # 254.7
-    assert (data.load(archive(x_train=x_train)).train_images == 255).all()
+    assert (datasets.load(archive(x_train=x_train)).train_images == 255).all()
 
 
 def test_path_objects_and_other_entries_are_welcome(archive, tmp_path):
     archive(y_train_human=np.zeros(6, np.uint8))
-    assert data.load(tmp_path / "set.npz").num_classes == 3
+    assert datasets.load(tmp_path / "set.npz").num_classes == 3
 
 
 def test_named_archive_is_read_from_the_data_folder(archive, tmp_path, monkeypatch):
@@ -108,22 +108,22 @@ def test_named_archive_is_read_from_the_data_folder(archive, tmp_path, monkeypat
     archive(x_train=pixels, y_train=labels, x_test=pixels[:1], y_test=labels[:1])
     (tmp_path / "set.npz").rename(tmp_path / "cifar10.npz")
     monkeypatch.setenv("CMWJAX_DATA_DIR", str(tmp_path))
-    loaded = data.load("cifar10")
+    loaded = datasets.load("cifar10")
     assert loaded.num_classes == 10
     assert (loaded.class_names[2], loaded.class_names[9]) == ("bird", "truck")
     with pytest.raises(ValueError, match=r"no file .*fashion_mnist\.npz"):
-        data.load("fashion_mnist")
+        datasets.load("fashion_mnist")
     monkeypatch.delenv("CMWJAX_DATA_DIR")
     with pytest.raises(ValueError, match=r"cifar10\.npz .*export CMWJAX_DATA_DIR="):
-        data.load("cifar10")
+        datasets.load("cifar10")
 
 
 def test_train_size_takes_nested_stratified_beginnings():
-    every = data.load("digits")
+    every = datasets.load("digits")
     share = np.bincount(every.train_labels) / 1437
-    larger = data.load("digits", train_size=1000)
+    larger = datasets.load("digits", train_size=1000)
     for size in (10, 123, 500):
-        smaller = data.load("digits", train_size=size)
+        smaller = datasets.load("digits", train_size=size)
         np.testing.assert_array_equal(smaller.train_images, larger.train_images[:size])
         counts = np.bincount(smaller.train_labels, minlength=10)
         assert counts.sum() == size
@@ -131,7 +131,7 @@ def test_train_size_takes_nested_stratified_beginnings():
         np.testing.assert_array_equal(smaller.test_images, every.test_images)
     ones = [split.train_images[split.train_labels == 1] for split in (every, larger)]
     assert not np.array_equal(ones[0][:20], ones[1][:20])  # drawn, not in file order
-    whole = data.load("digits", train_size=1437)
+    whole = datasets.load("digits", train_size=1437)
     assert Counter(map(bytes, whole.train_images)) == Counter(
         map(bytes, every.train_images)
     )
@@ -139,7 +139,7 @@ def test_train_size_takes_nested_stratified_beginnings():
 
 @real
 def test_real_fashion_mnist_subset():
-    loaded = data.load("fashion_mnist", train_size=20_000)
+    loaded = datasets.load("fashion_mnist", train_size=20_000)
     assert loaded.train_images.shape == (20_000, 28, 28, 1)
     assert loaded.test_images.shape == (10_000, 28, 28, 1)
     assert np.bincount(loaded.train_labels).tolist() == [2000] * 10
@@ -148,7 +148,7 @@ def test_real_fashion_mnist_subset():
 
 @real
 def test_real_cifar10():
-    loaded = data.load("cifar10")
+    loaded = datasets.load("cifar10")
     assert loaded.train_images.shape == (50_000, 32, 32, 3)
     assert np.bincount(loaded.train_labels).tolist() == [5000] * 10
     names = [loaded.class_names[label] for label in loaded.train_labels[:4]]
@@ -197,7 +197,7 @@ NAN = np.where(np.arange(6)[:, None, None, None] == 4, np.nan, 0.5 + 0.0 * IMAGE
 )
 def test_bad_archives_are_named(archive, change, message):
     with pytest.raises(ValueError, match=message):
-        data.load(archive(**change))
+        datasets.load(archive(**change))
 
 
 def test_class_of_a_named_set_cannot_be_missing(archive, tmp_path, monkeypatch):
@@ -205,7 +205,7 @@ def test_class_of_a_named_set_cannot_be_missing(archive, tmp_path, monkeypatch):
     archive()
     (tmp_path / "set.npz").rename(tmp_path / "cifar10.npz")
     with pytest.raises(ValueError, match="cifar10: no training sample of class 3"):
-        data.load("cifar10")
+        datasets.load("cifar10")
 
 
 def test_damaged_files_are_named(archive, tmp_path):
@@ -218,10 +218,10 @@ def test_damaged_files_are_named(archive, tmp_path):
     for content in (b"", b"not a zip", good[:300], good[:-40], array.read_bytes()):
         (tmp_path / "set.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"set\.npz cannot be read"):
-            data.load(path)
+            datasets.load(path)
     (tmp_path / "set.npz").write_bytes(bytes(flipped))
     with pytest.raises(ValueError, match=r"set\.npz cannot be read .*CRC"):
-        data.load(path)
+        datasets.load(path)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_damaged_files_are_named(archive, tmp_path):
 )
 def test_unknown_names_say_what_there_is(name, message):
     with pytest.raises(ValueError, match=message):
-        data.load(name)
+        datasets.load(name)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_unknown_names_say_what_there_is(name, message):
 )
 def test_bad_train_sizes_are_named(size, message):
     with pytest.raises(ValueError, match=message):
-        data.load("digits", train_size=size)
+        datasets.load("digits", train_size=size)
 
 
 @pytest.mark.parametrize(
@@ -263,10 +263,10 @@ def test_bad_train_sizes_are_named(size, message):
     ],
 )
 def test_validate_names_what_is_wrong_with_arrays_from_elsewhere(change, message):
-    good = data.Dataset(*small_arrays().values(), 3, ("a", "b", "c"))
-    data.validate(good, name="mine")
+    good = datasets.Dataset(*small_arrays().values(), 3, ("a", "b", "c"))
+    datasets.validate(good, name="mine")
     with pytest.raises(ValueError, match=message):
-        data.validate(good._replace(**change), name="mine")
+        datasets.validate(good._replace(**change), name="mine")
 
 
 def test_class_counts_counts_absent_classes_too():

@@ -10,8 +10,7 @@ import tensorflow_datasets as tfds
 from image_files import encoded as as_file
 from image_files import random_pixels, write_folder
 
-from cmwjax.data import datasets as data
-from cmwjax.data import on_disk as encoded
+from cmwjax.data import datasets, on_disk
 
 TRAIN, TEST = 300, 20
 
@@ -67,7 +66,7 @@ def test_folders_are_read_in_the_order_of_their_names(folder):
     arrays = np.load(folder / "set.npz")
     (folder / "train" / "class1" / ".hidden.png").write_bytes(b"x")
     (folder / "train" / "class1" / "notes.txt").write_bytes(b"x")
-    found = encoded.load(f"folder:{folder}", tests=["test", "other"])
+    found = on_disk.load(f"folder:{folder}", tests=["test", "other"])
     assert found.class_names == ("class0", "class1", "class2")
     assert list(found.tests) == ["test", "other"]
     for part, name in [
@@ -84,7 +83,7 @@ def test_folders_are_read_in_the_order_of_their_names(folder):
 def test_what_is_wrong_with_a_folder_is_said(tmp_path):
     def fails(message, tests=("test",)):
         with pytest.raises(ValueError, match=message):
-            encoded.load(f"folder:{tmp_path}", tests=tests)
+            on_disk.load(f"folder:{tmp_path}", tests=tests)
 
     fails(r"no folder .*/train: put images into")
     write_folder(tmp_path)
@@ -95,28 +94,28 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
     (tmp_path / "test" / "class7").mkdir()
     fails(r"test/class7 is a class that .* does not have")
     with pytest.raises(ValueError, match="'folders:x' is unknown"):
-        data.load("folders:x")
+        datasets.load("folders:x")
 
 
 def test_a_set_on_disk_as_a_data_set(folder):
     arrays = np.load(folder / "set.npz")
     name = f"folder:{folder}"
-    whole = data.load(name, tests=["other", "test"], image_size=8)
+    whole = datasets.load(name, tests=["other", "test"], image_size=8)
     assert whole.train_images.shape == (0, 8, 8, 3) and whole.num_classes == 3
     np.testing.assert_array_equal(whole.test_labels, arrays["y_other"])
     assert whole.knows_true_labels
-    assert not data.load(name, tests=["test"], labels="given").knows_true_labels
+    assert not datasets.load(name, tests=["test"], labels="given").knows_true_labels
 
     # The same part as of the set in memory.
-    part = data.load(name, tests=["test"], train_size=20)
-    same = data.load(folder / "set.npz", train_size=20)
+    part = datasets.load(name, tests=["test"], train_size=20)
+    same = datasets.load(folder / "set.npz", train_size=20)
     np.testing.assert_array_equal(part.train_labels, same.train_labels)
     for i in range(20):
         assert part.files.train.read(i) == as_file(same.train_images[i])
 
     (folder / "train" / "class3").mkdir()
     with pytest.raises(ValueError, match="no training sample of class 3"):
-        data.load(name, tests=["test"])
+        datasets.load(name, tests=["test"])
     (folder / "train" / "class3").rmdir()
 
 
@@ -134,46 +133,46 @@ def assert_tiny_web(found):
 
 
 def test_prepared_data_by_folder_and_by_name(prepared):
-    found = encoded.load(f"tfds:{prepared}", tests=["val", "other"])
+    found = on_disk.load(f"tfds:{prepared}", tests=["val", "other"])
     assert_tiny_web(found)
     tfds.core.add_data_dir(prepared.parents[1])
-    again = encoded.load("tfds:tiny_web:1.0.0", tests=["val"])
+    again = on_disk.load("tfds:tiny_web:1.0.0", tests=["val"])
     assert_tiny_web(again)
     assert found.identity != again.identity  # another list of test sets
 
 
 def test_labels_are_kept_beside_the_data(prepared, monkeypatch):
-    first = encoded.load(f"tfds:{prepared}", tests=["val"])
+    first = on_disk.load(f"tfds:{prepared}", tests=["val"])
     path = prepared / "labels-train.npy"
     np.testing.assert_array_equal(np.load(path), first.train.labels)
     other = (first.train.labels + 1) % 3
     np.save(path, other)
-    again = encoded.load(f"tfds:{prepared}", tests=["val"])
+    again = on_disk.load(f"tfds:{prepared}", tests=["val"])
     np.testing.assert_array_equal(again.train.labels, other)
     np.save(path, other[:-1])  # of another version, or half-written
-    again = encoded.load(f"tfds:{prepared}", tests=["val"])
+    again = on_disk.load(f"tfds:{prepared}", tests=["val"])
     np.testing.assert_array_equal(again.train.labels, first.train.labels)
 
 
 def test_readers_travel_to_other_processes(prepared, folder):
     for name, test in [(f"tfds:{prepared}", "val"), (f"folder:{folder}", "test")]:
-        read = encoded.load(name, tests=[test]).subset(np.array([5, 2])).train.read
+        read = on_disk.load(name, tests=[test]).subset(np.array([5, 2])).train.read
         content = read(1)
-        encoded._source.cache_clear()
+        on_disk._source.cache_clear()
         copy = pickle.loads(pickle.dumps(read))
-        assert copy(1) == content == encoded.load(name, tests=[test]).train.read(2)
+        assert copy(1) == content == on_disk.load(name, tests=[test]).train.read(2)
 
 
 def test_what_is_wrong_with_prepared_data_is_said(prepared, monkeypatch):
     def fails(name, message, tests=("val",)):
         with pytest.raises(ValueError, match=message):
-            encoded.load(name, tests=tests)
+            on_disk.load(name, tests=tests)
 
     fails(f"tfds:{prepared}", r"splits \['other', 'train', 'val'\].* no 'x'", ["x"])
     fails("tfds:no_such_set", "no data set 'no_such_set'")
     info = tfds.builder_from_directory(prepared).info
     fake = SimpleNamespace(info=info, data_path=prepared)
-    monkeypatch.setattr(encoded, "_builder", lambda name: fake)
+    monkeypatch.setattr(on_disk, "_builder", lambda name: fake)
     monkeypatch.setattr(type(info), "file_format", SimpleNamespace(value="tfrecord"))
     fails("tfds:x", "format 'tfrecord'.* file_format='array_record'")
     features = {"picture": 0, "label": info.features["label"]}
@@ -191,5 +190,5 @@ def test_builders_of_our_own_prepare_what_they_open(prepared, monkeypatch):
 
     own = SimpleNamespace(prepare=prepare)
     monkeypatch.setitem(sys.modules, "cmwjax.data.builders.webvision", own)
-    found = encoded.load("webvision/mini", tests=["val"])
+    found = on_disk.load("webvision/mini", tests=["val"])
     assert found.class_names == ("a", "b", "c")

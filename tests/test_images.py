@@ -6,7 +6,7 @@ from image_files import BROKEN, break_file, encoded, random_pixels
 from PIL import Image
 
 from cmwjax.config_check import CROPS
-from cmwjax.data import decode as images
+from cmwjax.data import decode
 from cmwjax.data.decode import REASONS, View, look
 
 RNG = np.random.default_rng
@@ -130,7 +130,7 @@ def test_large_photographs_look_alike_however_they_are_decoded(monkeypatch):
     content = encoded(smooth(1200, 1600), "JPEG", quality=90)
     view = View(64, 80)
     fast = look(content, view, RNG(0)).astype(int)
-    monkeypatch.setattr(images, "SPARE", 1000)  # never at a smaller size
+    monkeypatch.setattr(decode, "SPARE", 1000)  # never at a smaller size
     slow = look(content, view, RNG(0))
     assert 0 < np.abs(fast - slow).max() <= 2
 
@@ -140,14 +140,14 @@ def test_broken_files_say_why(tmp_path, kind):
     path = tmp_path / "image.png"
     path.write_bytes(encoded(random_pixels(0)))
     break_file(path, kind)
-    pixels, code = images.load(lambda _: path.read_bytes(), 0, View(8, 0), RNG(0))
+    pixels, code = decode.load(lambda _: path.read_bytes(), 0, View(8, 0), RNG(0))
     assert REASONS[code] == kind
     assert pixels.shape == (8, 8, 3) and not pixels.any()
 
 
 def test_more_reasons(tmp_path, monkeypatch):
     def reason(read):
-        return REASONS[images.load(read, 5, View(8, 0), RNG(0))[1]]
+        return REASONS[decode.load(read, 5, View(8, 0), RNG(0))[1]]
 
     assert reason(lambda i: (tmp_path / f"{i}.png").read_bytes()) == "missing"
     content = encoded(random_pixels(0), "JPEG")

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from cmwjax.core.labels import UNLABELLED
-from cmwjax.data import datasets as data
-from cmwjax.data import label_sets
+from cmwjax.data import datasets, label_sets
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.integers(4, size=400).astype(np.int32)
@@ -138,7 +137,7 @@ def test_unknown_names_say_what_there_is(file, tmp_path):
     with pytest.raises(ValueError, match=r"'worse' are unknown.*'true', 'human_worse'"):
         read("worse", archive=tmp_path / "labels.npz")
     with pytest.raises(ValueError, match="no other labels than 'true'"):
-        data.load("digits", labels="human_worse")
+        datasets.load("digits", labels="human_worse")
 
 
 def test_loading_a_part_takes_its_observed_labels(file):
@@ -146,8 +145,8 @@ def test_loading_a_part_takes_its_observed_labels(file):
     path = file(
         x_train=images, y_train=TRUE, x_test=images, y_test=TRUE, y_train_human=NOISY
     )
-    part = data.load(path, train_size=50, labels="human")
+    part = datasets.load(path, train_size=50, labels="human")
     source = part.train_images.reshape(50, 2).copy().view(np.uint16)[:, 0]
     np.testing.assert_array_equal(part.observed_labels, NOISY[source])
     np.testing.assert_array_equal(part.train_labels, TRUE[source])
-    assert data.load(path).observed_labels is None
+    assert datasets.load(path).observed_labels is None

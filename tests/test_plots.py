@@ -12,7 +12,7 @@ from fake_runs import epochs_of, rows
 from PIL import Image
 
 from cmwjax.report import plots
-from cmwjax.report import read as run_files
+from cmwjax.report.read import read_curves, read_metrics
 
 EPOCHS = 7
 
@@ -212,14 +212,14 @@ def test_the_last_record_of_an_epoch_counts(tmp_path):
         {"epoch": 3, "x": 3},
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert [row["x"] for row in run_files.read_metrics(tmp_path)] == [0, 2, 3]
+    assert [row["x"] for row in read_metrics(tmp_path)] == [0, 2, 3]
 
 
 def test_epochs_before_the_net_works_weigh_everything_with_one(tmp_path):
     late = {"epoch": 2, "curve_loss": [0, 1], "curve": [[0.3, 0.2], [0.8, 0.9]]}
     lines = [json.dumps({"epoch": 1}), json.dumps(late)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    losses, weights = run_files.read_curves(tmp_path)
+    losses, weights = read_curves(tmp_path)
     np.testing.assert_array_equal(losses, [[0, 1], [0, 1]])
     np.testing.assert_array_equal(weights, [[[1, 1], [1, 1]], late["curve"]])
 

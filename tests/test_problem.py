@@ -7,8 +7,8 @@ from absl import logging
 from cmwjax.bias import meta_set, noise, problem
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
-from cmwjax.data import datasets as data
-from cmwjax.report import problem as problem_report
+from cmwjax.data import datasets
+from cmwjax.report.problem import describe_problem, summarise_problem, write_problem
 
 CLASSES, SIZE = 4, 2000
 RNG = np.random.default_rng(0)
@@ -51,14 +51,14 @@ def prepared(configured):
 @pytest.fixture
 def pmd_like(monkeypatch):
     """Leaves the last 200 samples without an observed label, as PMD does."""
-    load = data.load
+    load = datasets.load
 
     def loaded(*args, **kwargs):
         dataset = load(*args, **kwargs)
         observed = np.where(np.arange(SIZE) < SIZE - 200, HUMAN, -1).astype(np.int32)
         return dataset._replace(observed_labels=observed)
 
-    monkeypatch.setattr(data, "load", loaded)
+    monkeypatch.setattr(datasets, "load", loaded)
 
 
 def noisy(**fields):
@@ -223,7 +223,7 @@ def test_summary_counts_what_training_sees(configured, policy, size):
         )
     )
     got = problem.prepare(config)
-    summary = problem_report.summarise(config, got)
+    summary = summarise_problem(config, got)
     index = [int(i) for i in got.train_index]
     wrong = [i for i in index if got.labels[i] != TRUE[i]]
     assert summary["wrong_share"] == pytest.approx(len(wrong) / len(index))
@@ -259,10 +259,10 @@ def test_files_and_log_tell_the_problem(configured, tmp_path, monkeypatch):
     config = configured(**noisy(**{"data.validation": 0.1}))
     got, logged = problem.prepare(config), []
     monkeypatch.setattr(logging, "info", lambda text, *args: logged.append(text % args))
-    problem_report.write(tmp_path, config, got)
+    write_problem(tmp_path, config, got)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["labels.npz", "problem.json"]
     summary = json.loads((tmp_path / "problem.json").read_text())
-    assert summary == problem_report.summarise(config, got)
+    assert summary == summarise_problem(config, got)
     with np.load(tmp_path / "labels.npz") as saved:
         np.testing.assert_array_equal(saved["observed"], got.labels)
         np.testing.assert_array_equal(saved["changed"], got.labels != TRUE)
@@ -287,11 +287,11 @@ def test_of_labels_as_given_nobody_knows_which_are_wrong(configured):
     np.testing.assert_array_equal(got.labels, known.labels)
     assert (got.true_labels == -1).all() and not got.is_wrong.any()
     assert known.is_wrong.sum() == (got.labels != TRUE).sum() > 0
-    summary = problem_report.summarise(config, got)
+    summary = summarise_problem(config, got)
     assert summary["class_counts"] == np.bincount(got.labels).tolist()
     for name in ("wrong_share", "true_class_counts", "wrong_share_of_family"):
         assert summary[name] is None
-    lines = problem_report.describe(json.loads(json.dumps(summary)))
+    lines = describe_problem(json.loads(json.dumps(summary)))
     assert "wrong labels: unknown" in lines and "of them wrong" not in lines[-1]
 
 

@@ -11,7 +11,7 @@ from cmwjax.config import base_config
 from cmwjax.core.families import group_classes
 from cmwjax.core.labels import UNLABELLED
 from cmwjax.data import label_sets
-from cmwjax.report import problem as problem_report
+from cmwjax.report.problem import summarise_problem
 
 FILES = Path(__file__).parents[2] / "shared" / "data"
 CIFAR10N = FILES / "cifar10" / "cifar10n.npz"
@@ -316,7 +316,7 @@ def summary_of(name, **fields):
     config.data.name = name
     config.meta_set.policy = "lowest_loss"
     config.update_from_flattened_dict(fields)
-    return problem_report.summarise(config, problem.prepare(config))
+    return summarise_problem(config, problem.prepare(config))
 
 
 @archives

@@ -9,8 +9,7 @@ from absl.testing import flagsaver
 
 from cmwjax import compare, train
 from cmwjax.config_check import check_config
-from cmwjax.data import datasets as data
-from cmwjax.data import label_sets
+from cmwjax.data import datasets, label_sets
 from cmwjax.report.samples import read_samples
 from results import make, make_pmd, tables
 from results.biases import CELLS, LEARNER, Cell, read_config
@@ -156,7 +155,7 @@ def test_making_cells_goes_on_where_it_was_stopped(make_cells):
 def digits(tmp_path_factory):
     """Digits as an archive, and the configuration of a classifier of them."""
     path = tmp_path_factory.mktemp("digits") / "digits.npz"
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     np.savez(
         path,
         x_train=digits.train_images,

@@ -27,9 +27,7 @@ from test_resume import (
 from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
 from cmwjax.core.parallel import layout
-from cmwjax.data import decode as images
-from cmwjax.data import on_disk as encoded
-from cmwjax.data import stream
+from cmwjax.data import decode, on_disk, stream
 from cmwjax.data.decode import View
 from cmwjax.data.order import Order, epoch_batches
 from cmwjax.data.skipped import Skipped
@@ -102,7 +100,7 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
     tmp_path, broken_folder, monkeypatch, workers, mode
 ):
     monkeypatch.setattr(stream, "WORTH_A_WORKER", 1)
-    read = encoded.load(f"folder:{broken_folder[0]}", tests=["test"]).train.read
+    read = on_disk.load(f"folder:{broken_folder[0]}", tests=["test"]).train.read
     views = stream.Views(
         View(8, 12, "random_crop", True),
         View(8, 0, "random_resized_crop"),
@@ -129,7 +127,7 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
         np.testing.assert_array_equal(host["index"], index)
         for i, position in enumerate(index):
             rng = np.random.default_rng([3, *key, position])
-            want, code = images.load(read, position, view, rng)
+            want, code = decode.load(read, position, view, rng)
             np.testing.assert_array_equal(host["image"][i], want)
             assert host["mask"][i] == (code == 0)
 
@@ -355,12 +353,12 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 from cmwjax import train
 from test_stream import RANDOM, config, images, np
-seen, load = [], images.load
+seen, load = [], decode.load
 def counted(read, position, view, rng):
     if view.crop != "centre":
         seen.append(position)
     return load(read, position, view, rng)
-images.load = counted
+decode.load = counted
 folder, workdir = sys.argv[3:]
 train.run(config(folder, **RANDOM), workdir)
 np.save(f"{workdir}-{sys.argv[2]}.npy", seen)
@@ -404,7 +402,7 @@ if __name__ == "__main__":
     from multiprocessing import active_children
     from test_stream import View, encoded, layout, np, Skipped, stream
     stream.WORTH_A_WORKER = 1
-    read = encoded.load(f"folder:{sys.argv[1]}", tests=["test"]).train.read
+    read = on_disk.load(f"folder:{sys.argv[1]}", tests=["test"]).train.read
     source = stream.Streamed("train", read, layout("jit"), seed=0, workers=2,
         views=stream.Views(*3 * [View(8, 0)]), prefetch=1,
         skipped=Skipped(__import__("pathlib").Path("."), ("train",)))

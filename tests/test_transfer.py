@@ -12,7 +12,7 @@ from cmwjax.config import base_config
 from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import WeightingFunction, read_weighting, save_weighting
 from cmwjax.data.skipped import Skipped
-from cmwjax.report import samples as audit
+from cmwjax.report.samples import read_samples
 from cmwjax.training import measure, sets
 from cmwjax.training import program as programs
 
@@ -65,7 +65,7 @@ def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
         )
         assert state.meta_opt_state == ()
     assert not (tmp_path / "run" / "weighting.safetensors").exists()
-    samples = audit.read_samples(tmp_path / "run" / "samples.csv")
+    samples = read_samples(tmp_path / "run" / "samples.csv")
     given = samples["given_label"]
     sizes = np.bincount(problem.prepare(config).labels[samples["index"]], minlength=10)
     order = np.argsort(sizes[given], kind="stable")  # families grow with the size

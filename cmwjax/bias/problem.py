@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cmwjax.bias import long_tail, meta_set, noise
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, class_counts
-from cmwjax.data import datasets as data
+from cmwjax.data import datasets
 
 # Streams of randomness under the seeds of a run.
 NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
@@ -22,7 +22,7 @@ NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
 class Problem(NamedTuple):
     """Arrays over the whole training set, `[N]`, and who plays which part in it."""
 
-    dataset: data.Dataset
+    dataset: datasets.Dataset
     labels: np.ndarray  # int32 [N], as observed; those of the data where held out
     train_index: np.ndarray  # int32, positions that training visits
     meta_index: np.ndarray | None  # int32, the held-out meta set, if there is one
@@ -51,10 +51,10 @@ def prepare(config: ConfigDict) -> Problem:
     samples with observed ones.
 
     Raises:
-      ValueError: if the data or label set are unfit, see `data.load`, or the bias
+      ValueError: if the data or label set are unfit, see `datasets.load`, or the bias
         leaves a class without samples, or with too few for the meta set.
     """
-    dataset = data.load(
+    dataset = datasets.load(
         config.data.name,
         train_size=config.data.train_size or None,
         labels=config.data.labels,
@@ -111,7 +111,7 @@ def seeds(config: ConfigDict) -> tuple[int, int]:
 
 
 def _observe(
-    dataset: data.Dataset,
+    dataset: datasets.Dataset,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels `[N]`, and the positions that have an observed one or have none."""
     observed = dataset.observed_labels

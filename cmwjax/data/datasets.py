@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmwjax.core.labels import check_labels, class_counts
-from cmwjax.data import label_sets
-from cmwjax.data import on_disk as encoded
+from cmwjax.data import label_sets, on_disk
 from cmwjax.data.archive import read_arrays
 
 CLASS_NAMES = {
@@ -41,7 +40,7 @@ class Dataset(NamedTuple):
     # [N], another label set of the training images; UNLABELLED (-1) where it has none
     observed_labels: NDArray[np.int32] | None = None
     knows_true_labels: bool = True
-    files: encoded.Encoded | None = None  # where the images are, if on disk
+    files: on_disk.Encoded | None = None  # where the images are, if on disk
 
 
 def load(
@@ -63,7 +62,7 @@ def load(
       name: 'digits' (1437 training and 360 test images, from scikit-learn), the path
         of an `.npz` archive, or 'cifar10' / 'fashion_mnist' for the archive of that
         name in the folder that the environment variable `CMWJAX_DATA_DIR` names; or
-        one of `encoded.load`, whose images stay on disk.
+        one of `on_disk.load`, whose images stay on disk.
       train_size: take only that many training images, the first of a fixed random order
         in which every class advances at the pace of its size. A smaller set is thus the
         beginning of a larger one.
@@ -81,8 +80,8 @@ def load(
         is missing or not one of these images.
     """
     name = os.fspath(name)
-    if encoded.is_name(name):
-        dataset = _on_disk(encoded.load(name, tests=tests), image_size)
+    if on_disk.is_name(name):
+        dataset = _on_disk(on_disk.load(name, tests=tests), image_size)
     else:
         dataset = _digits() if name == "digits" else _from_archive(name)
     validate(dataset, name=name)
@@ -206,7 +205,7 @@ def _from_archive(name: str) -> Dataset:
     )
 
 
-def _on_disk(files: encoded.Encoded, image_size: int) -> Dataset:
+def _on_disk(files: on_disk.Encoded, image_size: int) -> Dataset:
     none = np.zeros((0, image_size, image_size, 3), np.uint8)
     return Dataset(
         none,

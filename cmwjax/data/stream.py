@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from cmwjax.core.parallel import Layout
-from cmwjax.data import decode as images
+from cmwjax.data import decode
 from cmwjax.data.decode import View
 from cmwjax.data.on_disk import Reader
 from cmwjax.data.order import Order
@@ -199,7 +199,7 @@ class _Batches:
         codes = np.empty(self.width, np.int8)
         for i, position in enumerate(positions.tolist()):
             rng = np.random.default_rng([*key, position])
-            pixels[i], codes[i] = images.load(self._read, position, self._view, rng)
+            pixels[i], codes[i] = decode.load(self._read, position, self._view, rng)
         return {"index": positions, "image": pixels, "code": codes}
 
 

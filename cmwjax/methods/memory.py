@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -46,31 +45,3 @@ def write(
     if axis_name is not None:
         index, rows = lax.all_gather((index, rows), axis_name, tiled=True)
     return store.at[index].set(rows)
-
-
-def early_targets(momentum: float) -> Memory:
-    """ELR's targets: per sample, the moving average of what was predicted for it.
-
-    They start at zero; a step's own predictions are averaged in before it uses them.
-
-    References:
-      Liu et al., `ELR <https://arxiv.org/abs/2007.00151>`_, 2020.
-    """
-
-    def init(problem):
-        shape = (len(problem.labels), problem.dataset.num_classes)
-        return {"targets": np.zeros(shape, np.float32)}
-
-    def observe(memory, batch, probabilities, axis_name):
-        index, targets = batch["index"], memory["targets"]
-        p = jnp.clip(probabilities, 1e-4, 1 - 1e-4)
-        p = p / jnp.sum(p, axis=-1, keepdims=True)
-        rows = momentum * targets[index] + (1 - momentum) * p
-        has_new = jnp.sum(probabilities, axis=-1, keepdims=True) > 0
-        rows = jnp.where(has_new, rows, targets[index])
-        return {"targets": write(targets, index, rows, axis_name)}
-
-    def read(memory, batch):
-        return {**batch, "target": memory["targets"][batch["index"]]}
-
-    return Memory(init, read, observe)

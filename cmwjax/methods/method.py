@@ -17,8 +17,9 @@ from cmwjax.core import losses, weighting
 from cmwjax.core.meta import MetricsFn, WeightFn
 from cmwjax.core.weighting import CMWNet, PerClassNet
 from cmwjax.methods import class_sizes, slot_weights
+from cmwjax.methods.elr import early_targets
 from cmwjax.methods.forward import transition_memory
-from cmwjax.methods.memory import Memory, early_targets
+from cmwjax.methods.memory import Memory
 from cmwjax.methods.plc import refurbished_labels
 from cmwjax.methods.soft_labels import soft_label_memory
 

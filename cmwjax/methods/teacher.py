@@ -12,7 +12,7 @@ class Teacher(NamedTuple):
     model_state: Any
 
 
-def update(
+def update_teacher(
     teacher: Teacher,
     params: Any,
     model_state: Any,

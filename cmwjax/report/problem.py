@@ -13,17 +13,17 @@ from cmwjax.core.labels import class_counts
 from cmwjax.files import LABELS, PROBLEM, replacing, write_json
 
 
-def write(workdir: Path, config: ConfigDict, problem: Problem) -> None:
+def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
     """Writes `problem.json` and `labels.npz`, and describes the problem in the log.
 
-    `problem.json` is what `summarise` returns. `labels.npz` holds, over the entire
-    training set, `observed` int32 `[N]` and `changed` bool `[N]`, and the positions
-    `train_index`, `meta_index` (empty unless held out) and `validation_index`.
+    `problem.json` is what `summarise_problem` returns. `labels.npz` holds, over the
+    whole training set, `observed` int32 `[N]` and `changed` bool `[N]`, and the
+    positions `train_index`, `meta_index` (empty unless held out), `validation_index`.
     """
     if jax.process_index() != 0:
         return
-    summary = summarise(config, problem)
-    for line in describe(summary):
+    summary = summarise_problem(config, problem)
+    for line in describe_problem(summary):
         logging.info("%s", line)
     write_json(workdir / PROBLEM, summary)
     held_out = problem.meta_index
@@ -39,7 +39,7 @@ def write(workdir: Path, config: ConfigDict, problem: Problem) -> None:
         )
 
 
-def summarise(config: ConfigDict, problem: Problem) -> dict[str, Any]:
+def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     """Sizes, realised noise, families and seeds of a problem, as plain values.
 
     Counts and shares are those of the samples that training visits. A share of wrong
@@ -84,8 +84,8 @@ def summarise(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     }
 
 
-def describe(summary: dict[str, Any]) -> list[str]:
-    """Lines for the log, from what `summarise` returns."""
+def describe_problem(summary: dict[str, Any]) -> list[str]:
+    """Lines for the log, from what `summarise_problem` returns."""
     samples, biases = summary["samples"], summary["biases"]
     wrong, shares = summary["wrong_share"], summary["wrong_share_of_family"]
     lines = [

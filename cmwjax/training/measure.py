@@ -8,7 +8,7 @@ from cmwjax.bias.problem import Problem
 from cmwjax.core import weighting_file
 from cmwjax.core.weighting import summarise_weights
 from cmwjax.files import SAMPLES, WEIGHTING
-from cmwjax.report import samples as audit
+from cmwjax.report.samples import write_samples
 from cmwjax.training import evaluate, steps
 from cmwjax.training.program import Program
 from cmwjax.training.sets import Sets
@@ -98,7 +98,7 @@ def write_results(workdir, config, problem, program, sets, state, skipped):
         )
         weighting_file.save_weighting(workdir / WEIGHTING, function)
     # Last, and in one piece: that it exists means that the run is finished.
-    audit.write_samples(
+    write_samples(
         workdir / SAMPLES,
         index=index,
         given_label=given,

@@ -22,7 +22,7 @@ from cmwjax.core.weighting_file import WeightingFunction, check_families, read_w
 from cmwjax.data.on_disk import is_name
 from cmwjax.data.sources import Samples
 from cmwjax.methods import method as methods
-from cmwjax.methods import teacher as ema
+from cmwjax.methods.teacher import Teacher
 from cmwjax.models.pretrained import load_weights
 from cmwjax.training import evaluate, steps
 from cmwjax.training.state import RunState
@@ -264,7 +264,7 @@ def _init(config, parts: Parts, image_shape):
             learner = learner._replace(params=first.pop("params"), model_state=first)
         state = RunState(learner, zero_sums(method))
         if method.teacher:
-            teacher = ema.Teacher(learner.params, learner.model_state)
+            teacher = Teacher(learner.params, learner.model_state)
             state = state._replace(teacher=teacher)
         if method.memory is not None:
             state = state._replace(memory=method.memory.init(problem))

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from cmwjax.bias.problem import Problem
 from cmwjax.core.labels import class_counts
 from cmwjax.core.parallel import Layout
-from cmwjax.data import datasets as data
-from cmwjax.data import decode as images
+from cmwjax.data import datasets, decode
 from cmwjax.data.decode import View
 from cmwjax.data.on_disk import Encoded, Reader
 from cmwjax.data.skipped import Skipped
@@ -102,11 +101,11 @@ class Pictures:
 
 
 def _picture(read: Reader, position: int, view: View) -> NDArray[np.uint8]:
-    return images.load(read, position, view, np.random.default_rng(0))[0]
+    return decode.load(read, position, view, np.random.default_rng(0))[0]
 
 
 def _statistics(
-    config: ConfigDict, dataset: data.Dataset
+    config: ConfigDict, dataset: datasets.Dataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation by which pixels are standardised, per channel."""
     if config.data.standardise == "imagenet":
@@ -117,7 +116,7 @@ def _statistics(
     some = np.random.default_rng(0).permutation(len(labels))[:STATISTICS_OF]
     view, loaded = _views(config).evaluation, []
     for position in np.sort(some):
-        pixels, code = images.load(read, int(position), view, np.random.default_rng(0))
+        pixels, code = decode.load(read, int(position), view, np.random.default_rng(0))
         if not code:
             loaded.append(pixels)
     if not loaded:

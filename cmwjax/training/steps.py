@@ -20,7 +20,7 @@ from cmwjax.core.meta import LossFn, meta_step, weighted_step
 from cmwjax.methods import method as methods
 from cmwjax.methods import mixup
 from cmwjax.methods import soft_labels as soft
-from cmwjax.methods import teacher as ema
+from cmwjax.methods.teacher import update_teacher
 from cmwjax.training.batches import Batches, mixes, mixes_meta
 from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
 from cmwjax.training.state import RunState
@@ -103,7 +103,7 @@ def build(
             learner, metrics = step(learner, batch, *meta_batch)
             teacher = state.teacher
             if teacher is not None:
-                teacher = ema.update(
+                teacher = update_teacher(
                     teacher,
                     learner.params,
                     learner.model_state,

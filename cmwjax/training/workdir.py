@@ -1,17 +1,14 @@
 """The files of a run: its folder, configuration, and one line of metrics per epoch."""
 
 import json
-import math
 import os
 from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from cmwjax.files import CONFIG, METRICS, SAMPLES, is_leftover, replacing, write_json
+from cmwjax.files import CONFIG, SAMPLES, is_leftover, write_json
 
 # Fields that another machine may want to differ, when it goes on with a run.
 WITHOUT_INFLUENCE = ("data.stream.workers", "data.stream.prefetch")
@@ -80,30 +77,6 @@ def is_finished(workdir: Path) -> bool:
     return (workdir / SAMPLES).exists()
 
 
-def append_metrics(workdir: Path, metrics: dict[str, Any]) -> None:
-    """Adds one line to `metrics.jsonl`; what is not finite becomes null."""
-    if jax.process_index() == 0:
-        with open(workdir / METRICS, "a") as file:
-            file.write(json.dumps(_plain(metrics), allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # checkpoints that come later rely on it
-
-
-def drop_metrics(workdir: Path, *, since: int) -> int:
-    """Removes the lines of `metrics.jsonl` from step `since` on, and cut-off ones.
-
-    Returns:
-      The number of lines that stay.
-    """
-    path = workdir / METRICS
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    stay = [line for line in lines if _step(line) < since]
-    if len(stay) < len(lines) and jax.process_index() == 0:
-        with replacing(path) as temporary:
-            temporary.write_bytes(b"".join(stay))
-    return len(stay)
-
-
 def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
     """One phrase for each field in which two configurations differ that matters."""
     phrases = []
@@ -114,24 +87,3 @@ def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
         elif old != new and prefix + name not in WITHOUT_INFLUENCE:
             phrases.append(f"{prefix}{name} is {old!r} there and {new!r} here")
     return phrases
-
-
-def _step(line: bytes) -> float:
-    """The step of a line of metrics; infinite if the line is damaged."""
-    try:
-        row = json.loads(line)
-        return row["step"] if line.endswith(b"\n") else math.inf
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray | jax.Array | np.generic):
-        value = np.asarray(value).tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

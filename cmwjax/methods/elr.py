@@ -1,0 +1,34 @@
+"""ELR: each sample keeps to what was predicted for it early on."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from cmwjax.methods.memory import Memory, write
+
+
+def early_targets(momentum: float) -> Memory:
+    """ELR's targets: per sample, the moving average of what was predicted for it.
+
+    They start at zero; a step's own predictions are averaged in before it uses them.
+
+    References:
+      Liu et al., `ELR <https://arxiv.org/abs/2007.00151>`_, 2020.
+    """
+
+    def init(problem):
+        shape = (len(problem.labels), problem.dataset.num_classes)
+        return {"targets": np.zeros(shape, np.float32)}
+
+    def observe(memory, batch, probabilities, axis_name):
+        index, targets = batch["index"], memory["targets"]
+        p = jnp.clip(probabilities, 1e-4, 1 - 1e-4)
+        p = p / jnp.sum(p, axis=-1, keepdims=True)
+        rows = momentum * targets[index] + (1 - momentum) * p
+        has_new = jnp.sum(probabilities, axis=-1, keepdims=True) > 0
+        rows = jnp.where(has_new, rows, targets[index])
+        return {"targets": write(targets, index, rows, axis_name)}
+
+    def read(memory, batch):
+        return {**batch, "target": memory["targets"][batch["index"]]}
+
+    return Memory(init, read, observe)
