@@ -39,8 +39,8 @@ flags.DEFINE_list("weighting_rates", ["1e-3", "1e-2"], "those of the weighting n
 
 EXTRA = {
     "erm": ("optim.weight_decay", (5e-4, 5e-3)),
-    "mw_net": ("weighting.learning_rate", None),  # as the flag has them
-    "cmw_net": ("weighting.learning_rate", None),
+    "mw_net": ("weighting.optimizer.learning_rate", None),  # as the flag has them
+    "cmw_net": ("weighting.optimizer.learning_rate", None),
     "erm_mixup_ema": ("mixup.alpha", (0.2, 1.0)),
     "constant_sl": ("mixup.alpha", (0.2, 1.0)),
     "cmw_net_sl": ("mixup.alpha", (0.2, 1.0)),
@@ -63,7 +63,7 @@ def main(_):
                     with config.unlocked():
                         config.data.name, config.data.train_size = str(archive), 0
                         config.optim.learning_rate = rate
-                        config.optim.schedule = schedule
+                        config.optim.schedule.name = schedule
                         config.update_from_flattened_dict({field: extra})
                     workdir = Path(folder) / f"{method}_{trial}_{seed}"
                     try:

@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from cmwjax import train
 from cmwjax.bias.problem import prepare
-from cmwjax.config import base_config, method_of, title
+from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.data.datasets import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
+from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.result import Result
 from cmwjax.training.health import Diverged

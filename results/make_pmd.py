@@ -53,7 +53,7 @@ def classifier(name, seed=0):
     config.weighting.num_families = 1  # nothing is weighted
     config.model.name, config.model.options = "small_conv", {}
     config.optim.learning_rate = 0.02
-    config.optim.schedule = "cosine"
+    config.optim.schedule.name = "cosine"
     return config
 
 

@@ -1,5 +1,6 @@
 """Whatever is wrong with a configuration or a data set, one clear error says so."""
 
+import dataclasses
 import io
 import re
 import warnings
@@ -49,7 +50,9 @@ def begin(config, *, with_model=False):
         raise Accepted
 
     def build(*arguments, **kwargs):
-        return program_build(*arguments, **kwargs)._replace(init=accept)
+        return dataclasses.replace(
+            program_build(*arguments, **kwargs), _first_learner=accept
+        )
 
     program_build = train.programs.build
     with pytest.MonkeyPatch.context() as patch:
@@ -102,7 +105,10 @@ def test_any_configuration_is_accepted_or_refused_with_a_reason(changes):
         ({"epochs": 10**9}, "config.epochs=1000000000 is out of range"),
         ({"optim.learning_rate": np.inf}, "optim.learning_rate=inf is out of range"),
         ({"optim.learning_rate": np.nan}, "optim.learning_rate=nan is out of range"),
-        ({"optim.boundaries": (3, "a")}, r"optim.boundaries=\(3, 'a'\) must hold"),
+        (
+            {"optim.schedule.boundaries": (3, "a")},
+            r"boundaries=\(3, 'a'\) must hold",
+        ),
         ({"checkpoint.keep": 0}, "config.checkpoint.keep=0 is out of range"),
         ({"meta_set.batch_size": 3}, "batch_size is 3, not a positive multiple"),
         ({"data.batch_size": 2000}, "training samples in 4 shards do not fill one"),

@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from methods import build
 
-from cmwjax import config
 from cmwjax.bias.problem import prepare
+from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.core import losses
 from cmwjax.core.weighting import PerClassNet
 from cmwjax.data.skipped import Skipped
 from cmwjax.methods import class_sizes, elr, plc
-from cmwjax.methods import method as methods
+from cmwjax.methods.catalogue import METHODS
 from cmwjax.methods.forward import (
     count_transitions,
     estimate_transitions,
@@ -26,7 +27,6 @@ from cmwjax.training.batches import Batches
 from cmwjax.training.sets import build_sets, set_names
 
 C = 4
-DEFAULTS = config.base_config().baseline
 
 
 @pytest.fixture
@@ -41,31 +41,20 @@ def probabilities(z):
     return np.exp(z) / np.exp(z).sum()
 
 
-def by_name(name, logits, labels, features=None, **baseline):
+def by_name(name, logits, labels, features=None, **options):
     """The losses that the method of this name minimises."""
-    method = methods.build(
-        name,
-        num_families=3,
-        hidden=5,
-        start="torch",
-        num_classes=C,
-        baseline={**DEFAULTS, **baseline},
-    )
+    fields = {f"baseline__{name}__{option}": x for option, x in options.items()}
+    method = build(name, num_classes=C, **fields)
     return method.losses(jnp.asarray(logits), {"label": labels, **(features or {})})
 
 
 def test_every_method_is_listed_and_built():
-    for name in config.METHODS:
-        methods.build(
-            name,
-            num_families=3,
-            hidden=5,
-            start="torch",
-            num_classes=C,
-            baseline=DEFAULTS,
-        )
-    with pytest.raises(ValueError, match="no method 'magic'"):
-        methods.build("magic", num_families=3, hidden=5, start="torch")
+    for name in METHODS:
+        assert build(name, num_classes=C).losses is not None
+    with pytest.raises(ValueError, match="config.baseline.focal.gamma=-1.0 is out"):
+        build("focal", baseline__focal__gamma=-1.0)
+    with pytest.raises(ValueError, match="config.baseline.ldam.scale=-2"):
+        build("ldam_drw", baseline__ldam__scale=-2.0)
 
 
 def test_label_smoothing(batch):
@@ -84,7 +73,7 @@ def test_focal(batch, gamma):
         -((1 - probabilities(z)[y]) ** gamma) * np.log(probabilities(z)[y])
         for z, y in zip(*batch, strict=True)
     ]
-    got = by_name("focal", *batch, focal_gamma=gamma)
+    got = by_name("focal", *batch, gamma=gamma)
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
@@ -97,7 +86,7 @@ def test_focal_has_a_slope_where_the_label_is_certain():
 
 def test_gce(batch):
     want = [(1 - probabilities(z)[y] ** 0.7) / 0.7 for z, y in zip(*batch, strict=True)]
-    np.testing.assert_allclose(by_name("gce", *batch, gce_q=0.7), want, rtol=1e-5)
+    np.testing.assert_allclose(by_name("gce", *batch, q=0.7), want, rtol=1e-5)
     # From cross entropy to absolute error.
     np.testing.assert_allclose(
         losses.generalized_cross_entropy(*map(jnp.asarray, batch), q=1e-4),
@@ -135,9 +124,7 @@ def test_ldam(batch):
 
 
 def test_ldam_drw_knows_margins_and_weights_of_the_classes():
-    method = methods.build(
-        "ldam_drw", num_families=3, hidden=5, start="torch", baseline=DEFAULTS
-    )
+    method = build("ldam_drw", num_classes=C)
     counts = np.array([10, 20, 40])
     features = method.class_features(counts)
     np.testing.assert_array_equal(features["margin"], class_sizes.ldam_margins(counts))
@@ -150,7 +137,7 @@ def test_ldam_drw_knows_margins_and_weights_of_the_classes():
 
 
 def test_constant(batch):
-    method = methods.build("constant", num_families=3, hidden=5, start="torch")
+    method = build("constant")
     np.testing.assert_array_equal(method.weight_fn({}, jnp.arange(3.0), {}), 0.5)
 
 
@@ -168,9 +155,7 @@ def test_per_class_nets_share_nothing():
         z = hidden @ own["heads"]["kernel"][c, :, 0] + own["heads"]["bias"][c, 0]
         np.testing.assert_allclose(got, 1 / (1 + np.exp(-z)), rtol=1e-5)
     assert net.curves(params, jnp.arange(6.0)).shape == (C, 6)
-    method = methods.build(
-        "per_class", num_families=2, hidden=7, start="torch", num_classes=C
-    )
+    method = build("per_class", num_families=2, num_classes=C)
     np.testing.assert_array_equal(method.families(np.zeros(C, int)), np.arange(C))
 
 
@@ -227,7 +212,7 @@ def test_elr(batch):
     for z, y, t in zip(logits, labels, targets, strict=True):
         p = probabilities(z)
         want.append(-np.log(p[y]) + 3 * np.log(1 - p @ t))
-    got = by_name("elr", logits, labels, {"target": targets}, elr_strength=3.0)
+    got = by_name("elr", logits, labels, {"target": targets}, strength=3.0)
     np.testing.assert_allclose(got, want, rtol=1e-3)
 
 
@@ -291,12 +276,12 @@ def test_plc_averages_five_epochs_and_raises_its_threshold():
 
 def linear_config(method):
     """Softmax regression on few digits, with a batch of eight."""
-    c = config.base_config()
+    c = base_config()
     c.method = method
     c.model.options.hidden = ()
     c.data.train_size, c.data.batch_size, c.meta_set.batch_size = 400, 8, 12
     c.optim.learning_rate, c.optim.momentum, c.optim.weight_decay = 0.2, 0.0, 0.0
-    c.baseline.mcw_step = 4.0  # that it matters
+    c.baseline.mcw.step = 4.0  # that it matters
     c.data.imbalance_factor = 4.0
     return c
 
@@ -413,7 +398,7 @@ def test_mixup_and_ema_in_closed_form(tmp_path):
 @pytest.mark.parametrize("name", ["plc", "forward"])
 def test_predictions_are_not_taken_from_an_untrained_net(name):
     c = linear_config(name)
-    c.baseline.transition = "estimated"
+    c.baseline.forward.transition = "estimated"
     with pytest.raises(ValueError, match="config.warmup_epochs=0, but (PLC|Forward)"):
         check_config(c)
     c.warmup_epochs = 1

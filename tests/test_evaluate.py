@@ -3,12 +3,12 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from methods import build
 
 from cmwjax.core.meta import MetaState
 from cmwjax.core.parallel import layout
 from cmwjax.data.sources import InMemory, Samples
 from cmwjax.data.table import Table, make_batch, pixel_statistics
-from cmwjax.methods import method as methods
 from cmwjax.training import evaluate
 
 
@@ -31,7 +31,7 @@ def table():
 @pytest.mark.parametrize("mode", ["pmap", "jit"])
 def test_scores_equal_a_per_sample_loop(table, num_devices, mode, monkeypatch):
     monkeypatch.setattr(evaluate, "TOP", 2)  # of three classes
-    method = methods.build("cmw_net", num_families=2, hidden=5, start="torch")
+    method = build("cmw_net", num_families=2)
     net_params = method.net.init(jax.random.key(1), np.ones(1), np.zeros(1, int))
     params = Linear().init(jax.random.key(0), np.zeros((1, 2, 2, 2)), False)["params"]
     learner = MetaState.create(

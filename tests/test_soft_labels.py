@@ -18,8 +18,8 @@ from cmwjax.core.meta import MetaState, meta_step
 from cmwjax.core.weighting import CMWNet
 from cmwjax.data.skipped import Skipped
 from cmwjax.data.table import Table
-from cmwjax.methods import method as methods
-from cmwjax.methods import mixup, soft_labels
+from cmwjax.methods import catalogue, mixup, soft_labels
+from cmwjax.methods.method import cross_entropy
 from cmwjax.training import batches, measure, sets, steps
 from cmwjax.training import program as programs
 
@@ -57,10 +57,11 @@ NET, KEY = CMWNet(hidden=5), jax.random.key(0)
 def terms_of(form):
     """Losses and coefficients; `form` is the second weight of MixUp, or none."""
     config = base_config()
+    config.method, config.weighting.hidden = "cmw_net_sl", 5
     config.mixup.alpha = 0.0 if form == "none" else 1.0
     config.mixup.second_weight = "permuted" if form == "none" else form
-    method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
-    return steps.loss_terms(config, method)
+    method = catalogue.build(config, num_families=3)
+    return method.terms()
 
 
 def v_of(meta_params, loss, family):
@@ -149,7 +150,9 @@ def test_meta_gradient_is_the_papers_closed_form(form):
             tx=tx,
             meta_tx=record,
             inner_lr=optax.constant_schedule(LR),
-            meta_loss_fn=steps.meta_loss(model, is_mixed=True),
+            meta_loss_fn=steps.meta_loss(
+                model, mixup.mixed_label_losses(cross_entropy)
+            ),
         )
 
         def logits_at(w, images):
@@ -381,7 +384,8 @@ def test_without_mixup_the_plain_form_weights_given_labels_alone(tmp_path):
 
 
 def test_the_meta_batch_is_mixed_within_virtual_shards():
-    method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
+    config = small_config(method="cmw_net_sl", **{"augment.meta": False})
+    method = catalogue.build(config, num_families=3)
     rng = np.random.default_rng(0)
     table = Table(
         images=rng.integers(256, size=(40, 2, 2, 1)).astype(np.uint8),
@@ -391,7 +395,6 @@ def test_the_meta_batch_is_mixed_within_virtual_shards():
         std=np.ones(1, np.float32),
     )
     learner = SimpleNamespace(key=jax.random.key(0), step=jnp.int32(3))
-    config = small_config(**{"augment.meta": False})
     make = batches.Batches(config, None, method, None, 10)
     rows = {"index": jnp.arange(20)}
     batch = make.meta(learner, jax.tree.map(jnp.asarray, table), rows)

@@ -15,8 +15,13 @@ from cmwjax.core.labels import Seed, check_labels
 
 ClassMap = Mapping[int, int] | Iterable[tuple[int, int]]
 KINDS = (
-    *("none", "symmetric", "symmetric_other"),
-    *("asymmetric", "superclass", "blocks", "pair_flip"),
+    "none",
+    "symmetric",
+    "symmetric_other",
+    "asymmetric",
+    "superclass",
+    "blocks",
+    "pair_flip",
 )
 
 # truck -> automobile, bird -> airplane, deer -> horse, cat -> dog; dog stays dog.

@@ -19,7 +19,8 @@ class Table(NamedTuple):
     features: Mapping[str, Any] = {}  # more of each class, [number of classes, ...]
 
 
-# Of the training set of ImageNet, by which pretrained nets expect their input.
+STANDARDS = ("own", "imagenet")  # by whose pixels images are standardised
+# ImageNet's channel means and deviations, as pretrained nets expect.
 IMAGENET = (
     np.array([0.485, 0.456, 0.406], np.float32),
     np.array([0.229, 0.224, 0.225], np.float32),

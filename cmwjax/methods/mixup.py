@@ -9,7 +9,7 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,20 @@ import jax.numpy as jnp
 Batch = dict[str, jax.Array]
 
 SECOND_WEIGHTS = ("permuted", "mixed")
+
+
+class MixUp(NamedTuple):
+    """How images are blended.
+
+    Attributes:
+      alpha: of Beta(alpha, alpha), for training images; 0: they stay as they are.
+      second_weight: see `mixed_weights`.
+      meta_alpha: the same of the meta batch.
+    """
+
+    alpha: float = 0.0
+    second_weight: str = SECOND_WEIGHTS[0]
+    meta_alpha: float = 0.0
 
 
 def share(key: jax.Array, alpha: float) -> jax.Array:

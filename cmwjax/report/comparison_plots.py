@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmwjax.config import METHODS, method_of, title
 from cmwjax.files import SAMPLES, replacing
+from cmwjax.methods.catalogue import METHODS, method_of, title
 from cmwjax.report.plot_style import (
     MUTED,
     end_labels,

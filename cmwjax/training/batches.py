@@ -23,16 +23,6 @@ AUGMENT, META_AUGMENT, SHARE, PARTNERS, OBSERVE = range(2**31, 2**31 + 5)
 META_SHARE, META_PARTNERS = range(2**31 + 5, 2**31 + 7)
 
 
-def mixes(config: Any, method: Method) -> bool:
-    """Whether training images are blended after the warm-up."""
-    return method.mixup and config.mixup.alpha > 0
-
-
-def mixes_meta(config: Any, method: Method) -> bool:
-    """Whether images of the meta set are blended."""
-    return method.mixup and config.mixup.meta_alpha > 0
-
-
 class Batches:
     """Makes the batches of a run's steps; every method is a pure function.
 
@@ -41,7 +31,7 @@ class Batches:
       model: the classifier.
       method: what the batches are for.
       axis_name: mapped axis over which batches are split.
-      steps_per_epoch: a sample is augmented in one way for so many steps.
+      steps_per_epoch: number of steps for which a sample is augmented in one way.
     """
 
     def __init__(
@@ -56,7 +46,7 @@ class Batches:
         self._axis_name, self._steps_per_epoch = axis_name, steps_per_epoch
 
     def plain(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
-        """Of ordinary training."""
+        """Batch for ordinary training."""
         epoch = learner.step // self._steps_per_epoch
         batch = make_batch(table, rows, self._augmentation(learner, AUGMENT, epoch))
         return {**batch, "slot": slots(len(rows["index"]), self._axis_name)}
@@ -75,19 +65,19 @@ class Batches:
                 )
                 state = state._replace(memory=remembered)
             batch = memory.read(state.memory, batch)
-        if mixes(self._config, self._method):
-            alpha = self._config.mixup.alpha
+        if self._method.mixes:
+            alpha = self._method.mixup.alpha
             batch = self._mix(state.learner, batch, alpha, (SHARE, PARTNERS))
         return state, batch
 
     def meta(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
-        """Of the meta set, whose samples return within an epoch."""
+        """Meta batch; its samples return within an epoch."""
         augmentation = None
         if self._config.augment.meta:
             augmentation = self._augmentation(learner, META_AUGMENT, learner.step)
         batch = make_batch(table, rows, augmentation)
-        if mixes_meta(self._config, self._method):
-            alpha = self._config.mixup.meta_alpha
+        if self._method.mixes_meta:
+            alpha = self._method.mixup.meta_alpha
             batch = self._mix(learner, batch, alpha, (META_SHARE, META_PARTNERS))
         return batch
 
@@ -142,7 +132,9 @@ class Batches:
             mutable=list(net.model_state),
             rngs={"dropout": key},
         )
-        if self._method.soft_labels and not self._config.ema.batch_stats:
+        averaging = self._method.teacher
+        own_statistics = averaging is not None and not averaging.batch_stats
+        if self._method.soft_labels and own_statistics:
             teacher = state.teacher._replace(model_state=model_state)
             state = state._replace(teacher=teacher)
         probabilities = jax.nn.softmax(logits)

@@ -25,7 +25,7 @@ def epoch_metrics(
     meta_index: np.ndarray | None,
 ):
     """Metrics of the epoch that ends here, in which the meta set was `meta_index`."""
-    learner, judged = state.learner, program.judged(state)
+    learner, judged = state.learner, program.evaluated(state)
     tests = _test_metrics(problem, program, sets, judged)
     means = steps.epoch_means(state.sums)
     moments = means.pop("weighting", None)
@@ -71,7 +71,7 @@ def _test_metrics(problem: Problem, program: Program, sets: Sets, state: RunStat
 
 def write_results(workdir, config, problem, program, sets, state, skipped):
     """Scores every training sample and writes the files that end a run."""
-    judged = program.judged(state)
+    judged = program.evaluated(state)
     scores = program.score(judged, sets.train, problem.train_index)
     skipped.write()
     index = problem.train_index[scores.seen]
