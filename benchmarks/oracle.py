@@ -42,9 +42,9 @@ def accuracy(config, problem, index):
     """Of ERM on these samples with their true labels, in percent."""
     dataset = problem.dataset
     arrays = {
-        "x_train": dataset.train_images[index],
+        "x_train": dataset.train_inputs[index],
         "y_train": dataset.train_labels[index],
-        "x_test": dataset.test_images,
+        "x_test": dataset.test_inputs,
         "y_test": dataset.test_labels,
     }
     with tempfile.TemporaryDirectory() as folder, config.unlocked():

@@ -71,7 +71,8 @@ class Stepper:
         program = programs.build(
             programs.shared_part(config),
             num_classes=NUM_CLASSES,
-            image_shape=given.dataset.train_images.shape[1:],
+            inputs=given.dataset.spec,
+            num_groups=given.num_groups,
             num_families=len(given.families.centres),
             steps_per_epoch=10,
             devices=tuple(jax.devices()[:1]),
@@ -82,6 +83,7 @@ class Stepper:
             given,
             layout=program.layout,
             method=program.method,
+            view=program.view,
             skipped=skipped,
         ).train
         index = given.train_index[: 2 * batch_size].astype(np.int32)

@@ -84,7 +84,7 @@ def main(_):
 def write_validation_archive(config, path):
     """An archive whose 'test' part is a fifth of the training set."""
     dataset = datasets.load(config.data.name, train_size=config.data.train_size or None)
-    images, labels = dataset.train_images, dataset.train_labels
+    images, labels = dataset.train_inputs, dataset.train_labels
     x_train, x_test, y_train, y_test = train_test_split(
         images, labels, test_size=0.2, stratify=labels, random_state=1
     )

@@ -9,6 +9,7 @@ def base_config() -> ConfigDict:
     """The defaults; files in `configs/` change some of them."""
     config = ConfigDict()
     config.method = "cmw_net"  # a key of `cmwjax.methods.catalogue.METHODS`
+    config.task = "classification"  # what a label is
     config.seed = 0  # governs noise, meta set, initial parameters and order alike
     config.epochs = 60
     config.loss = "cross_entropy"  # what methods weight that have no loss of their own

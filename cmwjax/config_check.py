@@ -12,14 +12,16 @@ from ml_collections import ConfigDict
 from cmwjax.bias import meta_set, noise
 from cmwjax.config import base_config
 from cmwjax.core import meta, optimizers, parallel, weighting
-from cmwjax.data import augment, decode, on_disk, table
+from cmwjax.data import augment, decode, on_disk, view
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
+from cmwjax.tasks.catalogue import TASKS
 
 # Test sets may not be called so, for NAME_accuracy is another metric.
 RESERVED = ("test", "selected", "meta", "validation", "net", "teacher")
 CHOICES = {
     "method": tuple(METHODS),
+    "task": tuple(TASKS),
     "loss": tuple(LOSSES),
     "meta_set.policy": meta_set.POLICIES,
     "noise.kind": noise.KINDS,
@@ -28,7 +30,7 @@ CHOICES = {
     "augment.mode": augment.MODES,
     "mixup.second_weight": mixup.SECOND_WEIGHTS,
     "soft_labels.start": soft_labels.STARTS,
-    "data.standardise": table.STANDARDS,
+    "data.standardise": view.STANDARDS,
     "data.stream.crop": decode.CROPS,
     "parallel": parallel.MODES,
     "weighting.optimizer.name": optimizers.OPTIMIZERS,

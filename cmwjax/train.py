@@ -87,8 +87,9 @@ def run(
     ### Model and steps
     program = programs.build(
         programs.shared_part(config),
+        inputs=problem.dataset.spec,
         num_classes=problem.dataset.num_classes,
-        image_shape=problem.dataset.train_images.shape[1:],
+        num_groups=problem.num_groups,
         num_families=len(problem.families.centres),
         steps_per_epoch=steps,
         devices=devices,
@@ -101,6 +102,7 @@ def run(
         problem,
         layout=program.layout,
         method=program.method,
+        view=program.view,
         skipped=skipped,
     )
     meta_table = partial(
@@ -195,7 +197,7 @@ def run(
                         next(meta_rows) if i in meta_steps else None
                         for i in range(step, step + count)
                     ]
-                    if "image" in rows[0]:  # else they would queue on the devices
+                    if "input" in rows[0]:  # else they would queue on the devices
                         jax.block_until_ready(state)
                     state = _advance(program, state, train.table, rows, due, is_warmup)
                     step += count

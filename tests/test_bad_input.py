@@ -190,7 +190,7 @@ def load(path):
         assert labels.dtype == np.int32 and labels.shape == images.shape[:1]
         assert set(labels.tolist()) <= set(range(loaded.num_classes))
     assert set(loaded.train_labels.tolist()) == set(range(loaded.num_classes))
-    assert loaded.train_images.shape[1:] == loaded.test_images.shape[1:]
+    assert loaded.train_inputs.shape[1:] == loaded.test_inputs.shape[1:]
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

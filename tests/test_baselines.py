@@ -133,7 +133,7 @@ def test_ldam_drw_knows_margins_and_weights_of_the_classes():
     weighted = method.weight_fn({}, jnp.ones(2), {"class_weight": weights[[2, 0]]})
     np.testing.assert_array_equal(weighted, weights[[2, 0]])
     # In the warm-up it is LDAM already, not weighted yet.
-    assert method.warmup_losses is method.losses
+    assert method.warmup_losses(None) is method.losses
 
 
 def test_constant(batch):
@@ -292,7 +292,8 @@ def begun(config, tmp_path, num_devices=1):
     program = programs.build(
         programs.shared_part(config),
         num_classes=10,
-        image_shape=problem.dataset.train_images.shape[1:],
+        inputs=problem.dataset.spec,
+        num_groups=10,
         num_families=3,
         steps_per_epoch=5,
         devices=tuple(jax.devices()[:num_devices]),
@@ -302,6 +303,7 @@ def begun(config, tmp_path, num_devices=1):
         problem,
         layout=program.layout,
         method=program.method,
+        view=program.view,
         skipped=Skipped(tmp_path, set_names(problem)),
     )
     return problem, program, samples, program.init(0, problem)
@@ -314,8 +316,8 @@ def matrix_of(params):
 
 def inputs(table, train):
     """What is multiplied with it, `[N, D + 1]`; `train` says how to standardise."""
-    images = np.asarray(table.images, np.float64) / 255
-    x = (images - np.asarray(train.mean)) / np.asarray(train.std)
+    images = np.asarray(table.inputs, np.float64) / 255
+    x = (images - np.asarray(train.statistics[0])) / np.asarray(train.statistics[1])
     return np.column_stack([x.reshape(len(x), -1), np.ones(len(x))])
 
 

@@ -335,9 +335,9 @@ def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
 
     def other_images(config):
         problem = prepare(config)
-        images = problem.dataset.train_images.copy()
+        images = problem.dataset.train_inputs.copy()
         images[0, 0, 0] ^= 1
-        return problem._replace(dataset=problem.dataset._replace(train_images=images))
+        return problem._replace(dataset=problem.dataset._replace(train_inputs=images))
 
     monkeypatch.setattr(train, "prepare", other_images)
     with pytest.raises(ValueError, match="data are not what the run in .* began with"):
@@ -360,7 +360,9 @@ def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(
     def damaged_sets(*arguments, **others):
         sets = build_sets(*arguments, **others)
         table = sets.train.table
-        table = table._replace(mean=np.nan * table.mean)
+        table = table._replace(
+            statistics=jax.tree.map(lambda x: np.nan * x, table.statistics)
+        )
         return sets._replace(train=sets.train._replace(table=table))
 
     monkeypatch.setattr(train, "build_sets", damaged_sets)

@@ -16,6 +16,7 @@ from cmwjax.bias import meta_set
 from cmwjax.config import base_config
 from cmwjax.core.meta import MetaState, meta_step
 from cmwjax.core.weighting import CMWNet
+from cmwjax.data import view
 from cmwjax.data.skipped import Skipped
 from cmwjax.data.table import Table
 from cmwjax.methods import catalogue, mixup, soft_labels
@@ -41,7 +42,7 @@ def random_batch(seed=0, dtype=np.float32):
     rng = np.random.default_rng(seed)
     label = rng.integers(C, size=B)
     batch = {
-        "image": rng.normal(size=(B, 6, 6, 2)).astype(dtype),
+        "input": rng.normal(size=(B, 6, 6, 2)).astype(dtype),
         "label": label.astype(np.int32),
         "family": np.array([2, 0, 1], np.int32)[label],
         "soft_label": rng.dirichlet(np.ones(C), B).astype(dtype),
@@ -121,7 +122,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
         variables = jax.tree.map(
             lambda x: np.random.default_rng(x.size).normal(0, 0.5, x.shape),
             jax.eval_shape(
-                lambda: model.init(jax.random.key(0), batch["image"], False)
+                lambda: model.init(jax.random.key(0), batch["input"], False)
             ),
         )
         params, stats = variables.pop("params"), jax.tree.map(jnp.abs, variables)
@@ -162,7 +163,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
 
         def ce_at(w, i, target):
             return -jnp.sum(
-                target * jax.nn.log_softmax(logits_at(w, batch["image"])[i])
+                target * jax.nn.log_softmax(logits_at(w, batch["input"])[i])
             )
 
         gradient = jax.jit(jax.grad(ce_at))
@@ -190,7 +191,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
             slopes.append((share, slope, optax.tree.sub(given, soft)))
 
         def meta_loss(w):
-            logp = jax.nn.log_softmax(logits_at(w, meta_batch["image"]))
+            logp = jax.nn.log_softmax(logits_at(w, meta_batch["input"]))
             own, other = meta_batch["label"], meta_batch["label"][PARTNER[::-1]]
             at = np.arange(B)
             return -jnp.mean(0.6 * logp[at, own] + 0.4 * logp[at, other])
@@ -271,7 +272,8 @@ def steps_of(config, count, devices):
     program = programs.build(
         programs.shared_part(config),
         num_classes=10,
-        image_shape=problem.dataset.train_images.shape[1:],
+        inputs=problem.dataset.spec,
+        num_groups=10,
         num_families=len(problem.families.centres),
         steps_per_epoch=10,
         devices=tuple(jax.devices()[:devices]),
@@ -281,6 +283,7 @@ def steps_of(config, count, devices):
         problem,
         layout=program.layout,
         method=program.method,
+        view=program.view,
         skipped=Skipped(Path(), sets.set_names(problem)),
     ).train.table
     state, split = program.init(0, problem), program.layout.split
@@ -388,19 +391,18 @@ def test_the_meta_batch_is_mixed_within_virtual_shards():
     method = catalogue.build(config, num_families=3)
     rng = np.random.default_rng(0)
     table = Table(
-        images=rng.integers(256, size=(40, 2, 2, 1)).astype(np.uint8),
+        inputs=rng.integers(256, size=(40, 2, 2, 1)).astype(np.uint8),
         labels=np.arange(40, dtype=np.int32) % 10,
-        family=np.zeros(10, np.int32),
-        mean=np.zeros(1, np.float32),
-        std=np.ones(1, np.float32),
+        family=np.zeros(40, np.int32),
+        statistics=(np.zeros(1, np.float32), np.ones(1, np.float32)),
     )
     learner = SimpleNamespace(key=jax.random.key(0), step=jnp.int32(3))
-    make = batches.Batches(config, None, method, None, 10)
+    make = batches.Batches(config, None, method, view.build("images", config), None, 10)
     rows = {"index": jnp.arange(20)}
     batch = make.meta(learner, jax.tree.map(jnp.asarray, table), rows)
     partner, lam = np.asarray(batch["partner"]), np.asarray(batch["lam"])
     np.testing.assert_array_equal(partner // 5, np.arange(20) // 5)
     assert 0.5 <= lam[0] < 1 and np.all(lam == lam[0])
-    images = table.images[:20] / np.float32(255)
+    images = table.inputs[:20] / np.float32(255)
     want = lam[0] * images + (1 - lam[0]) * images[partner]
-    np.testing.assert_allclose(batch["image"], want, rtol=1e-5)
+    np.testing.assert_allclose(batch["input"], want, rtol=1e-5)

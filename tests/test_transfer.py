@@ -124,14 +124,20 @@ def flops(config, tmp_path):
     program = programs.build(
         programs.shared_part(config),
         num_classes=10,
-        image_shape=p.dataset.train_images.shape[1:],
+        inputs=p.dataset.spec,
+        num_groups=10,
         num_families=3,
         steps_per_epoch=10,
         devices=tuple(jax.devices()[:1]),
     )
     skipped = Skipped(tmp_path, sets.set_names(p))
     table = sets.build_sets(
-        config, p, layout=program.layout, method=program.method, skipped=skipped
+        config,
+        p,
+        layout=program.layout,
+        method=program.method,
+        view=program.view,
+        skipped=skipped,
     ).train.table
     rows = program.layout.split({"index": np.arange(40, dtype=np.int32)})
     lowered = program.step.weighted.lower(program.init(0, p), table, rows)

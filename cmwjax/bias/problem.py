@@ -28,6 +28,9 @@ class Problem(NamedTuple):
     meta_index: np.ndarray | None  # int32, the held-out meta set, if there is one
     validation_index: np.ndarray  # int32, to select models with; may be empty
     families: Families  # of the observed class sizes in train_index
+    # float64 [G - 1], targets at which one group of samples ends and the next begins;
+    # None: the groups are the classes.
+    borders: np.ndarray | None = None
 
     @property
     def true_labels(self) -> np.ndarray:
@@ -40,6 +43,32 @@ class Problem(NamedTuple):
     def is_wrong(self) -> np.ndarray:
         """bool [N], where the observed label is known not to be the true one."""
         return self.dataset.knows_true_labels & (self.labels != self.true_labels)
+
+    @property
+    def num_groups(self) -> int:
+        """G, groups of samples that families are made of: classes, or target ranges."""
+        return len(self.families.family)
+
+    def group_of(self, labels: np.ndarray) -> np.ndarray:
+        """The group of each label, int32 `[N]`: the class itself, or the range."""
+        return group_of(labels, self.borders)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """int32 `[N]`, the group of each observed label."""
+        return self.group_of(self.labels)
+
+    @property
+    def group_counts(self) -> np.ndarray:
+        """int64 `[G]`, observed samples of each group that training visits."""
+        return class_counts(self.groups[self.train_index], self.num_groups)
+
+
+def group_of(labels: np.ndarray, borders: np.ndarray | None) -> np.ndarray:
+    """Groups of labels; see `Problem.group_of`."""
+    if borders is None:
+        return labels
+    return np.searchsorted(borders, labels, side="right").astype(np.int32)
 
 
 def prepare(config: ConfigDict) -> Problem:

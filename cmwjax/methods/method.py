@@ -53,7 +53,7 @@ class Method(NamedTuple):
       class_features: `(class sizes [C]) -> {name: [C, ...]}`; `batch[name]` is the
         entry of the sample's label.
       head: the last layer that the losses need, an option of the model; None: any.
-      mixup: how images are blended after the warm-up.
+      mixup: how inputs are blended after the warm-up.
       teacher: how the average of the classifier is taken, which is then evaluated;
         None: the classifier itself is.
       memory: what is remembered of the samples.
@@ -75,10 +75,9 @@ class Method(NamedTuple):
     memory: Memory | None = None
     soft_labels: bool = False
 
-    @property
-    def warmup_losses(self) -> Losses:
-        """What ordinary training minimises before there is anything remembered."""
-        return self.losses if self.memory is None else cross_entropy
+    def warmup_losses(self, losses: Losses) -> Losses:
+        """Losses before there is anything remembered, given those of the task."""
+        return self.losses if self.memory is None else losses
 
     @property
     def has_meta_step(self) -> bool:
@@ -87,12 +86,12 @@ class Method(NamedTuple):
 
     @property
     def mixes(self) -> bool:
-        """Whether training images are blended after the warm-up."""
+        """Whether training inputs are blended after the warm-up."""
         return self.mixup.alpha > 0
 
     @property
     def mixes_meta(self) -> bool:
-        """Whether images of the meta set are blended."""
+        """Whether inputs of the meta set are blended."""
         return self.mixup.meta_alpha > 0
 
     def families(self, family: np.ndarray) -> np.ndarray:
@@ -113,11 +112,9 @@ class Method(NamedTuple):
             weight_fn = mixup.mixed_weights(weight_fn, self.mixup.second_weight)
         return terms, weight_fn
 
-    def meta_losses(self) -> Losses:
-        """Cross entropy of the meta batch, whatever is minimised in training."""
-        if self.mixes_meta:
-            return mixup.mixed_label_losses(cross_entropy)
-        return cross_entropy
+    def meta_losses(self, losses: Losses) -> Losses:
+        """Losses of the meta batch, given those of one that is not mixed."""
+        return mixup.mixed_label_losses(losses) if self.mixes_meta else losses
 
 
 class Context(NamedTuple):

@@ -9,7 +9,7 @@ from cmwjax.core import weighting_file
 from cmwjax.core.weighting import summarise_weights
 from cmwjax.files import SAMPLES, WEIGHTING
 from cmwjax.report.samples import write_samples
-from cmwjax.training import evaluate, steps
+from cmwjax.training import steps
 from cmwjax.training.program import Program
 from cmwjax.training.sets import Sets
 from cmwjax.training.state import RunState
@@ -26,7 +26,7 @@ def epoch_metrics(
 ):
     """Metrics of the epoch that ends here, in which the meta set was `meta_index`."""
     learner, judged = state.learner, program.evaluated(state)
-    tests = _test_metrics(problem, program, sets, judged)
+    tests = _test_metrics(program, sets, judged)
     means = steps.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
@@ -38,7 +38,7 @@ def epoch_metrics(
     for name, index in others.items():
         if index is not None and len(index):
             scores = program.score(judged, sets.train, index)
-            metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
+            metrics |= _named(name, scores.summary(program.task, problem.labels[index]))
     knows = problem.dataset.knows_true_labels
     if knows and program.method.has_meta_step and meta_index is not None:
         metrics["meta_purity"] = meta_set.purity(
@@ -47,8 +47,9 @@ def epoch_metrics(
     if state.teacher is not None:
         for name, one in (("teacher", state), ("net", state.without_teacher)):
             same = (one.teacher is None) == (judged.teacher is None)
-            scores = tests if same else _test_metrics(problem, program, sets, one)
-            metrics[f"{name}_accuracy"] = scores["test_accuracy"]
+            scores = tests if same else _test_metrics(program, sets, one)
+            criterion = program.task.criterion
+            metrics[f"{name}_{criterion}"] = scores[f"test_{criterion}"]
     if moments is not None:
         metrics |= summarise_weights(moments)
     if program.curve is not None:
@@ -57,16 +58,18 @@ def epoch_metrics(
     return metrics
 
 
-def _test_metrics(problem: Problem, program: Program, sets: Sets, state: RunState):
-    """Accuracy on each test set; of many classes, also that of the five likeliest."""
+def _test_metrics(program: Program, sets: Sets, state: RunState):
+    """Metrics of each test set."""
     metrics = {}
     for name, samples in sets.tests.items():
         labels = np.asarray(samples.table.labels)
         scores = program.score(state, samples, np.arange(len(labels)))
-        metrics[f"{name}_accuracy"] = scores.accuracy(labels)
-        if problem.dataset.num_classes > 2 * evaluate.TOP:
-            metrics[f"{name}_top{evaluate.TOP}"] = scores.top
+        metrics |= _named(name, scores.summary(program.task, labels))
     return metrics
+
+
+def _named(name, metrics):
+    return {f"{name}_{metric}": value for metric, value in metrics.items()}
 
 
 def write_results(workdir, config, problem, program, sets, state, skipped):
@@ -104,7 +107,7 @@ def write_results(workdir, config, problem, program, sets, state, skipped):
         given_label=given,
         suggested_label=scores.predictions[scores.seen],
         true_label=problem.true_labels[index],
-        family=None if net is None else np.asarray(sets.train.table.family)[given],
+        family=None if net is None else np.asarray(sets.train.table.family)[index],
         losses=scores.losses[scores.seen],
         weights=scores.weights[scores.seen],
     )

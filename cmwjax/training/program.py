@@ -21,13 +21,17 @@ from cmwjax.core.meta import MetaState
 from cmwjax.core.parallel import Layout, layout
 from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import WeightingFunction, check_families, read_weighting
+from cmwjax.data import view as views
 from cmwjax.data.on_disk import is_name
 from cmwjax.data.sources import Samples
+from cmwjax.data.view import Spec, View
 from cmwjax.methods import catalogue
 from cmwjax.methods.cmw_net import with_net
 from cmwjax.methods.method import Method
 from cmwjax.methods.teacher import Teacher
 from cmwjax.models.pretrained import load_weights
+from cmwjax.tasks.catalogue import TASKS
+from cmwjax.tasks.task import Task
 from cmwjax.training import evaluate, steps
 from cmwjax.training.state import RunState
 from cmwjax.training.steps import Steps, zero_sums
@@ -41,6 +45,8 @@ class Parts(NamedTuple):
     layout: Layout
     model: nn.Module
     method: Method
+    task: Task
+    view: View
     schedule: optax.Schedule  # learning rate of the classifier by step
     tx: optax.GradientTransformation
     meta_tx: optax.GradientTransformation
@@ -77,6 +83,16 @@ class Program:
     def method(self) -> Method:
         """What is minimised, and how it is weighted."""
         return self.parts.method
+
+    @property
+    def task(self) -> Task:
+        """What outputs mean."""
+        return self.parts.task
+
+    @property
+    def view(self) -> View:
+        """How inputs are prepared."""
+        return self.parts.view
 
     @property
     def schedule(self) -> optax.Schedule:
@@ -149,8 +165,9 @@ class Program:
 def build(
     config: FrozenConfigDict,
     *,
+    inputs: Spec,
     num_classes: int,
-    image_shape: tuple[int, ...],
+    num_groups: int,
     num_families: int,
     steps_per_epoch: int,
     devices: tuple[jax.Device, ...] | None = None,
@@ -159,8 +176,9 @@ def build(
 
     Args:
       config: the `shared_part` of a checked configuration.
-      num_classes: C.
-      image_shape: (H, W, channels).
+      inputs: of one sample.
+      num_classes: C; 0 where labels are no classes.
+      num_groups: groups of samples that the families are made of.
       num_families: families there are, at most those that the configuration wants.
       steps_per_epoch: number of steps in an epoch.
       devices: what to run on, by default everything there is.
@@ -175,12 +193,23 @@ def build(
             f"config.data.shards={shards} is not a multiple of the {num_devices} "
             "devices; choose one, since a device owns whole shards."
         )
-    parts = _parts(config, spread, num_classes, num_families, steps_per_epoch)
-    method, batch_size = parts.method, evaluation_batch(config)
+    parts = _parts(
+        config,
+        spread,
+        inputs,
+        num_classes=num_classes,
+        num_groups=num_groups,
+        num_families=num_families,
+        steps_per_epoch=steps_per_epoch,
+    )
+    method, task, view = parts.method, parts.task, parts.view
+    batch_size = evaluation_batch(config)
     step = steps.build(
         config,
         model=parts.model,
         method=method,
+        task=task,
+        view=view,
         tx=parts.tx,
         meta_tx=parts.meta_tx,
         schedule=parts.schedule,
@@ -194,9 +223,11 @@ def build(
         step=_compiled(step, spread),
         several=_compiled(several, spread, stacked=True),
         curve=None if method.net is None else jax.jit(method.net.curves),
-        _first_learner=_first_learner(config, parts, image_shape),
-        _score=evaluate.scorer(parts.model, method, spread, batch_size=batch_size),
-        _predict=evaluate.predictor(parts.model, spread, batch_size=batch_size),
+        _first_learner=_first_learner(config, parts, inputs),
+        _score=evaluate.scorer(
+            parts.model, method, task, view, spread, batch_size=batch_size
+        ),
+        _predict=evaluate.predictor(parts.model, view, spread, batch_size=batch_size),
     )
 
 
@@ -215,15 +246,31 @@ def evaluation_batch(config) -> int:
     return EVALUATION_BATCH
 
 
-def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
-    method = catalogue.build(config, num_families=num_families, num_classes=num_classes)
+def _parts(
+    config,
+    spread: Layout,
+    inputs: Spec,
+    *,
+    num_classes: int,
+    num_groups: int,
+    num_families: int,
+    steps_per_epoch: int,
+) -> Parts:
+    task, view = TASKS[config.task], views.build(inputs.kind, config)
+    method = catalogue.build(config, num_families=num_families, num_classes=num_groups)
+    if (method.mixes or method.mixes_meta) and not view.blends:
+        raise ValueError(
+            f"config.method={config.method!r} blends inputs (MixUp), and "
+            f"{inputs.kind} cannot be blended: set config.mixup.alpha and "
+            "config.mixup.meta_alpha to 0, or choose another method."
+        )
     function = None
     if config.weighting.load and method.net is not None:
         function = weighting_function(config)
         method = _applied(config, method, method.net, function)
     model = models.build(
         config.model.name,
-        num_classes=num_classes,
+        num_classes=task.width(num_classes),
         axis_name=spread.axis_name,
         **config.model.options,
     )
@@ -236,7 +283,7 @@ def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
     )
     tx = optimizers.build(learning_rate=schedule, **optim)
     meta_tx = method.meta_tx or optimizers.build(**config.weighting.optimizer)
-    return Parts(spread, model, method, schedule, tx, meta_tx, function)
+    return Parts(spread, model, method, task, view, schedule, tx, meta_tx, function)
 
 
 def _applied(
@@ -280,14 +327,14 @@ def weighting_function(config: Any) -> WeightingFunction:
     return function
 
 
-def _first_learner(config, parts: Parts, image_shape) -> Callable[[int], MetaState]:
+def _first_learner(config, parts: Parts, inputs: Spec) -> Callable[[int], MetaState]:
     """Compiles `(seed) -> learner`, on the default device."""
-    method = parts.method
+    method, example = parts.method, views.blank(parts.view, inputs)
 
     @jax.jit  # op by op, this would take longer than a short run
     def first(seed):
         key, model_key, net_key = jax.random.split(jax.random.PRNGKey(seed), 3)
-        variables = parts.model.init(model_key, jnp.zeros((1, *image_shape)), False)
+        variables = parts.model.init(model_key, example, False)
         params = variables.pop("params")
         meta_params, one = {}, jnp.zeros((1,))
         if parts.function is not None:
@@ -311,8 +358,9 @@ def _first_learner(config, parts: Parts, image_shape) -> Callable[[int], MetaSta
         except (TypeError, ValueError, flax.errors.FlaxError) as error:
             raise ValueError(
                 f"config.model.name={config.model.name!r} with options "
-                f"{config.model.options.to_dict()} does not work on images of shape "
-                f"{list(image_shape)}: {error}"
+                f"{config.model.options.to_dict()} does not work on "
+                f"{inputs.kind} of "
+                f"shape {inputs.shapes}: {error}"
             ) from error
 
     return first_or_error

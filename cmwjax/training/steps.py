@@ -17,8 +17,10 @@ from jax import lax
 
 from cmwjax.core import weighting
 from cmwjax.core.meta import LossFn, meta_step, weighted_step
+from cmwjax.data.view import View
 from cmwjax.methods.method import Losses, Method, constant_one
 from cmwjax.methods.teacher import update_teacher
+from cmwjax.tasks.task import Task
 from cmwjax.training.batches import Batches
 from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
 from cmwjax.training.state import RunState
@@ -37,6 +39,8 @@ def build(
     *,
     model: nn.Module,
     method: Method,
+    task: Task,
+    view: View,
     tx: optax.GradientTransformation,
     meta_tx: optax.GradientTransformation,
     schedule: optax.Schedule,
@@ -49,6 +53,8 @@ def build(
       config: a checked configuration.
       model: the classifier.
       method: what is minimised, and how it is weighted.
+      task: what outputs mean.
+      view: how inputs are prepared.
       tx: optimizer of the classifier.
       meta_tx: optimizer of the weighting net.
       schedule: learning rate of the virtual step.
@@ -58,7 +64,7 @@ def build(
     common = dict(tx=tx, axis_name=axis_name)
     warmup = partial(
         weighted_step,
-        loss_fn=classifier_loss(model, method.warmup_losses),
+        loss_fn=classifier_loss(model, method.warmup_losses(task.losses)),
         weight_fn=masked_weights(constant_one),
         **common,
     )
@@ -73,12 +79,12 @@ def build(
     meta = partial(
         meta_step,
         meta_tx=meta_tx,
-        meta_loss_fn=masked_losses(meta_loss(model, method.meta_losses())),
+        meta_loss_fn=masked_losses(meta_loss(model, method.meta_losses(task.losses))),
         inner_lr=schedule,
         lookahead=config.weighting.lookahead,
         **common,
     )
-    batches = Batches(config, model, method, axis_name, steps_per_epoch)
+    batches = Batches(config, model, method, view, axis_name, steps_per_epoch)
 
     def whole(step, *, is_warmup=False):
         def run_step(state, table, rows, *meta_rows):
@@ -143,7 +149,7 @@ def classifier_loss(model: nn.Module, losses: Losses) -> LossFn:
     def loss_fn(params, model_state, batch, key):
         logits, model_state = model.apply(
             {"params": params, **model_state},
-            batch["image"],
+            batch["input"],
             True,
             mutable=list(model_state),
             rngs={"dropout": key},
