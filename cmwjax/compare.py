@@ -131,7 +131,7 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
 def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
     """Draws the comparison, and of every method the first finished run."""
     plots.comparison_figures(workdir)
-    images = dataset.train_inputs
+    images = dataset.train_inputs if dataset.shown is None else dataset.shown
     if dataset.files is not None:
         images = Pictures(config, dataset.files)
     for method in config.compare.methods:

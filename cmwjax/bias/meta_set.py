@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cmwjax.core.labels import Seed, check_labels
 
-POLICIES = ("held_out", "balanced", "lowest_loss", "none")
+POLICIES = ("held_out", "external", "balanced", "lowest_loss", "none")
 
 
 def held_out(

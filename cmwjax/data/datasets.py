@@ -6,7 +6,7 @@ Images of sets that do not fit in memory stay encoded on disk; see `on_disk`.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +36,15 @@ class Dataset(NamedTuple):
     train_labels: NDArray[np.int32]  # [N], the true ones unless nobody knows them
     test_inputs: NDArray[np.uint8]
     test_labels: NDArray[np.int32]
-    num_classes: int
+    num_classes: int  # 0: labels are targets of a regression, float32
     class_names: tuple[str, ...]
     # [N], another label set of the training images; UNLABELLED (-1) where it has none
     observed_labels: NDArray[np.int32] | None = None
     knows_true_labels: bool = True
     files: on_disk.Encoded | None = None  # where the images are, if on disk
     kind: str = "images"  # of the inputs, see `view.KINDS`
+    trusted_index: NDArray[np.int32] | None = None  # samples whose labels are trusted
+    shown: Sequence[Any] | None = None  # what a person sees of each; None: the inputs
 
     @property
     def spec(self) -> Spec:
