@@ -45,6 +45,7 @@ class Dataset(NamedTuple):
     kind: str = "images"  # of the inputs, see `view.KINDS`
     trusted_index: NDArray[np.int32] | None = None  # samples whose labels are trusted
     shown: Sequence[Any] | None = None  # what a person sees of each; None: the inputs
+    vocabulary: Any = None  # of texts, see `text.Vocabulary`
 
     @property
     def spec(self) -> Spec:
