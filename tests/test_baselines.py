@@ -84,6 +84,16 @@ def test_focal_has_a_slope_where_the_label_is_certain():
     assert np.all(np.isfinite(slope))
 
 
+def test_symmetric(batch):
+    want = []
+    for z, y in zip(*batch, strict=True):
+        p, one_hot = probabilities(z), np.eye(C)[y]
+        log_label = np.where(one_hot > 0, 0.0, -4.0)
+        want.append(-0.3 * np.log(p[y]) - 2.0 * np.sum(p * log_label))
+    got = by_name("symmetric", *batch, alpha=0.3, beta=2.0)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_gce(batch):
     want = [(1 - probabilities(z)[y] ** 0.7) / 0.7 for z, y in zip(*batch, strict=True)]
     np.testing.assert_allclose(by_name("gce", *batch, q=0.7), want, rtol=1e-5)

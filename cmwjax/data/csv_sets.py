@@ -117,8 +117,8 @@ def _labels(
     """Classes or targets of each file, and the names of the classes."""
     if task == "regression":
         return {part: _targets(file) for part, file in files.items()}, ()
-    known = [label for part in ("train", "truth") if part in files for label in files[part].labels]
-    _, names = class_numbers(known)
+    known = [files[part].labels for part in ("train", "truth") if part in files]
+    _, names = class_numbers([label for labels in known for label in labels])
     return {
         part: class_numbers(file.labels, names)[0] for part, file in files.items()
     }, names

@@ -16,6 +16,7 @@ from cmwjax.methods.elr import elr
 from cmwjax.methods.forward import forward
 from cmwjax.methods.method import Context, Method, OptionError
 from cmwjax.methods.plc import plc
+from cmwjax.methods.symmetric import symmetric
 
 VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
 
@@ -39,6 +40,7 @@ LOSSES = {
     "focal": Entry("Focal", losses.focal),
     "gce": Entry("GCE", losses.gce),
     "ldam": Entry("LDAM", ldam),
+    "symmetric": Entry("Symmetric CE", symmetric),
 }
 
 
