@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,16 +12,21 @@ from cmwjax.data.datasets import Dataset
 from cmwjax.data.text import Vocabulary, build_vocabulary
 
 
-class Rows(NamedTuple):
-    """Samples as a person reads them: 'column 1 = 0.23, ...', built when asked for."""
+class Rows(Sequence[str]):
+    """Samples as a person reads them: 'column 1 = 0.23, ...', written when asked for.
 
-    names: tuple[str, ...]
-    inputs: np.ndarray  # [N, D]
+    Args:
+      names: of the columns, D.
+      inputs: numbers, `[N, D]`.
+    """
+
+    def __init__(self, names: Sequence[str], inputs: np.ndarray) -> None:
+        self.names, self.inputs = names, inputs
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, position: int) -> str:
+    def __getitem__(self, position: Any) -> Any:
         cells = zip(self.names, self.inputs[position], strict=True)
         return ", ".join(f"{name} = {value:.4g}" for name, value in cells)
 
@@ -138,15 +143,11 @@ def _inputs(
     files: dict[str, CsvFile], text: str, length: int
 ) -> tuple[dict[str, np.ndarray], str, Vocabulary | None]:
     """Inputs of each file, their kind, and the vocabulary of texts."""
+    inputs: dict[str, Any] = {part: file.inputs for part, file in files.items()}
     if not text:
-        return {part: file.inputs for part, file in files.items()}, "rows", None
-    seen = [*files["train"].inputs]
-    if "trusted" in files:
-        seen += files["trusted"].inputs
-    vocabulary = build_vocabulary(seen)
-    tokens = {
-        part: vocabulary.encode(file.inputs, length) for part, file in files.items()
-    }
+        return inputs, "rows", None
+    vocabulary = build_vocabulary([*inputs["train"], *inputs.get("trusted", ())])
+    tokens = {part: vocabulary.encode(texts, length) for part, texts in inputs.items()}
     return tokens, "tokens", vocabulary
 
 
@@ -173,7 +174,7 @@ def _split(
 
 def _shown(file: CsvFile, text: str, index: Any = slice(None)) -> Sequence[str]:
     if not text:
-        return Rows(file.names, file.inputs[index])
+        return Rows(file.names, np.asarray(file.inputs)[index])
     return np.array(file.inputs, object)[index].tolist()
 
 
