@@ -11,6 +11,7 @@ from cmwjax.models.resnet import ResNet
 from cmwjax.models.resnet_cifar import ResNetCifar
 from cmwjax.models.resnet_imagenet import ResNetImageNet
 from cmwjax.models.small_conv import SmallConv
+from cmwjax.models.text import TextMean
 from cmwjax.models.wide_resnet import WideResNet
 
 MODELS = {
@@ -22,6 +23,7 @@ MODELS = {
     "wide_resnet": WideResNet,
     "resnet50": ResNetImageNet,
     "inception_resnet_v2": InceptionResNetV2,
+    "text": TextMean,
 }
 
 
