@@ -34,7 +34,7 @@ MUTATIONS = [
     # Collectives: only a comparison of mappings can tell.
     Mutation(
         "no all_mean on the training loss",
-        "core/meta.py",
+        "core/forward.py",
         "loss = mean(jnp.sum(coefficients * losses) / size)",
         "loss = jnp.sum(coefficients * losses) / size",
         "test_mappings.py",
@@ -48,7 +48,7 @@ MUTATIONS = [
     ),
     Mutation(
         "no all_mean on the gradient",
-        "core/meta.py",
+        "core/forward.py",
         "return loss, mean(gradient)",
         "return loss, gradient",
         "test_mappings.py",
@@ -62,21 +62,21 @@ MUTATIONS = [
     ),
     Mutation(
         "no all_mean on the normaliser",
-        "core/meta.py",
+        "core/forward.py",
         "lax.stop_gradient(mean(jnp.sum(coefficients) / size))",
         "lax.stop_gradient(jnp.sum(coefficients) / size)",
         "test_mappings.py",
     ),
     Mutation(
         "no all_mean on the batch statistics",
-        "core/meta.py",
-        "lambda x: mean(x) if _inexact(x) else x, model_state",
+        "core/forward.py",
+        "lambda x: mean(x) if is_inexact(x) else x, model_state",
         "lambda x: x, model_state",
         "test_mappings.py test_skipped.py",
     ),
     Mutation(
         "no all_mean on the metrics",
-        "core/meta.py",
+        "core/forward.py",
         "metrics=lambda metrics_fn, meta_params: mean(",
         "metrics=lambda metrics_fn, meta_params: (",
         "test_mappings.py",
@@ -113,21 +113,21 @@ MUTATIONS = [
     ),
     Mutation(
         "gradient through the losses that V sees",
-        "core/meta.py",
+        "core/forward.py",
         "weight_fn(meta_params, lax.stop_gradient(losses), batch)",
         "weight_fn(meta_params, losses, batch)",
         "test_meta.py",
     ),
     Mutation(
         "gradient through the normaliser",
-        "core/meta.py",
+        "core/forward.py",
         "lax.stop_gradient(mean(jnp.sum(coefficients) / size))",
         "mean(jnp.sum(coefficients) / size)",
         "test_meta.py",
     ),
     Mutation(
         "normaliser unguarded at zero",
-        "core/meta.py",
+        "core/forward.py",
         "loss / jnp.where(weight > 0, weight, 1)",
         "loss / weight",
         "test_meta.py",

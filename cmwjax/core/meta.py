@@ -4,7 +4,6 @@ Everything here is a pure function of arrays. The same function runs under
 `jax.jit`, `jax.pmap`, `jax.vmap(axis_name=...)` and `jax.shard_map`.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,18 +12,22 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from cmwjax.core.forward import (
+    Batch,
+    LossFn,
+    MetaLossFn,
+    Metrics,
+    MetricsFn,
+    Params,
+    WeightFn,
+    all_mean,
+    check_choice,
+    forward_pass,
+    is_inexact,
+)
 from cmwjax.core.lookahead import check_optimizer_lookahead
 
-Params = Any
-Batch = Any
-LossFn = Callable[[Params, Any, Batch, jax.Array], tuple[jax.Array, Any]]
-MetaLossFn = Callable[[Params, Any, Batch, jax.Array], jax.Array]
-WeightFn = Callable[[Params, jax.Array, Batch], jax.Array]
-MetricsFn = Callable[[Params, jax.Array, Batch], Any]
-Metrics = dict[str, Any]
-
 LOOKAHEADS = ("sgd", "optimizer")
-NORMALISATIONS = ("mean", "weights")
 
 
 class MetaState(NamedTuple):
@@ -74,16 +77,6 @@ class MetaState(NamedTuple):
             skipped=zeros[1],
             skipped_in_a_row=zeros[2],
         )
-
-
-def all_mean(tree: Any, axis_name: str | None) -> Any:
-    """Mean over the mapped axis; the identity when there is none (plain jit).
-
-    Every scalar that is differentiated *and* every gradient passes through here.
-    With only one of the two, some of pmap and the modes of shard_map come out
-    wrong without an error.
-    """
-    return tree if axis_name is None else lax.pmean(tree, axis_name)
 
 
 def meta_step(
@@ -168,12 +161,12 @@ def meta_step(
       Shu, Yuan, Meng, Xu, `CMW-Net <https://arxiv.org/abs/2202.05613>`_, 2023,
       the bilevel objective and its one-step approximation.
     """
-    _check_choice("lookahead", lookahead, LOOKAHEADS)
+    check_choice("lookahead", lookahead, LOOKAHEADS)
     mean = partial(all_mean, axis_name=axis_name)
     key, meta_key = _step_keys(state, axis_name)
     forward_at = partial(
-        _forward,
-        state=state,
+        forward_pass,
+        model_state=state.model_state,
         batch=batch,
         key=key,
         loss_fn=loss_fn,
@@ -257,8 +250,15 @@ def weighted_step(
     errors and skipped updates as in `meta_step`.
     """
     key, _ = _step_keys(state, axis_name)
-    forward = _forward(
-        state.params, state, batch, key, loss_fn, weight_fn, normalisation, axis_name
+    forward = forward_pass(
+        state.params,
+        model_state=state.model_state,
+        batch=batch,
+        key=key,
+        loss_fn=loss_fn,
+        weight_fn=weight_fn,
+        normalisation=normalisation,
+        axis_name=axis_name,
     )
     return _real_step(state, state, forward, tx, metrics_fn, ())
 
@@ -293,63 +293,10 @@ def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
             return jax.checkpoint(loss_fn)(params, model_state, part, slice_key)
 
         losses, states = lax.map(one_slice, (jnp.arange(n), slices))
-        states = jax.tree.map(lambda x: x.mean(0) if _inexact(x) else x[-1], states)
+        states = jax.tree.map(lambda x: x.mean(0) if is_inexact(x) else x[-1], states)
         return losses.reshape(size, *losses.shape[2:]), states
 
     return sliced_loss_fn
-
-
-class _Forward(NamedTuple):
-    """The one forward pass at w, and the pullback that every step here shares."""
-
-    losses: jax.Array
-    model_state: Any  # reduced over devices
-    loss_and_gradient: Callable[[Params], tuple[jax.Array, Params]]  # of meta_params
-    metrics: Callable[[MetricsFn, Params], Any]
-
-
-def _forward(params, state, batch, key, loss_fn, weight_fn, normalisation, axis_name):
-    _check_choice("normalisation", normalisation, NORMALISATIONS)
-    mean = partial(all_mean, axis_name=axis_name)
-    losses, pullback, model_state = jax.vjp(
-        lambda params: loss_fn(params, state.model_state, batch, key),
-        params,
-        has_aux=True,
-    )
-    if losses.ndim not in (1, 2):
-        raise ValueError(
-            f"loss_fn returned losses of shape {losses.shape}; they must be per "
-            "example, [n] or [n, T]: do not reduce them."
-        )
-
-    def training_loss(losses, meta_params):
-        coefficients = weight_fn(meta_params, lax.stop_gradient(losses), batch)
-        if coefficients.shape != losses.shape:
-            raise ValueError(
-                f"weight_fn returned shape {coefficients.shape} for losses of shape "
-                f"{losses.shape}; return one coefficient per loss term."
-            )
-        size = losses.shape[0]
-        loss = mean(jnp.sum(coefficients * losses) / size)
-        if normalisation == "weights":
-            # A mean of ratios over devices would weight devices, not examples.
-            weight = lax.stop_gradient(mean(jnp.sum(coefficients) / size))
-            loss = loss / jnp.where(weight > 0, weight, 1)
-        return loss
-
-    def loss_and_gradient(meta_params):
-        loss, cotangent = jax.value_and_grad(training_loss)(losses, meta_params)
-        (gradient,) = pullback(cotangent)
-        return loss, mean(gradient)
-
-    return _Forward(
-        losses=losses,
-        model_state=jax.tree.map(lambda x: mean(x) if _inexact(x) else x, model_state),
-        loss_and_gradient=loss_and_gradient,
-        metrics=lambda metrics_fn, meta_params: mean(
-            metrics_fn(meta_params, losses, batch)
-        ),
-    )
 
 
 def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite):
@@ -412,15 +359,6 @@ def _losses_alone(loss_fn, losses):
     return lambda *arguments: loss_fn(*arguments)[0]
 
 
-def _inexact(x):
-    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-
-
 def _all_finite(tree):
-    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if _inexact(x)]
+    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if is_inexact(x)]
     return jnp.all(jnp.stack(leaves))
-
-
-def _check_choice(field, value, choices):
-    if value not in choices:
-        raise ValueError(f"{field}={value!r} is unknown; choose one of {choices}.")
