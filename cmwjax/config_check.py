@@ -243,7 +243,10 @@ def _check_fields(given: dict[str, Any], known: dict[str, Any], prefix: str) -> 
             raise ValueError(f"config.{field} is missing; start from base_config().")
         if isinstance(known[name], dict):
             if not isinstance(given[name], dict):
-                raise ValueError(f"config.{field}={given[name]!r} must be a group.")
+                raise ValueError(
+                    f"config.{field}={given[name]!r} is not a group of fields: keep "
+                    "the one of base_config() and change its fields."
+                )
             if field not in _FREE:
                 _check_fields(given[name], known[name], field + ".")
         elif not _has_type_of(given[name], known[name]):
@@ -264,7 +267,7 @@ def _has_type_of(value: Any, default: Any) -> bool:
 
 
 def _check_row(field: str, row: Any) -> None:
-    _check_choice(field, method_of(row), tuple(METHODS))
+    _check_choice(field, method_of(str(row)), tuple(METHODS))
     variant = row.removeprefix(method_of(row))
     if variant and not re.fullmatch(rf"{VARIANT}\w+", variant):  # it names a folder
         raise ValueError(

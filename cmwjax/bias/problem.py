@@ -42,7 +42,7 @@ class Problem(NamedTuple):
         return self.dataset.knows_true_labels & (self.labels != self.true_labels)
 
 
-def prepare(config: ConfigDict) -> Problem:
+def prepare(config: ConfigDict, arrays: datasets.Dataset | None = None) -> Problem:
     """Loads the data, sets samples aside, puts the bias in, groups the classes.
 
     Samples without an observed label (PMD leaves 5,000 of CIFAR, with their true
@@ -50,17 +50,15 @@ def prepare(config: ConfigDict) -> Problem:
     comes out of the training set with true labels, and `config.data.validation`
     samples with observed ones.
 
+    Args:
+      config: a checked configuration.
+      arrays: the data set, in place of the one that `config.data.name` names.
+
     Raises:
       ValueError: if the data or label set are unfit, see `datasets.load`, or the bias
         leaves a class without samples, or with too few for the meta set.
     """
-    dataset = datasets.load(
-        config.data.name,
-        train_size=config.data.train_size or None,
-        labels=config.data.labels,
-        tests=config.data.stream.tests,
-        image_size=config.data.stream.image_size,
-    )
+    dataset = _dataset(config, arrays)
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
     data_seed, noise_seed = seeds(config)
     labels, train_index, clean_index = _observe(dataset)
@@ -101,6 +99,22 @@ def prepare(config: ConfigDict) -> Problem:
     _check_counts(counts, config)
     families = group_classes(counts, config.weighting.num_families)
     return Problem(dataset, labels, train_index, meta_index, validation_index, families)
+
+
+def _dataset(config: ConfigDict, arrays: datasets.Dataset | None) -> datasets.Dataset:
+    """The images and labels that the configuration wants, checked."""
+    wanted = dict(
+        name=config.data.name,
+        train_size=config.data.train_size or None,
+        labels=config.data.labels,
+    )
+    if arrays is not None:
+        return datasets.select(arrays, **wanted)
+    return datasets.load(
+        **wanted,
+        tests=config.data.stream.tests,
+        image_size=config.data.stream.image_size,
+    )
 
 
 def seeds(config: ConfigDict) -> tuple[int, int]:

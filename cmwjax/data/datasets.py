@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cmwjax.core.labels import check_labels, class_counts
+from cmwjax.core.labels import UNLABELLED, check_labels, class_counts
 from cmwjax.data import label_sets, on_disk
 from cmwjax.data.archive import read_arrays
 
@@ -79,17 +79,51 @@ def load(
         `train_size` is not in [1, N], `validate` rejects the arrays, or the label set
         is missing or not one of these images.
     """
-    name = os.fspath(name)
+    name, archive = os.fspath(name), None
     if on_disk.is_name(name):
         dataset = _on_disk(on_disk.load(name, tests=tests), image_size)
+    elif name == "digits":
+        dataset = _digits()
     else:
-        dataset = _digits() if name == "digits" else _from_archive(name)
+        dataset, archive = _from_archive(name), _archive_path(name)
+    return select(
+        dataset, name=name, train_size=train_size, labels=labels, archive=archive
+    )
+
+
+def select(
+    dataset: Dataset,
+    *,
+    name: str,
+    train_size: int | None = None,
+    labels: str = "true",
+    archive: Path | None = None,
+) -> Dataset:
+    """Checks a data set, and takes of it the images and the label set that are wanted.
+
+    Args:
+      dataset: images and labels from anywhere.
+      name: what an error calls the data set.
+      train_size: as for `load`.
+      labels: as for `load`. 'true' keeps the `observed_labels` that there are.
+      archive: the file that may hold the label set, if there is one.
+
+    Returns:
+      The data set, with labels int32.
+
+    Raises:
+      ValueError: as `load`.
+    """
     validate(dataset, name=name)
-    dataset = dataset._replace(knows_true_labels=labels != "given")
+    dataset = dataset._replace(
+        train_labels=np.asarray(dataset.train_labels, np.int32),
+        test_labels=np.asarray(dataset.test_labels, np.int32),
+        knows_true_labels=dataset.knows_true_labels and labels != "given",
+    )
     if labels not in ("true", "given"):
         observed = label_sets.read(
             labels,
-            archive=None if name == "digits" or dataset.files else _archive_path(name),
+            archive=archive,
             true_labels=dataset.train_labels,
             num_classes=dataset.num_classes,
         )
@@ -124,7 +158,8 @@ def validate(dataset: Dataset, *, name: str) -> None:
       ValueError: if images are not uint8 `[N, H, W, C]`, contain NaN or differ in
         shape between training and test; if a label is not an integer in [0, C); if
         images and labels differ in number, or there are none; if a class has no
-        training sample; or if there is not one name per class.
+        training sample; if observed labels are not one per training image, each a
+        class or `UNLABELLED`; or if there is not one name per class.
     """
     for split in ("train", "test"):
         images, labels = (
@@ -150,11 +185,25 @@ def validate(dataset: Dataset, *, name: str) -> None:
             f"{name}: no training sample of class {empty[0]} (of "
             f"{dataset.num_classes}): add samples, or number the classes without gaps."
         )
+    if dataset.observed_labels is not None:
+        _check_observed(dataset, name=f"{name}: observed_labels")
     if len(dataset.class_names) != dataset.num_classes:
         raise ValueError(
             f"{name}: {len(dataset.class_names)} class_names for "
             f"{dataset.num_classes} classes: give every class one name."
         )
+
+
+def _check_observed(dataset: Dataset, *, name: str) -> None:
+    observed = np.asarray(dataset.observed_labels)
+    if observed.shape != np.shape(dataset.train_labels):
+        raise ValueError(
+            f"{name} have shape {list(observed.shape)}, but there are "
+            f"{len(dataset.train_labels)} training labels: give one for each."
+        )
+    check_labels(
+        np.where(observed == UNLABELLED, 0, observed), dataset.num_classes, name=name
+    )
 
 
 def _digits() -> Dataset:

@@ -68,6 +68,7 @@ def build(
     num_families: int,
     steps_per_epoch: int,
     devices: tuple[jax.Device, ...] | None = None,
+    model: nn.Module | None = None,
 ) -> Program:
     """Builds model, method, optimizers and steps; compiles them when first called.
 
@@ -81,6 +82,8 @@ def build(
       num_families: families there are, at most those that the configuration wants.
       steps_per_epoch: unit of the epochs in the schedule.
       devices: what to run on, by default everything there is.
+      model: the classifier, `module(images, train)`, in place of that of the
+        configuration.
 
     Raises:
       ValueError: if devices do not divide the virtual shards, or the model is unknown.
@@ -92,7 +95,7 @@ def build(
             f"config.data.shards={shards} is not a multiple of the {num_devices} "
             "devices; choose one, since a device owns whole shards."
         )
-    parts = _parts(config, spread, num_classes, num_families, steps_per_epoch)
+    parts = _parts(config, spread, model, num_classes, num_families, steps_per_epoch)
     batch_size = evaluation_batch(config)
     method, score = (
         parts.method,
@@ -139,7 +142,7 @@ def evaluation_batch(config) -> int:
     return EVALUATION_BATCH
 
 
-def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
+def _parts(config, spread, model, num_classes, num_families, steps_per_epoch) -> Parts:
     function, hidden = None, config.weighting.hidden
     if config.weighting.load:
         function = weighting_function(config)
@@ -164,12 +167,13 @@ def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
                 *(config.weighting.load, function.normalisation, normalisation),
             )
         method = method._replace(frozen=True)
-    model = models.build(
-        config.model.name,
-        num_classes=num_classes,
-        axis_name=spread.axis_name,
-        **config.model.options,
-    )
+    if model is None:
+        model = models.build(
+            config.model.name,
+            num_classes=num_classes,
+            axis_name=spread.axis_name,
+            **config.model.options,
+        )
     optim, meta = config.optim, config.weighting
     schedule = optimizers.learning_rate(
         optim.schedule,
@@ -256,7 +260,8 @@ def _init(config, parts: Parts, image_shape):
             raise ValueError(
                 f"config.model.name={config.model.name!r} with options "
                 f"{config.model.options.to_dict()} does not work on images of shape "
-                f"{list(image_shape)}: {error}"
+                f"{list(image_shape)}: correct config.model.options, or choose another "
+                f"model. {error}"
             ) from error
         if config.model.weights:
             first = {"params": learner.params, **learner.model_state}
