@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -14,14 +14,19 @@ from cmwjax import train
 from cmwjax.bias.problem import prepare
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
-from cmwjax.data.datasets import Dataset
+from cmwjax.data.dataset import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
 from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.result import Result
 from cmwjax.training.health import Diverged
 from cmwjax.training.sets import Pictures
-from cmwjax.training.workdir import check_folder, claim_folder, is_finished
+from cmwjax.training.workdir import (
+    check_folder,
+    claim_folder,
+    is_finished,
+    wait_for_first_process,
+)
 
 OnRun = Callable[[str, int, Result | None], None]
 
@@ -86,9 +91,11 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
         "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
         "methods": {method: measured(runs) for method, runs in results.items()},
     }
-    write_json(workdir / SUMMARY, summary)
-    if ended:
-        draw_figures(config, workdir, dataset)
+    if jax.process_index() == 0:
+        write_json(workdir / SUMMARY, summary)
+        if ended:
+            draw_figures(config, workdir, dataset)
+    wait_for_first_process()
     return table(summary)
 
 
@@ -98,17 +105,32 @@ def run_folder(workdir: Path, method: str, seed: int) -> Path:
 
 
 def run_or_diverge(
-    config: ConfigDict, folder: Path, on_epoch: Callable[[dict[str, Any]], None]
+    config: ConfigDict,
+    folder: Path,
+    on_epoch: train.OnEpoch | None = None,
+    arrays: Dataset | None = None,
 ) -> Result | None:
-    """The result of a run, or None if it diverges, which its folder then says."""
+    """The result of a run, or None if it diverges, which its folder then says.
+
+    Args:
+      config: of the run.
+      folder: its folder.
+      on_epoch: as for `train.run`.
+      arrays: as for `train.run`.
+
+    Raises:
+      ValueError: as `train.run`.
+    """
     if (folder / DIVERGED).exists():
         check_folder(folder, config)
         return None
     try:
-        return train.run(config, folder, on_epoch=on_epoch)
+        return train.run(config, folder, on_epoch=on_epoch, arrays=arrays)
     except Diverged as error:
         logging.warning("%s: %s", folder, error)
-        write_json(folder / DIVERGED, {"reason": str(error)})
+        if jax.process_index() == 0:
+            write_json(folder / DIVERGED, {"reason": str(error)})
+        wait_for_first_process()
         return None
 
 

@@ -29,7 +29,8 @@ def base_config() -> ConfigDict:
     config.compare.tuned = ConfigDict()  # method or METHOD@NAME -> fields that differ
 
     config.data = ConfigDict()
-    # Or cifar10, fashion_mnist, a Keras-style .npz file; or images that stay on disk:
+    # Or another embedded set, cifar10, fashion_mnist, a Keras-style .npz file, a .csv
+    # or .tsv file; or images that stay on disk:
     # 'folder:PATH', 'tfds:NAME' (see `cmwjax.data.on_disk`), webvision/mini.
     config.data.name = "digits"
     config.data.train_size = 0  # 0: all; else a stratified draw
@@ -45,6 +46,7 @@ def base_config() -> ConfigDict:
     config.data.batch_size = 100
     config.data.shards = 4  # virtual shards; a multiple of the number of devices
 
+    config.data.csv = _csv()
     config.data.stream = _stream()
 
     config.noise = ConfigDict()
@@ -105,6 +107,19 @@ def base_config() -> ConfigDict:
     config.baseline = ConfigDict(default_options())
     config.optim = _optim()
     return config.lock()
+
+
+def _csv() -> ConfigDict:
+    """How .csv and .tsv files are read; see `cmwjax.data.csv_sets.load`."""
+    csv = ConfigDict()
+    csv.text = ""  # column of texts; '': all others are numbers
+    csv.label = ""  # column of labels; '': 'label', 'class' or 'target', else the last
+    csv.test = ""  # file of the test samples; '': a share of the training samples ...
+    csv.test_share = 0.25  # ... namely this one
+    csv.trusted = ""  # file of samples whose labels are trusted
+    csv.truth = ""  # file of the same samples with the right labels, for experiments
+    csv.length = 128  # tokens per text
+    return csv
 
 
 def _stream() -> ConfigDict:

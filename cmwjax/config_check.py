@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cmwjax.bias import meta_set, noise
 from cmwjax.config import base_config
-from cmwjax.core import meta, optimizers, parallel, weighting
+from cmwjax.core import forward, meta, optimizers, parallel, weighting
 from cmwjax.data import augment, decode, on_disk, view
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
@@ -36,7 +36,7 @@ CHOICES = {
     "weighting.optimizer.name": optimizers.OPTIMIZERS,
     "weighting.start": weighting.STARTS,
     "weighting.lookahead": meta.LOOKAHEADS,
-    "weighting.normalisation": meta.NORMALISATIONS,
+    "weighting.normalisation": forward.NORMALISATIONS,
 }
 _BIG = 2**31 - 1
 _MANY = 10**6  # of epochs: schedules list them
@@ -55,6 +55,8 @@ _RANGES = (
     ("data.seed", -1, _BIG),
     ("data.batch_size", 1, _BIG),
     ("data.shards", 1, _BIG),
+    ("data.csv.test_share", 0.001, 0.999),
+    ("data.csv.length", 1, _MANY),
     ("data.stream.image_size", 1, 4096),
     ("data.stream.resize", 0, 4096),
     ("data.stream.evaluation_batch", 1, _BIG),

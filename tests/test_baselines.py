@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from methods import build
 
-from cmwjax.bias.problem import prepare
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.core import losses
 from cmwjax.core.weighting import PerClassNet
-from cmwjax.data.skipped import Skipped
 from cmwjax.methods import class_sizes, elr, plc
 from cmwjax.methods.catalogue import METHODS
 from cmwjax.methods.forward import (
@@ -22,9 +20,8 @@ from cmwjax.methods.forward import (
     transition_memory,
 )
 from cmwjax.training import measure
-from cmwjax.training import program as programs
 from cmwjax.training.batches import Batches
-from cmwjax.training.sets import build_sets, set_names
+from cmwjax.training.run import Progress, assemble
 
 C = 4
 
@@ -296,27 +293,10 @@ def linear_config(method):
     return c
 
 
-def begun(config, tmp_path, num_devices=1):
-    """Problem, program, samples and first state of a run."""
-    problem = prepare(config)
-    program = programs.build(
-        programs.shared_part(config),
-        num_classes=10,
-        inputs=problem.dataset.spec,
-        num_groups=10,
-        num_families=3,
-        steps_per_epoch=5,
-        devices=tuple(jax.devices()[:num_devices]),
-    )
-    samples = build_sets(
-        config,
-        problem,
-        layout=program.layout,
-        method=program.method,
-        view=program.view,
-        skipped=Skipped(tmp_path, set_names(problem)),
-    )
-    return problem, program, samples, program.init(0, problem)
+def begun(config, folder, num_devices=1):
+    """A run, and where it is before its first step."""
+    run = assemble(config, folder / "run", devices=tuple(jax.devices()[:num_devices]))
+    return run, Progress.of(run, run.start)
 
 
 def matrix_of(params):
@@ -336,8 +316,9 @@ def inputs(table, train):
 def test_slot_and_class_weights_in_closed_form(tmp_path, name, num_devices):
     """Two steps; the second shows that the weights of the first are forgotten."""
     c = linear_config(name)
-    data, program, samples, state = begun(c, tmp_path, num_devices)
-    table, w = samples.train.table, matrix_of(state.learner.params)
+    run, progress = begun(c, tmp_path, num_devices)
+    data, program, state = run.problem, run.program, progress.state
+    table, w = run.sets.train.table, matrix_of(state.learner.params)
     x, y = inputs(table, table), np.eye(10)[data.labels]
 
     def gradients(w, index):  # of each sample, [B, D + 1, C]
@@ -376,8 +357,9 @@ def test_mixup_and_ema_in_closed_form(tmp_path):
     """Both labels of a mixed image are learned; their average over steps is judged."""
     c = linear_config("erm_mixup_ema")
     c.ema.decay = 0.6
-    data, program, samples, state = begun(c, tmp_path)
-    table, w = samples.train.table, matrix_of(state.learner.params)
+    run, progress = begun(c, tmp_path)
+    data, program, state = run.problem, run.program, progress.state
+    table, w = run.sets.train.table, matrix_of(state.learner.params)
     x, y, teacher, seen = inputs(table, table), np.eye(10)[data.labels], w, []
     mixed_batch = jax.jit(Batches(c, None, program.method, None, 5).training)
     rng = np.random.default_rng(0)
@@ -395,11 +377,12 @@ def test_mixup_and_ema_in_closed_form(tmp_path):
         assert np.any(index != index[batch["partner"]]) and batch["lam"][0] < 0.99
         w = w - 0.2 * slope
         teacher = 0.6 * teacher + 0.4 * w
-    metrics = measure.epoch_metrics(data, program, samples, state, data.meta_index)
+    progress.state = state
+    metrics = measure.epoch_metrics(run, progress)
     np.testing.assert_allclose(metrics["loss"], np.mean(seen), rtol=1e-4)
     for params, want in ((state.learner.params, w), (state.teacher.params, teacher)):
         np.testing.assert_allclose(matrix_of(params), want, rtol=1e-3, atol=1e-5)
-    test = samples.tests["test"].table
+    test = run.sets.tests["test"].table
     by_teacher, by_net = (
         np.mean(np.argmax(inputs(test, table) @ one, axis=1) == test.labels)
         for one in (teacher, w)

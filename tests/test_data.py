@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cmwjax.core.labels import class_counts
 from cmwjax.data import datasets
+from cmwjax.data.dataset import Dataset, validate
 from cmwjax.data.order import epoch_batches, meta_batches
 
 ARCHIVES = os.environ.get("CMWJAX_DATA_DIR")  # read before any test sets it
@@ -263,10 +264,10 @@ def test_bad_train_sizes_are_named(size, message):
     ],
 )
 def test_validate_names_what_is_wrong_with_arrays_from_elsewhere(change, message):
-    good = datasets.Dataset(*small_arrays().values(), 3, ("a", "b", "c"))
-    datasets.validate(good, name="mine")
+    good = Dataset(*small_arrays().values(), 3, ("a", "b", "c"))
+    validate(good, name="mine")
     with pytest.raises(ValueError, match=message):
-        datasets.validate(good._replace(**change), name="mine")
+        validate(good._replace(**change), name="mine")
 
 
 def test_class_counts_counts_absent_classes_too():

@@ -1,7 +1,6 @@
 """CMW-Net-SL: losses and meta-gradient, sample by sample; its state over steps."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -17,12 +16,11 @@ from cmwjax.config import base_config
 from cmwjax.core.meta import MetaState, meta_step
 from cmwjax.core.weighting import CMWNet
 from cmwjax.data import view
-from cmwjax.data.skipped import Skipped
 from cmwjax.data.table import Table
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.method import cross_entropy
-from cmwjax.training import batches, measure, sets, steps
-from cmwjax.training import program as programs
+from cmwjax.training import batches, checkpoints, steps
+from cmwjax.training.run import Progress, assemble
 
 C, B, LR = 3, 6, 0.5
 
@@ -267,26 +265,10 @@ def finished(config, workdir, devices=1):
 
 
 def steps_of(config, count, devices):
-    """The state after so many steps, meta steps where the method has them."""
-    problem = train.prepare(config)
-    program = programs.build(
-        programs.shared_part(config),
-        num_classes=10,
-        inputs=problem.dataset.spec,
-        num_groups=10,
-        num_families=len(problem.families.centres),
-        steps_per_epoch=10,
-        devices=tuple(jax.devices()[:devices]),
-    )
-    table = sets.build_sets(
-        config,
-        problem,
-        layout=program.layout,
-        method=program.method,
-        view=program.view,
-        skipped=Skipped(Path(), sets.set_names(problem)),
-    ).train.table
-    state, split = program.init(0, problem), program.layout.split
+    """The state after `count` steps, meta steps where the method has them."""
+    run = assemble(config, "never made", devices=tuple(jax.devices()[:devices]))
+    program, problem, table = run.program, run.problem, run.sets.train.table
+    state, split = Progress.of(run, run.start).state, program.layout.split
     rng = np.random.default_rng(0)
     shards = problem.train_index[: 4 * 80].reshape(80, 4).T  # 4 virtual ones
     for _ in range(count):
@@ -324,26 +306,28 @@ def test_one_two_and_four_devices_end_alike_after_twenty_steps(fields):
                 np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4, err_msg=name)
 
 
-@pytest.fixture
-def teachers(monkeypatch):
-    """The teachers at the ends of the epochs of a run."""
-    seen, metrics = [], measure.epoch_metrics
-
-    def spy(problem, program, tables, state, *rest):
-        seen.append(jax.device_get(state.teacher))
-        return metrics(problem, program, tables, state, *rest)
-
-    monkeypatch.setattr(measure, "epoch_metrics", spy)
-    return seen
+EVERY_EPOCH = {"checkpoint.every_steps": 10, "checkpoint.keep": 3}
 
 
-def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path, teachers):
-    lines = finished(small_config(**{"ema.freeze_epoch": 2}), tmp_path / "run")
-    moved, still = (
-        [np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, pair), strict=True)]
-        for pair in (teachers[:2], teachers[1:])
-    )
-    assert not any(moved) and all(still)
+def teachers(workdir):
+    """The teacher at the end of each of three epochs, arrays by name."""
+    prefix, parts = "run/teacher/", []
+    for step in (10, 20, 30):
+        saved = checkpoints.read(workdir / "checkpoints" / str(step))
+        parts.append(
+            {k.removeprefix(prefix): v for k, v in saved.items() if prefix in k}
+        )
+    return parts
+
+
+def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path):
+    config = small_config(**{"ema.freeze_epoch": 2}, **EVERY_EPOCH)
+    lines = finished(config, tmp_path / "run")
+    first, second, third = teachers(tmp_path / "run")
+    assert first.keys() == second.keys() == third.keys() and first
+    for name in first:
+        assert not np.array_equal(first[name], second[name]), name
+        np.testing.assert_array_equal(second[name], third[name])
     # It teaches on, but the classifier is what is judged.
     assert all(line["test_accuracy"] == line["net_accuracy"] for line in lines)
     assert len({line["teacher_accuracy"] for line in lines}) == 2
@@ -358,18 +342,19 @@ def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path, teachers):
     assert lines[-1]["meta_purity"] > 1 - wrong.mean()
 
 
-def test_a_teacher_may_have_its_own_batch_statistics(tmp_path, teachers):
+def test_a_teacher_may_have_its_own_batch_statistics(tmp_path):
     """As the authors': those of its predictions, and none from the warm-up."""
     fields = {"method": "constant_sl", "ema.batch_stats": False}
-    lines = finished(small_config(**fields), tmp_path / "run")
+    lines = finished(small_config(**fields, **EVERY_EPOCH), tmp_path / "run")
     assert "meta_purity" not in lines[-1]
-    seen = [teacher.model_state["batch_stats"] for teacher in teachers]
-    (norm,) = seen[0]
-    np.testing.assert_array_equal(seen[0][norm]["mean"], 0)
-    np.testing.assert_array_equal(seen[0][norm]["var"], 1)
+    first, second, _ = teachers(tmp_path / "run")
+    (mean,) = (name for name in first if name.endswith("mean"))
+    (var,) = (name for name in first if name.endswith("var"))
+    np.testing.assert_array_equal(first[mean], 0)
+    np.testing.assert_array_equal(first[var], 1)
     # Ten predictions in an epoch: the initial values keep 0.9 ** 10 of their weight.
-    assert np.abs(seen[1][norm]["mean"]).min() > 0
-    left = (seen[1][norm]["var"] - 0.9**10) / (1 - 0.9**10)
+    assert np.abs(second[mean]).min() > 0
+    left = (second[var] - 0.9**10) / (1 - 0.9**10)
     assert np.all(left > 0) and np.abs(left - 1).min() > 0.01
 
 

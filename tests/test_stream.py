@@ -352,7 +352,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 from cmwjax import train
-from test_stream import RANDOM, config, images, np
+from test_stream import RANDOM, config, decode, np
 seen, load = [], decode.load
 def counted(read, position, view, rng):
     if view.crop != "centre":
@@ -400,7 +400,7 @@ import os, signal, sys, threading, time
 sys.path[:0] = ["tests"]
 if __name__ == "__main__":
     from multiprocessing import active_children
-    from test_stream import View, encoded, layout, np, Skipped, stream
+    from test_stream import View, layout, np, on_disk, Skipped, stream
     stream.WORTH_A_WORKER = 1
     read = on_disk.load(f"folder:{sys.argv[1]}", tests=["test"]).train.read
     source = stream.Streamed("train", read, layout("jit"), seed=0, workers=2,

@@ -14,6 +14,7 @@ from cmwjax.bias import long_tail, meta_set, noise, targets
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, class_counts
 from cmwjax.data import datasets
+from cmwjax.data.dataset import Dataset, select
 
 # Streams of randomness under the seeds of a run.
 NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
@@ -22,7 +23,7 @@ NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
 class Problem(NamedTuple):
     """Arrays over the whole training set, `[N]`, and who plays which part in it."""
 
-    dataset: datasets.Dataset
+    dataset: Dataset
     labels: np.ndarray  # [N], as observed; those of the data where held out
     train_index: np.ndarray  # int32, positions that training visits
     meta_index: np.ndarray | None  # int32, the held-out meta set, if there is one
@@ -72,7 +73,7 @@ def group_of(labels: np.ndarray, borders: np.ndarray | None) -> np.ndarray:
     return np.searchsorted(borders, labels, side="right").astype(np.int32)
 
 
-def prepare(config: ConfigDict) -> Problem:
+def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     """Loads the data, sets samples aside, puts the bias in, groups the classes.
 
     Samples without an observed label (PMD leaves 5,000 of CIFAR, with their true
@@ -80,17 +81,15 @@ def prepare(config: ConfigDict) -> Problem:
     comes out of the training set with true labels, and `config.data.validation`
     samples with observed ones.
 
+    Args:
+      config: a checked configuration.
+      arrays: the data set, in place of the one that `config.data.name` names.
+
     Raises:
       ValueError: if the data or label set are unfit, see `datasets.load`, or the bias
         leaves a class without samples, or with too few for the meta set.
     """
-    dataset = datasets.load(
-        config.data.name,
-        train_size=config.data.train_size or None,
-        labels=config.data.labels,
-        tests=config.data.stream.tests,
-        image_size=config.data.stream.image_size,
-    )
+    dataset = _dataset(config, arrays)
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
     borders = None
     if not num_classes:
@@ -141,6 +140,32 @@ def prepare(config: ConfigDict) -> Problem:
     )
 
 
+def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
+    """The images and labels that the configuration wants, checked."""
+    wanted = dict(
+        name=config.data.name,
+        train_size=config.data.train_size or None,
+        labels=config.data.labels,
+    )
+    if arrays is not None:
+        dataset = select(arrays, **wanted)
+    else:
+        dataset = datasets.load(
+            **wanted,
+            tests=config.data.stream.tests,
+            image_size=config.data.stream.image_size,
+            task=config.task,
+            csv=config.data.csv,
+        )
+    has = "regression" if not dataset.num_classes else "classification"
+    if has != config.task:
+        raise ValueError(
+            f"config.task={config.task!r}, but the labels of {config.data.name!r} are "
+            f"those of a {has}: set config.task={has!r}."
+        )
+    return dataset
+
+
 def seeds(config: ConfigDict) -> tuple[int, int]:
     """The seeds of the data and of the noise, which may follow that of the run."""
     own = (config.data.seed, config.noise.seed)
@@ -149,7 +174,7 @@ def seeds(config: ConfigDict) -> tuple[int, int]:
 
 
 def _observe(
-    dataset: datasets.Dataset,
+    dataset: Dataset,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels `[N]`, and the positions that have an observed one or have none."""
     if not dataset.num_classes:
@@ -177,7 +202,7 @@ def _hold_out(
     return source[chosen], source[rest]
 
 
-def _external(dataset: datasets.Dataset, config: ConfigDict) -> np.ndarray | None:
+def _external(dataset: Dataset, config: ConfigDict) -> np.ndarray | None:
     """The trusted samples that came with the data, if they are to be the meta set."""
     trusted, policy = dataset.trusted_index, config.meta_set.policy
     if (trusted is None) != (policy != "external"):

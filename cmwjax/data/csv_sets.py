@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmwjax.data.csv_files import READERS, CsvFile, class_numbers, read_csv
-from cmwjax.data.datasets import Dataset
+from cmwjax.data.dataset import Dataset
 from cmwjax.data.text import Vocabulary, build_vocabulary
 
 

@@ -97,17 +97,20 @@ class Spec(NamedTuple):
       kind: one of `KINDS`.
       structure: of the tree.
       leaves: shape and type of each array.
+      vocabulary_size: number of tokens; 0 where there are none.
     """
 
     kind: str
     structure: Any
     leaves: tuple[tuple[tuple[int, ...], str], ...]
+    vocabulary_size: int = 0
 
     @classmethod
-    def of(cls, kind: str, inputs: Any) -> "Spec":
+    def of(cls, kind: str, inputs: Any, vocabulary_size: int = 0) -> "Spec":
         """That of inputs, leaves `[N, ...]`."""
         leaves, structure = jax.tree.flatten(inputs)
-        return cls(kind, structure, tuple((x.shape[1:], str(x.dtype)) for x in leaves))
+        arrays = tuple((x.shape[1:], str(x.dtype)) for x in leaves)
+        return cls(kind, structure, arrays, vocabulary_size)
 
     @property
     def shapes(self) -> list[list[int]]:

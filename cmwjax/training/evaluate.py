@@ -33,10 +33,22 @@ class Scores(NamedTuple):
         """What the classifier would have as labels."""
         return self.found["prediction"]
 
-    def summary(self, task: Task, labels: np.ndarray) -> dict[str, float]:
-        """Metrics of the samples with an input; `labels [N]`."""
+    def summary(
+        self,
+        task: Task,
+        labels: np.ndarray,
+        in_units: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
+    ) -> dict[str, float]:
+        """Metrics of the samples with an input.
+
+        Args:
+          task: says which.
+          labels: `[N]`.
+          in_units: brings labels, and predictions, to the units of the data.
+        """
         found = {name: values[self.seen] for name, values in self.found.items()}
-        return task.summary(found, labels[self.seen])
+        found["prediction"] = in_units(found["prediction"])
+        return task.summary(found, in_units(labels[self.seen]))
 
 
 def scorer(

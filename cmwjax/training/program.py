@@ -171,6 +171,7 @@ def build(
     num_families: int,
     steps_per_epoch: int,
     devices: tuple[jax.Device, ...] | None = None,
+    model: nn.Module | None = None,
 ) -> Program:
     """Builds model, method, optimizers and steps; compiles them when first called.
 
@@ -182,6 +183,8 @@ def build(
       num_families: families there are, at most those that the configuration wants.
       steps_per_epoch: number of steps in an epoch.
       devices: what to run on, by default everything there is.
+      model: the classifier, `module(inputs, train)`, in place of that of the
+        configuration.
 
     Raises:
       ValueError: if devices do not divide the virtual shards, or the model is unknown.
@@ -196,6 +199,7 @@ def build(
     parts = _parts(
         config,
         spread,
+        model,
         inputs,
         num_classes=num_classes,
         num_groups=num_groups,
@@ -249,6 +253,7 @@ def evaluation_batch(config) -> int:
 def _parts(
     config,
     spread: Layout,
+    model: nn.Module | None,
     inputs: Spec,
     *,
     num_classes: int,
@@ -268,12 +273,13 @@ def _parts(
     if config.weighting.load and method.net is not None:
         function = weighting_function(config)
         method = _applied(config, method, method.net, function)
-    model = models.build(
-        config.model.name,
-        num_classes=task.width(num_classes),
-        axis_name=spread.axis_name,
-        **config.model.options,
-    )
+    if model is None:
+        model = models.build(
+            config.model.name,
+            num_classes=task.width(num_classes),
+            axis_name=spread.axis_name,
+            **config.model.options,
+        )
     optim = dict(config.optim)
     schedule = optimizers.learning_rate(
         optim.pop("learning_rate"),
@@ -360,7 +366,8 @@ def _first_learner(config, parts: Parts, inputs: Spec) -> Callable[[int], MetaSt
                 f"config.model.name={config.model.name!r} with options "
                 f"{config.model.options.to_dict()} does not work on "
                 f"{inputs.kind} of "
-                f"shape {inputs.shapes}: {error}"
+                f"shape {inputs.shapes}: correct config.model.options, or choose "
+                f"another model. {error}"
             ) from error
 
     return first_or_error

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cmwjax.bias.problem import Problem
 from cmwjax.core.parallel import Layout
-from cmwjax.data import datasets, decode
+from cmwjax.data import decode
+from cmwjax.data.dataset import Dataset
 from cmwjax.data.on_disk import Encoded, Reader
 from cmwjax.data.skipped import Skipped
 from cmwjax.data.sources import InMemory, Samples
@@ -114,9 +115,7 @@ def _picture(read: Reader, position: int, look: decode.View) -> NDArray[np.uint8
     return decode.load(read, position, look, np.random.default_rng(0))[0]
 
 
-def _statistics(
-    config: ConfigDict, dataset: datasets.Dataset, view: View
-) -> Statistics:
+def _statistics(config: ConfigDict, dataset: Dataset, view: View) -> Statistics:
     """What inputs are standardised by; of images on disk, a sample of them tells."""
     if dataset.files is None or config.data.standardise == "imagenet":
         return view.statistics(dataset.train_inputs)

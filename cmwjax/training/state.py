@@ -39,6 +39,7 @@ class Saved(NamedTuple):
 
     run: RunState
     meta_index: np.ndarray  # int32, of this epoch; see `meta_set`
+    seconds: np.ndarray  # float64 [2], of this epoch so far, and saving's share of them
     # What it learns from. It is made anew each time, and must not have changed.
     data: np.ndarray  # uint8 [32], SHA-256 of training and test set, or their names
     labels: np.ndarray  # int32 [N], as observed
@@ -51,10 +52,15 @@ class Saved(NamedTuple):
         """Positions of the meta set of this epoch, int32; None if there is none."""
         return None if self.meta_index[0] == _NO_META_SET[0] else self.meta_index
 
-    def at(self, run: RunState, meta_set: np.ndarray | None) -> "Saved":
+    def at(
+        self,
+        run: RunState,
+        meta_set: np.ndarray | None,
+        seconds: tuple[float, float],
+    ) -> "Saved":
         """The same run at another moment."""
         index = _NO_META_SET if meta_set is None else meta_set
-        return self._replace(run=run, meta_index=index)
+        return self._replace(run=run, meta_index=index, seconds=np.array(seconds))
 
 
 def first(run: RunState, problem: Problem) -> Saved:
@@ -67,6 +73,7 @@ def first(run: RunState, problem: Problem) -> Saved:
     return Saved(
         run=run,
         meta_index=_NO_META_SET if problem.meta_index is None else problem.meta_index,
+        seconds=np.zeros(2),
         data=np.frombuffer(digest.digest(), np.uint8),
         labels=problem.labels,
         train_index=problem.train_index,
