@@ -55,7 +55,7 @@ def accuracy(config, dataset, index):
         config.noise.update(kind="none", rate=0.0)
         config.meta_set.policy, config.weighting.num_families = "none", 1
     with tempfile.TemporaryDirectory() as folder:
-        return 100 * train.run(config, folder, arrays=chosen).test_accuracy
+        return 100 * train.run(config, folder, arrays=chosen).test_score
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def validation_accuracy(method, seed, fields, dataset):
         config.update_from_flattened_dict(fields)
     with tempfile.TemporaryDirectory() as folder:
         result = compare.run_or_diverge(config, Path(folder), arrays=dataset)
-    return None if result is None else 100 * result.test_accuracy
+    return None if result is None else 100 * result.test_score
 
 
 def with_validation_set(config):

@@ -19,6 +19,7 @@ from cmwjax.files import DIVERGED, SUMMARY, write_json
 from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.result import Result
+from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training.health import Diverged
 from cmwjax.training.sets import Pictures
 from cmwjax.training.workdir import (
@@ -45,8 +46,8 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
         result is None if it diverged.
 
     Returns:
-      The table: accuracy on the test set in percent, mean and standard deviation
-      over seeds, after the last epoch and after the one that is best on the validation
+      The table: accuracy on the test set, or R² of a regression, in percent, mean and
+      standard deviation over seeds, after the last epoch and after the one that is best on the validation
       set (or else the held-out meta set); and AUROC of "this label is wrong" by weight.
 
     Raises:
@@ -85,7 +86,8 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
                     on_run(method, seed, result)
     ended = [r for runs in results.values() for r in runs if r is not None]
     summary = {
-        "accuracy": "percent on the test set, per seed; null where a run diverged",
+        "score": "percent on the test set, per seed; null where a run diverged",
+        "criterion": TASKS[config.task].title,
         "seeds": list(seeds),
         "seconds": time.perf_counter() - start,
         "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
@@ -141,9 +143,12 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
         return [None if r is None else number(r) for r in runs]
 
     return {
-        "last_epoch": of_each(lambda r: 100 * r.test_accuracy),
+        "last_epoch": of_each(lambda r: 100 * r.test_score),
         "selected_epoch": of_each(
-            lambda r: r.selected_accuracy and 100 * r.selected_accuracy
+            lambda r: None if r.selected_score is None else 100 * r.selected_score
+        ),
+        "average_precision": of_each(
+            lambda r: r.average_precision and 100 * r.average_precision
         ),
         "wrong_label_auroc": of_each(lambda r: r.auroc),
         "seconds": of_each(lambda r: r.seconds),
@@ -178,18 +183,27 @@ def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:
 
 def table(summary: dict) -> str:
     """Markdown table of a comparison's `summary.json`."""
+    score = summary.get("criterion", "accuracy")
+    columns = {  # heading -> number per seed, and its digits
+        f"test {score}, selected epoch": ("selected_epoch", 1),
+        "average precision": ("average_precision", 1),
+        "AUROC of wrong labels": ("wrong_label_auroc", 3),
+    }
+    if not any(
+        any(m.get("average_precision", ())) for m in summary["methods"].values()
+    ):
+        del columns["average precision"]
     lines = [
-        "| method | test accuracy, last epoch | test accuracy, selected epoch "
-        "| AUROC of wrong labels |",
-        "|---|---|---|---|",
+        f"| method | test {score}, last epoch | {' | '.join(columns)} |",
+        "|---" * (2 + len(columns)) + "|",
     ]
     for method, values in summary["methods"].items():
         cells = [
-            last_epoch(values),
-            mean_and_std(values["selected_epoch"], 1),
-            mean_and_std(values["wrong_label_auroc"], 3),
+            mean_and_std(values[name], digits) for name, digits in columns.values()
         ]
-        lines.append(f"| {title(method)} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {title(method)} | {' | '.join([last_epoch(values), *cells])} |"
+        )
     return "\n".join(lines)
 
 

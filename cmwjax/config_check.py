@@ -210,6 +210,15 @@ def _check_stream(config: ConfigDict) -> None:
 
 def _check_method(config: ConfigDict) -> None:
     """Refuses settings that the method of a single run can do nothing with."""
+    for field, entries in (("method", METHODS), ("loss", LOSSES)):
+        if config.task not in entries[config[field]].tasks:
+            fit = [
+                name for name, entry in entries.items() if config.task in entry.tasks
+            ]
+            raise ValueError(
+                f"config.{field}={config[field]!r} is not for a {config.task}; choose "
+                f"one of {fit}."
+            )
     method, name = catalogue.build(config), METHODS[config.method].title
     if config.weighting.load and (method.net is None or method.by_class):
         raise ValueError(

@@ -84,7 +84,7 @@ def report(method, seed, result):
     """Prints a line on a run that has ended."""
     said = "diverged"
     if result is not None:
-        said = f"{result.test_accuracy:.1%}, {result.seconds:.0f} s"
+        said = f"{result.test_score:.1%}, {result.seconds:.0f} s"
     print(f"  {title(method)}, seed {seed}: {said}", flush=True)
 
 

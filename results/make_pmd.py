@@ -20,12 +20,13 @@ import numpy as np
 from absl import app, flags, logging
 from flax.traverse_util import unflatten_dict
 
-from cmwjax import models, train
+from cmwjax import train
 from cmwjax.bias import pmd
 from cmwjax.config import base_config
 from cmwjax.data import datasets
 from cmwjax.data.view import pixel_statistics
 from cmwjax.files import replacing
+from cmwjax.models import catalogue as models
 from cmwjax.training import checkpoints
 
 RATES = (35, 70)  # per cent of wrong labels, as in the paper
@@ -77,7 +78,7 @@ def write(path, *, config):
         eta = class_probabilities(config, workdir)
     true_labels = datasets.load(config.data.name).train_labels
     print(
-        f"{path}: from a net that is right on {result.test_accuracy:.1%} of the test "
+        f"{path}: from a net that is right on {result.test_score:.1%} of the test "
         f"set, after {result.seconds:.0f} s"
     )
     arrays = {"clean_label": true_labels.astype(np.int16)}

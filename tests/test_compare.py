@@ -39,8 +39,8 @@ def test_numbers_are_those_of_single_runs(config, finished, tmp_path):
     result = train.run(single, tmp_path / "run")
     summary = json.loads((workdir / "summary.json").read_text())
     values = summary["methods"]["cmw_net"]
-    assert values["last_epoch"][1] == 100 * result.test_accuracy
-    assert values["selected_epoch"][1] == 100 * result.selected_accuracy
+    assert values["last_epoch"][1] == 100 * result.test_score
+    assert values["selected_epoch"][1] == 100 * result.selected_score
     assert values["wrong_label_auroc"][1] == result.auroc
     accuracies = values["last_epoch"]
     mean, spread = np.mean(accuracies), np.std(accuracies)
@@ -53,8 +53,8 @@ def test_selected_epoch_maximises_the_meta_accuracy_not_the_test_accuracy(finish
     epochs = read_metrics(folder)
     best = np.argmax([e["meta_accuracy"] for e in epochs])  # the first of equals
     result = train.summarise(folder)
-    assert result.selected_accuracy == epochs[best]["test_accuracy"]
-    assert result.test_accuracy == epochs[-1]["test_accuracy"]
+    assert result.selected_score == epochs[best]["test_accuracy"]
+    assert result.test_score == epochs[-1]["test_accuracy"]
 
 
 def test_auroc_is_over_the_noisy_training_set(finished):

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from cmwjax import models, train
+from cmwjax import train
 from cmwjax.config import base_config
+from cmwjax.models import catalogue as models
 
 
 def small_config(method):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmwjax.methods.regression_losses import huber, squared_error
+from cmwjax.core.losses import huber, squared_error
 
 OUTPUTS = np.array([0.0, 1.5, -2.0, 3.0, 0.25], np.float32)
 TARGETS = np.array([0.0, 1.0, 1.0, -4.0, 0.75], np.float32)

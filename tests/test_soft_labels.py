@@ -10,7 +10,7 @@ import optax
 import pytest
 from problems import assert_close
 
-from cmwjax import models, train
+from cmwjax import train
 from cmwjax.bias import meta_set
 from cmwjax.config import base_config
 from cmwjax.core.meta import MetaState, meta_step
@@ -19,6 +19,7 @@ from cmwjax.data import view
 from cmwjax.data.table import Table
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.method import cross_entropy
+from cmwjax.models import catalogue as models
 from cmwjax.training import batches, checkpoints, steps
 from cmwjax.training.run import Progress, assemble
 

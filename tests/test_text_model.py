@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax.errors import InvalidRngError
 
-from cmwjax.models import build
+from cmwjax.models.catalogue import build
 
 KEY = jax.random.key(0)
 TOKENS = np.array([[3, 5, 5, 0], [2, 0, 0, 0], [1, 6, 4, 2], [0, 0, 0, 0]], np.int32)

@@ -58,46 +58,6 @@ def group_classes(counts: np.ndarray, num_families: int = 3) -> Families:
     return Families(family, centres)
 
 
-def group_targets(
-    targets: np.ndarray, num_families: int = 3
-) -> tuple[np.ndarray, np.ndarray]:
-    """Groups the samples of a regression by quantiles of their targets.
-
-    Families have equally many samples but for ties: a sample goes where the middle one
-    of its equals belongs, and all of them go together.
-
-    Args:
-      targets: one number per sample, as observed, `[N]`.
-      num_families: K at most; where ties leave fewer, there are fewer, and a warning.
-
-    Returns:
-      The family of each sample, int32 `[N]`, 0 those of the lowest targets; and the
-      mean target of each family, float64 `[K]`, ascending.
-
-    Raises:
-      ValueError: if targets are not a vector of finite numbers, or num_families < 1.
-    """
-    targets = np.asarray(targets, np.float64)
-    if targets.ndim != 1 or not targets.size or not np.all(np.isfinite(targets)):
-        raise ValueError(f"targets={targets} must be a vector of finite numbers.")
-    if num_families < 1:
-        raise ValueError(f"num_families={num_families} must be at least 1.")
-    _, which, count = np.unique(targets, return_inverse=True, return_counts=True)
-    # Twice the rank of the middle among equals, so that everything stays whole.
-    middle = 2 * np.cumsum(count) - count
-    quantile = num_families * middle // (2 * targets.size)
-    used, family_of_value = np.unique(quantile, return_inverse=True)
-    if len(used) < num_families:
-        warnings.warn(
-            f"ties leave {len(used)} of {num_families} families of targets: using "
-            f"{len(used)}.",
-            stacklevel=2,
-        )
-    family = family_of_value[which].astype(np.int32)
-    centres = np.bincount(family, weights=targets) / np.bincount(family)
-    return family, centres
-
-
 def _optimal_borders(sizes, multiplicity, k):
     """First position of families 1..k-1 in the sorted distinct sizes."""
     n = len(sizes)

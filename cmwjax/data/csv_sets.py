@@ -79,20 +79,42 @@ def load(
             _check_columns(files["train"], files[part], name, path)
     if truth:
         _check_same(files["train"], files["truth"], name, truth)
+    return assemble(
+        files, task=task, is_text=bool(text), test_share=test_share, length=length
+    )
+
+
+def assemble(
+    files: dict[str, CsvFile],
+    *,
+    task: str = "classification",
+    is_text: bool = False,
+    test_share: float = 0.25,
+    length: int = 128,
+) -> Dataset:
+    """Makes a data set of what files hold.
+
+    Args:
+      files: 'train' and, where there are such, 'test', 'trusted' and 'truth'.
+      task: as for `load`.
+      is_text: whether inputs are texts.
+      test_share: as for `load`.
+      length: as for `load`.
+    """
     labels, class_names = _labels(files, task)
-    inputs, kind, vocabulary = _inputs(files, text, length)
+    inputs, kind, vocabulary = _inputs(files, is_text, length)
     train_labels = labels.get("truth", labels["train"])
-    observed = labels["train"] if truth else None
+    observed = labels["train"] if "truth" in files else None
     train, test_index = np.arange(len(train_labels)), None
-    if not test:
+    if "test" not in files:
         train, test_index = _split(train_labels, test_share, class_names)
-    shown = _shown(files["train"], text, train)
+    shown = _shown(files["train"], is_text, train)
     parts = [(inputs["train"][train], train_labels[train])]
     given = None if observed is None else [observed[train]]
     trusted_index = None
-    if trusted:
+    if "trusted" in files:
         parts.append((inputs["trusted"], labels["trusted"]))
-        shown = [*shown, *_shown(files["trusted"], text)]
+        shown = [*shown, *_shown(files["trusted"], is_text)]
         if given is not None:
             given.append(labels["trusted"])
         trusted_index = len(train) + np.arange(len(labels["trusted"]), dtype=np.int32)
@@ -140,11 +162,11 @@ def _targets(file: CsvFile) -> np.ndarray:
 
 
 def _inputs(
-    files: dict[str, CsvFile], text: str, length: int
+    files: dict[str, CsvFile], is_text: bool, length: int
 ) -> tuple[dict[str, np.ndarray], str, Vocabulary | None]:
     """Inputs of each file, their kind, and the vocabulary of texts."""
     inputs: dict[str, Any] = {part: file.inputs for part, file in files.items()}
-    if not text:
+    if not is_text:
         return inputs, "rows", None
     vocabulary = build_vocabulary([*inputs["train"], *inputs.get("trusted", ())])
     tokens = {part: vocabulary.encode(texts, length) for part, texts in inputs.items()}
@@ -172,8 +194,8 @@ def _split(
     return np.sort(train), np.sort(test)
 
 
-def _shown(file: CsvFile, text: str, index: Any = slice(None)) -> Sequence[str]:
-    if not text:
+def _shown(file: CsvFile, is_text: bool, index: Any = slice(None)) -> Sequence[str]:
+    if not is_text:
         return Rows(file.names, np.asarray(file.inputs)[index])
     return np.array(file.inputs, object)[index].tolist()
 

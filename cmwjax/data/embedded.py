@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cmwjax.data import csv_sets, synthetic
 from cmwjax.data.csv_sets import Rows
 from cmwjax.data.dataset import Dataset
 
@@ -61,4 +62,15 @@ def _rows(bunch) -> Dataset:
     )
 
 
-EMBEDDED = {"digits": digits, "breast_cancer": breast_cancer, "diabetes": diabetes}
+def headlines() -> Dataset:
+    """400 training and 400 test texts of four topics, made up."""
+    files = {"train": synthetic.headlines(0), "test": synthetic.headlines(1)}
+    return csv_sets.assemble(files, is_text=True)
+
+
+EMBEDDED = {
+    "digits": digits,
+    "breast_cancer": breast_cancer,
+    "diabetes": diabetes,
+    "headlines": headlines,
+}

@@ -21,16 +21,21 @@ from cmwjax.methods.symmetric import symmetric
 VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
 
 
+BOTH = ("classification", "regression")
+
+
 class Entry(NamedTuple):
     """A method or a loss.
 
     Attributes:
       title: its name in tables and figures.
       build: makes it.
+      tasks: the tasks that it is for.
     """
 
     title: str
     build: Callable[..., Method]
+    tasks: tuple[str, ...] = BOTH[:1]
 
 
 # The losses that `config.loss` chooses among, for methods that have none of their own.
@@ -41,6 +46,8 @@ LOSSES = {
     "gce": Entry("GCE", losses.gce),
     "ldam": Entry("LDAM", ldam),
     "symmetric": Entry("Symmetric CE", symmetric),
+    "squared_error": Entry("Squared error", losses.squared_error, BOTH[1:]),
+    "huber": Entry("Huber", losses.huber, BOTH[1:]),
 }
 
 
@@ -51,12 +58,12 @@ def _alone(name: str) -> Entry:
         del context
         return LOSSES[name].build(**options)
 
-    return Entry(LOSSES[name].title, build)
+    return Entry(LOSSES[name].title, build, LOSSES[name].tasks)
 
 
 METHODS = {
-    "erm": Entry("ERM", losses.erm),
-    "erm_mixup_ema": Entry("ERM + MixUp + EMA", with_mixup(losses.erm)),
+    "erm": Entry("ERM", losses.erm, BOTH),
+    "erm_mixup_ema": Entry("ERM + MixUp + EMA", with_mixup(losses.erm), BOTH),
     "label_smoothing": _alone("label_smoothing"),
     "focal": _alone("focal"),
     "gce": _alone("gce"),
@@ -65,13 +72,13 @@ METHODS = {
     "forward": Entry("Forward", forward),
     "elr": Entry("ELR", elr),
     "plc": Entry("PLC", plc),
-    "constant": Entry("Constant V", cmw_net.constant),
-    "l2rw": Entry("L2RW", slot_weights.l2rw),
+    "constant": Entry("Constant V", cmw_net.constant, BOTH),
+    "l2rw": Entry("L2RW", slot_weights.l2rw, BOTH),
     "mcw": Entry("MCW", slot_weights.mcw),
-    "mw_net": Entry("MW-Net", cmw_net.mw_net),
-    "cmw_net": Entry("CMW-Net", cmw_net.cmw_net),
+    "mw_net": Entry("MW-Net", cmw_net.mw_net, BOTH),
+    "cmw_net": Entry("CMW-Net", cmw_net.cmw_net, BOTH),
     "per_class": Entry("Per-class V", cmw_net.per_class),
-    "cmw_net_mixup": Entry("CMW-Net + MixUp + EMA", with_mixup(cmw_net.cmw_net)),
+    "cmw_net_mixup": Entry("CMW-Net + MixUp + EMA", with_mixup(cmw_net.cmw_net), BOTH),
     "constant_sl": Entry("Constant V, SL", with_soft_labels(cmw_net.constant)),
     "mw_net_sl": Entry("MW-Net-SL", with_soft_labels(cmw_net.mw_net)),
     "cmw_net_sl": Entry("CMW-Net-SL", with_soft_labels(cmw_net.cmw_net)),

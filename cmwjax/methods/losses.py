@@ -34,5 +34,16 @@ def gce(*, q: float = 0.7) -> Method:
     return _of_labels(partial(losses.generalized_cross_entropy, q=q))
 
 
+def squared_error() -> Method:
+    """Regression by the squared error; see `core.losses`."""
+    return _of_labels(losses.squared_error)
+
+
+def huber(*, delta: float = 1.0) -> Method:
+    """Regression by Huber's loss; `delta` in standard deviations of the targets."""
+    check_range("delta", delta, 1e-6)
+    return _of_labels(partial(losses.huber, delta=delta))
+
+
 def _of_labels(loss) -> Method:
     return Method(lambda logits, batch: loss(logits, batch["label"]))

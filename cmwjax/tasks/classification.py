@@ -58,4 +58,5 @@ CLASSIFICATION = Task(
     scores=scores,
     summary=summary,
     criterion="accuracy",
+    title="accuracy",
 )

@@ -3,12 +3,13 @@
 import jax
 import numpy as np
 
+from cmwjax.core.losses import squared_error
 from cmwjax.tasks.task import Batch, Scores, Task
 
 
 def losses(outputs: jax.Array, batch: Batch) -> jax.Array:
     """Squared error, `[B, 1]` against targets `[B]` -> `[B]`."""
-    return (outputs[:, 0] - batch["label"]) ** 2
+    return squared_error(outputs, batch["label"])
 
 
 def scores(outputs: jax.Array, batch: Batch) -> Scores:
@@ -33,4 +34,5 @@ REGRESSION = Task(
     scores=scores,
     summary=summary,
     criterion="r2",
+    title="R²",
 )

@@ -21,7 +21,8 @@ class Task(NamedTuple):
         them, in the units of the labels.
       summary: `(scores {name: [N]}, labels [N]) -> {metric: float}`, on the host; N may
         be 0, which gives NaN.
-      criterion: the metric that selects an epoch, higher is better.
+      criterion: the metric that selects an epoch, at most 1, higher is better.
+      title: its name in tables and figures, where it is in percent.
     """
 
     width: Callable[[int], int]
@@ -29,3 +30,4 @@ class Task(NamedTuple):
     scores: Callable[[jax.Array, Batch], Scores]
     summary: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, float]]
     criterion: str
+    title: str

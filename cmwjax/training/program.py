@@ -14,7 +14,6 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from cmwjax import models
 from cmwjax.bias.problem import Problem
 from cmwjax.core import optimizers
 from cmwjax.core.meta import MetaState
@@ -29,6 +28,7 @@ from cmwjax.methods import catalogue
 from cmwjax.methods.cmw_net import with_net
 from cmwjax.methods.method import Method
 from cmwjax.methods.teacher import Teacher
+from cmwjax.models import catalogue as models
 from cmwjax.models.pretrained import load_weights
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.tasks.task import Task
@@ -278,6 +278,7 @@ def _parts(
             config.model.name,
             num_classes=task.width(num_classes),
             axis_name=spread.axis_name,
+            vocabulary_size=inputs.vocabulary_size,
             **config.model.options,
         )
     optim = dict(config.optim)
