@@ -47,8 +47,9 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
 
     Returns:
       The table: accuracy on the test set, or R² of a regression, in percent, mean and
-      standard deviation over seeds, after the last epoch and after the one that is best on the validation
-      set (or else the held-out meta set); and AUROC of "this label is wrong" by weight.
+      standard deviation over seeds, after the last epoch and after the one that is best
+      on the validation set (or else the held-out meta set); of two classes also average
+      precision; and AUROC of "this label is wrong" by weight.
 
     Raises:
       ValueError: if configuration, data or workdir are unfit.
