@@ -139,6 +139,21 @@ MUTATIONS = [
         "ahead = state.params",
         "test_meta.py",
     ),
+    # The lean form.
+    Mutation(
+        "lean: the slope of the meta loss is taken at w",
+        "core/meta.py",
+        "jax.value_and_grad(loss_ahead)(gradient)",
+        "jax.value_and_grad(loss_ahead)(optax.tree.zeros_like(gradient))",
+        "test_lean.py",
+    ),
+    Mutation(
+        "lean: the pullback is kept",
+        "core/meta.py",
+        "forward_at(_after(direction, state.params))",
+        "forward_at(state.params)",
+        "test_lean.py",
+    ),
     # The real step.
     Mutation(
         "real step with the old weighting net",
@@ -229,14 +244,14 @@ MUTATIONS = [
     ),
     Mutation(
         "families in descending order",
-        "core/weighting.py",
+        "core/families.py",
         "family = family_of_size[which]",
         "family = (num_families - 1 - family_of_size)[which]",
         "test_weighting.py test_reweighting.py",
     ),
     Mutation(
         "k-means forgets how many classes have a size",
-        "core/weighting.py",
+        "core/families.py",
         "= _optimal_borders(sizes, multiplicity, num_families)",
         "= _optimal_borders(sizes, np.ones(len(sizes)), num_families)",
         "test_weighting.py",
@@ -329,7 +344,8 @@ def mutated(mutation: Mutation) -> str:
 def failing_tests(folder: pathlib.Path, tests: str) -> list[str]:
     """The first three tests that fail in `folder`."""
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rf", "--maxfail=3"]
-    command += ["-p", "no:cacheprovider", *(f"tests/{name}" for name in tests.split())]
+    command += ["-n0", "-p", "no:cacheprovider"]
+    command += [f"tests/{name}" for name in tests.split()]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True

@@ -44,7 +44,7 @@ def main(_):
 def accuracy(config, dataset, index):
     """Of ERM on these samples with their true labels, in percent."""
     chosen = dataset._replace(
-        train_images=dataset.train_images[index],
+        train_inputs=dataset.train_inputs[index],
         train_labels=dataset.train_labels[index],
         observed_labels=None,
     )

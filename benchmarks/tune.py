@@ -39,8 +39,8 @@ flags.DEFINE_list("weighting_rates", ["1e-3", "1e-2"], "those of the weighting n
 
 EXTRA = {
     "erm": ("optim.weight_decay", (5e-4, 5e-3)),
-    "mw_net": ("weighting.learning_rate", None),  # as the flag has them
-    "cmw_net": ("weighting.learning_rate", None),
+    "mw_net": ("weighting.optimizer.learning_rate", None),  # as the flag has them
+    "cmw_net": ("weighting.optimizer.learning_rate", None),
     "erm_mixup_ema": ("mixup.alpha", (0.2, 1.0)),
     "constant_sl": ("mixup.alpha", (0.2, 1.0)),
     "cmw_net_sl": ("mixup.alpha", (0.2, 1.0)),
@@ -57,7 +57,7 @@ def main(_):
         values = values or map(float, FLAGS.weighting_rates)
         grid = itertools.product(map(float, FLAGS.rates), FLAGS.schedules, values)
         for rate, schedule, extra in grid:
-            tried = {"optim.learning_rate": rate, "optim.schedule": schedule}
+            tried = {"optim.learning_rate": rate, "optim.schedule.name": schedule}
             tried |= {"data.train_size": 0, field: extra}
             accuracies = [
                 validation_accuracy(method, int(seed), tried, dataset)
@@ -86,14 +86,14 @@ def validation_accuracy(method, seed, fields, dataset):
 def with_validation_set(config):
     """The data set with a fifth of its training images in place of the test set."""
     dataset = datasets.load(config.data.name, train_size=config.data.train_size or None)
-    images, labels = dataset.train_images, dataset.train_labels
+    images, labels = dataset.train_inputs, dataset.train_labels
     x_train, x_test, y_train, y_test = train_test_split(
         images, labels, test_size=0.2, stratify=labels, random_state=1
     )
     return dataset._replace(
-        train_images=x_train,
+        train_inputs=x_train,
         train_labels=y_train,
-        test_images=x_test,
+        test_inputs=x_test,
         test_labels=y_test,
     )
 

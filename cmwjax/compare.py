@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from cmwjax import train
 from cmwjax.bias.problem import prepare
-from cmwjax.config import base_config, method_of, title
+from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.data.datasets import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
+from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.result import Result
 from cmwjax.training.health import Diverged
@@ -152,7 +153,7 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
 def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
     """Draws the comparison, and of every method the first finished run."""
     plots.comparison_figures(workdir)
-    images = dataset.train_images
+    images = dataset.train_inputs if dataset.shown is None else dataset.shown
     if dataset.files is not None:
         images = Pictures(config, dataset.files)
     for method in config.compare.methods:

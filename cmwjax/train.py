@@ -244,7 +244,7 @@ def _advance(
 ) -> RunState:
     """The state after a step for each of `rows`; where none is due, no meta rows."""
     program, table = run.program, run.sets.train.table
-    if "image" in rows[0]:  # else they would queue on the devices
+    if "input" in rows[0]:  # else they would queue on the devices
         jax.block_until_ready(state)
     batches = [rows]
     wanted = [r for r in meta_rows if r is not None]

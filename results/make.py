@@ -22,8 +22,8 @@ import jax
 from absl import app, flags, logging
 
 from cmwjax import compare
-from cmwjax.config import title
 from cmwjax.files import write_json
+from cmwjax.methods.catalogue import title
 from cmwjax.training.workdir import is_finished
 from results import make_pmd
 from results.biases import AUTHORS, CELLS, LEARNED, LEARNER, PMD, read_config

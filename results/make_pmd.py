@@ -24,7 +24,7 @@ from cmwjax import models, train
 from cmwjax.bias import pmd
 from cmwjax.config import base_config
 from cmwjax.data import datasets
-from cmwjax.data.table import pixel_statistics
+from cmwjax.data.view import pixel_statistics
 from cmwjax.files import replacing
 from cmwjax.training import checkpoints
 
@@ -53,7 +53,7 @@ def classifier(name, seed=0):
     config.weighting.num_families = 1  # nothing is weighted
     config.model.name, config.model.options = "small_conv", {}
     config.optim.learning_rate = 0.02
-    config.optim.schedule = "cosine"
+    config.optim.schedule.name = "cosine"
     return config
 
 
@@ -104,15 +104,15 @@ def class_probabilities(config, workdir):
     [last] = (workdir / "checkpoints").iterdir()
     saved = unflatten_dict(checkpoints.read(last), sep="/")["run"]["learner"]
     variables = {"params": saved["params"], **saved.get("model_state", {})}
-    mean, std = (x.reshape(1, 1, 1, -1) for x in pixel_statistics(dataset.train_images))
+    mean, std = (x.reshape(1, 1, 1, -1) for x in pixel_statistics(dataset.train_inputs))
 
     @jax.jit
     def predict(images):
         logits = model.apply(variables, (images / 255 - mean) / std, False)
         return jax.nn.softmax(logits)
 
-    starts = range(0, len(dataset.train_images), CHUNK)
-    parts = [predict(dataset.train_images[i : i + CHUNK]) for i in starts]
+    starts = range(0, len(dataset.train_inputs), CHUNK)
+    parts = [predict(dataset.train_inputs[i : i + CHUNK]) for i in starts]
     return np.concatenate(parts)
 
 

@@ -21,9 +21,9 @@ def digits():
 def test_arrays_train_as_an_archive_of_them_does(tmp_path, digits):
     np.savez(
         tmp_path / "set.npz",
-        x_train=digits.train_images,
+        x_train=digits.train_inputs,
         y_train=digits.train_labels,
-        x_test=digits.test_images,
+        x_test=digits.test_inputs,
         y_test=digits.test_labels,
     )
     config = tiny(**{"data.name": str(tmp_path / "set.npz")})
@@ -42,7 +42,7 @@ def test_the_configuration_chooses_of_the_arrays(tmp_path):
     arrays = datasets.load("digits")
     problem = assemble(config, tmp_path / "run", arrays=arrays).problem
     want = datasets.load("digits", train_size=240)
-    np.testing.assert_array_equal(problem.dataset.train_images, want.train_images)
+    np.testing.assert_array_equal(problem.dataset.train_inputs, want.train_inputs)
     assert problem.dataset.knows_true_labels
     fields = {"data.name": "mine", "data.labels": "given", "meta_set.policy": "none"}
     config = tiny(**fields, method="erm")
@@ -68,8 +68,8 @@ def test_observed_labels_come_with_the_arrays(tmp_path, digits):
     ("change", "message"),
     [
         (
-            {"train_images": np.zeros((300, 8, 8, 1))},
-            "mine: train_images must be uint8",
+            {"train_inputs": np.zeros((300, 8, 8, 1))},
+            "mine: train_inputs must be uint8",
         ),
         ({"test_labels": np.full(360, 10)}, r"mine: test_labels must lie in \[0, 10\)"),
         ({"observed_labels": np.zeros(3, int)}, r"mine: observed_labels have shape"),
@@ -150,8 +150,8 @@ class Features(nn.Module):
     ("model", "message"),
     [
         (Lists(np.ones(3)), "Lists that cannot be hashed"),
-        (Flat(), r"a Flat, does not work on images of shape \[8, 8, 1\]"),
-        (Features(), r"a Features, returns \[1, 7\] for one image, .* 10 classes"),
+        (Flat(), r"a Flat, does not work on inputs of shape \(1, 8, 8, 1\)"),
+        (Features(), r"a Features, returns \[1, 7\] .* give it 10 outputs"),
     ],
 )
 def test_modules_that_do_not_do_are_refused(tmp_path, model, message):

@@ -114,6 +114,7 @@ def changes(before, after):
 CONFIGS = {
     "MixUp": dict(terms=4, lookahead="sgd", normalisation="mean"),
     "optimizer": dict(terms=1, lookahead="optimizer", normalisation="weights"),
+    "lean": dict(terms=1, lookahead="sgd", normalisation="weights", lean=True),
 }
 TX = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(2.0, 0.9))
 
@@ -139,7 +140,7 @@ def problem_and_step(config, axis_name):
 
 @cache
 def on_one_device(name):
-    p, step = problem_and_step(CONFIGS[name], None)
+    p, step = problem_and_step(CONFIGS[name] | {"lean": False}, None)
     before = p.state(TX, META_TX)
     after, metrics = jax.jit(step)(before, p.batch, p.meta_batch)
     (change,) = changes(before, after)
@@ -149,7 +150,11 @@ def on_one_device(name):
 @pytest.mark.parametrize(
     ("name", "mapping"),
     [("MixUp", mapping) for mapping in MAPPINGS]
-    + [("optimizer", m) for m in ("pmap on 4", "shard_map", "shard_map unchecked")],
+    + [
+        (name, mapping)
+        for name in ("optimizer", "lean")
+        for mapping in ("pmap on 4", "shard_map", "shard_map unchecked")
+    ],
 )
 def test_every_shard_of_every_update_equals_jit(name, mapping):
     p, _ = problem_and_step(CONFIGS[name], None)

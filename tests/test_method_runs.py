@@ -23,7 +23,7 @@ def small_config(method):
         c.model.name, c.model.options = "small_conv", {"features": (8,)}
     c.augment.pad, c.augment.flip, c.augment.meta = 1, True, True
     c.optim.learning_rate = 0.05
-    c.baseline.transition = "estimated"
+    c.baseline.forward.transition = "estimated"
     c.ema.decay = 0.9
     return c
 

@@ -10,10 +10,11 @@ from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict
 from numpy_models import Numpy, reference
 
+from cmwjax.core.initializers import torch_uniform
 from cmwjax.models import MODELS, build
 from cmwjax.models.heads import CosineHead
-from cmwjax.models.initializers import torch_bias, torch_kernel
-from cmwjax.models.resnet_cifar import kaiming_normal, pad_shortcut
+from cmwjax.models.initializers import kaiming_normal, torch_kernel
+from cmwjax.models.resnet_cifar import pad_shortcut
 
 KEY = jax.random.key(0)
 TINY = {
@@ -299,7 +300,7 @@ def test_initial_values():
     kernel = np.abs(np.asarray(torch_kernel(KEY, shape))) * fan_in**0.5
     assert 0.999 < kernel.max() <= 1.0
     np.testing.assert_allclose(kernel.mean(), 0.5, atol=0.02)
-    bias = np.abs(np.asarray(torch_bias(16)(KEY, (1000,))))
+    bias = np.abs(np.asarray(torch_uniform(16)(KEY, (1000,))))
     assert 0.24 < bias.max() <= 0.25
     kernel = np.asarray(kaiming_normal(KEY, shape)) * (fan_in / 2) ** 0.5
     np.testing.assert_allclose(kernel.std(), 1.0, atol=0.03)

@@ -341,9 +341,9 @@ def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="noise.rate is 0.3 there and 0.2 here"):
         run(tiny(**{"noise.rate": 0.2}), tmp_path / "run")
     digits = datasets.load("digits")
-    images, labels = digits.train_images.copy(), np.roll(digits.train_labels, 1)
+    images, labels = digits.train_inputs.copy(), np.roll(digits.train_labels, 1)
     images[:, 0, 0] ^= 1
-    for other in ({"train_images": images}, {"train_labels": labels}):
+    for other in ({"train_inputs": images}, {"train_labels": labels}):
         with pytest.raises(ValueError, match="data are not what the run in .* began"):
             run(tiny(), tmp_path / "run", arrays=digits._replace(**other))
     same = digits._replace(observed_labels=labels)

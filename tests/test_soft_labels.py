@@ -15,9 +15,10 @@ from cmwjax.bias import meta_set
 from cmwjax.config import base_config
 from cmwjax.core.meta import MetaState, meta_step
 from cmwjax.core.weighting import CMWNet
+from cmwjax.data import view
 from cmwjax.data.table import Table
-from cmwjax.methods import method as methods
-from cmwjax.methods import mixup, soft_labels
+from cmwjax.methods import catalogue, mixup, soft_labels
+from cmwjax.methods.method import cross_entropy
 from cmwjax.training import batches, checkpoints, steps
 from cmwjax.training.run import Progress, assemble
 
@@ -39,7 +40,7 @@ def random_batch(seed=0, dtype=np.float32):
     rng = np.random.default_rng(seed)
     label = rng.integers(C, size=B)
     batch = {
-        "image": rng.normal(size=(B, 6, 6, 2)).astype(dtype),
+        "input": rng.normal(size=(B, 6, 6, 2)).astype(dtype),
         "label": label.astype(np.int32),
         "family": np.array([2, 0, 1], np.int32)[label],
         "soft_label": rng.dirichlet(np.ones(C), B).astype(dtype),
@@ -55,10 +56,11 @@ NET, KEY = CMWNet(hidden=5), jax.random.key(0)
 def terms_of(form):
     """Losses and coefficients; `form` is the second weight of MixUp, or none."""
     config = base_config()
+    config.method, config.weighting.hidden = "cmw_net_sl", 5
     config.mixup.alpha = 0.0 if form == "none" else 1.0
     config.mixup.second_weight = "permuted" if form == "none" else form
-    method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
-    return steps.loss_terms(config, method)
+    method = catalogue.build(config, num_families=3)
+    return method.terms()
 
 
 def v_of(meta_params, loss, family):
@@ -118,7 +120,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
         variables = jax.tree.map(
             lambda x: np.random.default_rng(x.size).normal(0, 0.5, x.shape),
             jax.eval_shape(
-                lambda: model.init(jax.random.key(0), batch["image"], False)
+                lambda: model.init(jax.random.key(0), batch["input"], False)
             ),
         )
         params, stats = variables.pop("params"), jax.tree.map(jnp.abs, variables)
@@ -147,7 +149,9 @@ def test_meta_gradient_is_the_papers_closed_form(form):
             tx=tx,
             meta_tx=record,
             inner_lr=optax.constant_schedule(LR),
-            meta_loss_fn=steps.meta_loss(model, is_mixed=True),
+            meta_loss_fn=steps.meta_loss(
+                model, mixup.mixed_label_losses(cross_entropy)
+            ),
         )
 
         def logits_at(w, images):
@@ -157,7 +161,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
 
         def ce_at(w, i, target):
             return -jnp.sum(
-                target * jax.nn.log_softmax(logits_at(w, batch["image"])[i])
+                target * jax.nn.log_softmax(logits_at(w, batch["input"])[i])
             )
 
         gradient = jax.jit(jax.grad(ce_at))
@@ -185,7 +189,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
             slopes.append((share, slope, optax.tree.sub(given, soft)))
 
         def meta_loss(w):
-            logp = jax.nn.log_softmax(logits_at(w, meta_batch["image"]))
+            logp = jax.nn.log_softmax(logits_at(w, meta_batch["input"]))
             own, other = meta_batch["label"], meta_batch["label"][PARTNER[::-1]]
             at = np.arange(B)
             return -jnp.mean(0.6 * logp[at, own] + 0.4 * logp[at, other])
@@ -368,23 +372,22 @@ def test_without_mixup_the_plain_form_weights_given_labels_alone(tmp_path):
 
 
 def test_the_meta_batch_is_mixed_within_virtual_shards():
-    method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
+    config = small_config(method="cmw_net_sl", **{"augment.meta": False})
+    method = catalogue.build(config, num_families=3)
     rng = np.random.default_rng(0)
     table = Table(
-        images=rng.integers(256, size=(40, 2, 2, 1)).astype(np.uint8),
+        inputs=rng.integers(256, size=(40, 2, 2, 1)).astype(np.uint8),
         labels=np.arange(40, dtype=np.int32) % 10,
-        family=np.zeros(10, np.int32),
-        mean=np.zeros(1, np.float32),
-        std=np.ones(1, np.float32),
+        family=np.zeros(40, np.int32),
+        statistics=(np.zeros(1, np.float32), np.ones(1, np.float32)),
     )
     learner = SimpleNamespace(key=jax.random.key(0), step=jnp.int32(3))
-    config = small_config(**{"augment.meta": False})
-    make = batches.Batches(config, None, method, None, 10)
+    make = batches.Batches(config, None, method, view.build("images", config), None, 10)
     rows = {"index": jnp.arange(20)}
     batch = make.meta(learner, jax.tree.map(jnp.asarray, table), rows)
     partner, lam = np.asarray(batch["partner"]), np.asarray(batch["lam"])
     np.testing.assert_array_equal(partner // 5, np.arange(20) // 5)
     assert 0.5 <= lam[0] < 1 and np.all(lam == lam[0])
-    images = table.images[:20] / np.float32(255)
+    images = table.inputs[:20] / np.float32(255)
     want = lam[0] * images + (1 - lam[0]) * images[partner]
-    np.testing.assert_allclose(batch["image"], want, rtol=1e-5)
+    np.testing.assert_allclose(batch["input"], want, rtol=1e-5)

@@ -128,7 +128,7 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
         for i, position in enumerate(index):
             rng = np.random.default_rng([3, *key, position])
             want, code = decode.load(read, position, view, rng)
-            np.testing.assert_array_equal(host["image"][i], want)
+            np.testing.assert_array_equal(host["input"][i], want)
             assert host["mask"][i] == (code == 0)
 
     order, steps = Order(table, 3), range(4, 8)

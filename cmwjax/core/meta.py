@@ -100,6 +100,7 @@ def meta_step(
     metrics_fn: MetricsFn | None = None,
     lookahead: str = "sgd",
     normalisation: str = "mean",
+    lean: bool = False,
     axis_name: str | None = None,
 ) -> tuple[MetaState, Metrics]:
     r"""Trains the weighting net by a one-step lookahead, then the classifier by it.
@@ -138,6 +139,9 @@ def meta_step(
         whose update does not vary smoothly with the gradient are refused.
       normalisation: `'mean'` divides by n, `'weights'` by the sum of coefficients
         with its gradient stopped.
+      lean: forgets the pullback after the virtual step and builds it anew, once,
+        for the outer gradient and the real step: the same numbers for one more
+        forward pass, (8 + 3 m/n)/3 of an ordinary step, in about its memory.
       axis_name: mapped axis over which batches are split.
 
     Returns:
@@ -167,7 +171,17 @@ def meta_step(
     _check_choice("lookahead", lookahead, LOOKAHEADS)
     mean = partial(all_mean, axis_name=axis_name)
     key, meta_key = _step_keys(state, axis_name)
-    forward = _forward(state, batch, key, loss_fn, weight_fn, normalisation, axis_name)
+    forward_at = partial(
+        _forward,
+        state=state,
+        batch=batch,
+        key=key,
+        loss_fn=loss_fn,
+        weight_fn=weight_fn,
+        normalisation=normalisation,
+        axis_name=axis_name,
+    )
+    forward = forward_at(state.params)
     if meta_loss_fn is None:
         meta_loss_fn = _losses_alone(loss_fn, forward.losses)
 
@@ -185,14 +199,31 @@ def meta_step(
             "pass e.g. optax.constant_schedule(0.1)."
         )
 
-    def lookahead_loss(meta_params):
-        _, gradient = forward.loss_and_gradient(meta_params)
+    def loss_ahead(gradient):
         updates, _ = virtual_tx.update(gradient, virtual_state, state.params)
         ahead = optax.apply_updates(state.params, updates)
         losses = meta_loss_fn(ahead, state.model_state, meta_batch, meta_key)
         return mean(jnp.mean(losses))
 
-    meta_loss, meta_gradient = jax.value_and_grad(lookahead_loss)(state.meta_params)
+    def lookahead_loss(meta_params):
+        return loss_ahead(forward.loss_and_gradient(meta_params)[1])
+
+    if lean:
+        # The chain rule by hand, so that the pullback is not needed on both sides of
+        # the meta batch's passes: first d(meta loss)/d(virtual gradient), ...
+        _, gradient = forward.loss_and_gradient(state.meta_params)
+        meta_loss, direction = jax.value_and_grad(loss_ahead)(gradient)
+        direction = mean(direction)
+        forward = forward_at(_after(direction, state.params))
+
+        # ... then the derivative of the virtual gradient along it.
+        def lookahead_loss_along(meta_params):
+            _, gradient = forward.loss_and_gradient(meta_params)
+            return mean(optax.tree.vdot(gradient, direction))
+
+        meta_gradient = jax.grad(lookahead_loss_along)(state.meta_params)
+    else:
+        meta_loss, meta_gradient = jax.value_and_grad(lookahead_loss)(state.meta_params)
     meta_gradient = mean(meta_gradient)
     meta_updates, meta_opt_state = meta_tx.update(
         meta_gradient, state.meta_opt_state, state.meta_params
@@ -226,7 +257,9 @@ def weighted_step(
     errors and skipped updates as in `meta_step`.
     """
     key, _ = _step_keys(state, axis_name)
-    forward = _forward(state, batch, key, loss_fn, weight_fn, normalisation, axis_name)
+    forward = _forward(
+        state.params, state, batch, key, loss_fn, weight_fn, normalisation, axis_name
+    )
     return _real_step(state, state, forward, tx, metrics_fn, ())
 
 
@@ -275,12 +308,12 @@ class _Forward(NamedTuple):
     metrics: Callable[[MetricsFn, Params], Any]
 
 
-def _forward(state, batch, key, loss_fn, weight_fn, normalisation, axis_name):
+def _forward(params, state, batch, key, loss_fn, weight_fn, normalisation, axis_name):
     _check_choice("normalisation", normalisation, NORMALISATIONS)
     mean = partial(all_mean, axis_name=axis_name)
     losses, pullback, model_state = jax.vjp(
         lambda params: loss_fn(params, state.model_state, batch, key),
-        state.params,
+        params,
         has_aux=True,
     )
     if losses.ndim not in (1, 2):
@@ -348,6 +381,17 @@ def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite):
     if metrics_fn is not None:
         metrics["weighting"] = forward.metrics(metrics_fn, proposed.meta_params)
     return state, metrics
+
+
+def _after(done, params):
+    """`params`, to the bit, but not to be had before `done`, a tree of arrays.
+
+    Without it the compiler finds that both forward passes are one and keeps its
+    activations. XLA drops optimization barriers on CPUs before it looks for that; it
+    cannot know that this factor is 1. If it is not, the step is skipped anyway.
+    """
+    one = _all_finite(done)
+    return jax.tree.map(lambda x: x * one.astype(x.dtype), params)
 
 
 def _step_keys(state, axis_name):

@@ -6,7 +6,7 @@ Images of sets that do not fit in memory stay encoded on disk; see `on_disk`.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cmwjax.core.labels import UNLABELLED, check_labels, class_counts
 from cmwjax.data import label_sets, on_disk
 from cmwjax.data.archive import read_arrays
+from cmwjax.data.view import Spec
 
 CLASS_NAMES = {
     "cifar10": (
@@ -31,16 +32,25 @@ ARCHIVE_KEYS = ("x_train", "y_train", "x_test", "y_test")
 class Dataset(NamedTuple):
     """Images and labels of a training and a test set."""
 
-    train_images: NDArray[np.uint8]  # [N, H, W, C]; [0, H, W, C] if they are on disk
+    train_inputs: NDArray[np.uint8]  # [N, H, W, C]; [0, H, W, C] if they are on disk
     train_labels: NDArray[np.int32]  # [N], the true ones unless nobody knows them
-    test_images: NDArray[np.uint8]
+    test_inputs: NDArray[np.uint8]
     test_labels: NDArray[np.int32]
-    num_classes: int
+    num_classes: int  # 0: labels are targets of a regression, float32
     class_names: tuple[str, ...]
     # [N], another label set of the training images; UNLABELLED (-1) where it has none
     observed_labels: NDArray[np.int32] | None = None
     knows_true_labels: bool = True
     files: on_disk.Encoded | None = None  # where the images are, if on disk
+    kind: str = "images"  # of the inputs, see `view.KINDS`
+    trusted_index: NDArray[np.int32] | None = None  # samples whose labels are trusted
+    shown: Sequence[Any] | None = None  # what a person sees of each; None: the inputs
+    vocabulary: Any = None  # of texts, see `text.Vocabulary`
+
+    @property
+    def spec(self) -> Spec:
+        """Kind, shapes and types of the inputs."""
+        return Spec.of(self.kind, self.train_inputs)
 
 
 def load(
@@ -109,15 +119,16 @@ def select(
       archive: the file that may hold the label set, if there is one.
 
     Returns:
-      The data set, with labels int32.
+      The data set, with labels int32, or float32 if they are targets.
 
     Raises:
       ValueError: as `load`.
     """
     validate(dataset, name=name)
+    dtype: Any = np.int32 if dataset.num_classes else np.float32
     dataset = dataset._replace(
-        train_labels=np.asarray(dataset.train_labels, np.int32),
-        test_labels=np.asarray(dataset.test_labels, np.int32),
+        train_labels=np.asarray(dataset.train_labels, dtype),
+        test_labels=np.asarray(dataset.test_labels, dtype),
         knows_true_labels=dataset.knows_true_labels and labels != "given",
     )
     if labels not in ("true", "given"):
@@ -137,7 +148,7 @@ def select(
         )
     first = _stratified_order(dataset.train_labels)[:train_size]
     dataset = dataset._replace(
-        train_images=dataset.train_images[first if dataset.files is None else []],
+        train_inputs=dataset.train_inputs[first if dataset.files is None else []],
         train_labels=dataset.train_labels[first],
         files=dataset.files and dataset.files.subset(first),
     )
@@ -164,20 +175,20 @@ def validate(dataset: Dataset, *, name: str) -> None:
     for split in ("train", "test"):
         images, labels = (
             np.asarray(getattr(dataset, f"{split}_{part}"))
-            for part in ("images", "labels")
+            for part in ("inputs", "labels")
         )
         if dataset.files is None:
-            _check_images(images, name=f"{name}: {split}_images")
+            _check_images(images, name=f"{name}: {split}_inputs")
         check_labels(labels, dataset.num_classes, name=f"{name}: {split}_labels")
         if dataset.files is None and len(images) != len(labels):
             raise ValueError(
-                f"{name}: {len(images)} {split}_images, but {len(labels)} "
+                f"{name}: {len(images)} {split}_inputs, but {len(labels)} "
                 f"{split}_labels: give every image one label."
             )
-    if dataset.train_images.shape[1:] != dataset.test_images.shape[1:]:
+    if dataset.train_inputs.shape[1:] != dataset.test_inputs.shape[1:]:
         raise ValueError(
-            f"{name}: train_images are {list(dataset.train_images.shape[1:])}, but "
-            f"test_images {list(dataset.test_images.shape[1:])}: resize one of them."
+            f"{name}: train_inputs are {list(dataset.train_inputs.shape[1:])}, but "
+            f"test_inputs {list(dataset.test_inputs.shape[1:])}: resize one of them."
         )
     empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
     if empty.size:
@@ -213,11 +224,11 @@ def _digits() -> Dataset:
 
     pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    train_images, test_images, train_labels, test_labels = train_test_split(
+    train_inputs, test_inputs, train_labels, test_labels = train_test_split(
         images, labels.astype(np.int32), test_size=360, stratify=labels, random_state=0
     )
     names = tuple(str(label) for label in range(10))
-    return Dataset(train_images, train_labels, test_images, test_labels, 10, names)
+    return Dataset(train_inputs, train_labels, test_inputs, test_labels, 10, names)
 
 
 def _from_archive(name: str) -> Dataset:
@@ -236,8 +247,8 @@ def _from_archive(name: str) -> Dataset:
             f"{', '.join(ARCHIVE_KEYS)}."
         )
     x_train, y_train, x_test, y_test = (arrays[key] for key in ARCHIVE_KEYS)
-    train_images = _as_images(x_train, name=f"{name}: x_train")
-    test_images = _as_images(x_test, name=f"{name}: x_test")
+    train_inputs = _as_images(x_train, name=f"{name}: x_train")
+    test_inputs = _as_images(x_test, name=f"{name}: x_test")
     y_train, y_test = _one_axis(y_train), _one_axis(y_test)
     names = CLASS_NAMES.get(name)
     if names is None:
@@ -245,9 +256,9 @@ def _from_archive(name: str) -> Dataset:
         labels = check_labels(y_train, y_train.size, name=f"{name}: y_train")
         names = tuple(str(label) for label in range(labels.max(initial=0) + 1))
     return Dataset(
-        train_images,
+        train_inputs,
         check_labels(y_train, len(names), name=f"{name}: y_train"),
-        test_images,
+        test_inputs,
         check_labels(y_test, len(names), name=f"{name}: y_test"),
         len(names),
         names,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmwjax.config import METHODS, method_of, title
 from cmwjax.files import SAMPLES, replacing
+from cmwjax.methods.catalogue import METHODS, method_of, title
 from cmwjax.report.plot_style import (
     MUTED,
     end_labels,
@@ -19,7 +19,7 @@ from cmwjax.report.plot_style import (
     weight_limit,
 )
 from cmwjax.report.read import find_runs, read_accuracies, read_curves
-from cmwjax.report.samples import read_samples
+from cmwjax.report.samples import is_known, is_wrong, read_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -254,7 +254,7 @@ def _wrong_share(run_dir: Path) -> str:
     if not (run_dir / SAMPLES).is_file():
         return ""
     samples = read_samples(run_dir / SAMPLES)
-    if (samples["true_label"] < 0).any():
+    if not is_known(samples["true_label"]).all():
         return ""
-    wrong = np.mean(samples["given_label"] != samples["true_label"])
+    wrong = np.mean(is_wrong(samples))
     return f" · {100 * wrong:.0f} % of labels wrong"

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.config import METHODS, method_of  # METHOD/seed_K/ in a comparison folder
 from cmwjax.files import DIVERGED, METRICS, WEIGHTING
+from cmwjax.methods.catalogue import (  # METHOD/seed_K/ in a comparison folder
+    METHODS,
+    method_of,
+)
 
 
 def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:

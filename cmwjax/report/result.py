@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from cmwjax.core.labels import UNKNOWN
 from cmwjax.files import SAMPLES
 from cmwjax.report.read import read_metrics
-from cmwjax.report.samples import read_samples, wrong_label_auroc
+from cmwjax.report.samples import is_known, is_wrong, read_samples, wrong_label_auroc
 
 
 class Result(NamedTuple):
@@ -29,12 +28,11 @@ def summarise(workdir: Path) -> Result:
     if criteria:
         best = max(epochs, key=lambda metrics: metrics[criteria[0]])
         selected = best["test_accuracy"]
-    known = samples["true_label"] != UNKNOWN
-    is_wrong = known & (samples["given_label"] != samples["true_label"])
+    known = is_known(samples["true_label"])
     return Result(
         test_accuracy=last["test_accuracy"],
         selected_accuracy=selected,
-        auroc=wrong_label_auroc(samples["weight"][known], is_wrong[known]),
+        auroc=wrong_label_auroc(samples["weight"][known], is_wrong(samples)[known]),
         seconds=sum(metrics["seconds"] for metrics in epochs),
         checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
     )

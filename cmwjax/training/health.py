@@ -28,7 +28,8 @@ def check_skips(learner: MetaState, config: ConfigDict, last: LastGood) -> None:
             "were skipped, because loss, gradient or meta-gradient are not finite. "
             f"{_last_good(last)} Most often a learning rate is too high: lower "
             f"optim.learning_rate={config.optim.learning_rate} or "
-            f"weighting.learning_rate={config.weighting.learning_rate}."
+            f"weighting.optimizer.learning_rate="
+            f"{config.weighting.optimizer.learning_rate}."
         )
 
 
@@ -75,7 +76,7 @@ def warn_if_collapsed(metrics: dict[str, Any], workdir: Path) -> bool:
         logging.warning(
             "%s: in epoch %d the weights of every family are all near 0 or all near 1 "
             "(means %s): the weighting net tells no samples apart any more. Lower "
-            "weighting.learning_rate, or look at the meta set.",
+            "weighting.optimizer.learning_rate, or look at the meta set.",
             *(workdir, metrics["epoch"], np.round(metrics["weight_mean"], 3)),
         )
     return bool(collapsed)

@@ -11,7 +11,7 @@ from cmwjax.core import weighting_file
 from cmwjax.core.weighting import summarise_weights
 from cmwjax.files import SAMPLES, WEIGHTING
 from cmwjax.report.samples import write_samples
-from cmwjax.training import evaluate, steps
+from cmwjax.training import steps
 from cmwjax.training.run import Progress, Run
 from cmwjax.training.state import RunState
 
@@ -21,7 +21,7 @@ CURVE_LOSSES = 10 * np.linspace(0, 1, 61, dtype=np.float32) ** 2  # dense near 0
 def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
     """Metrics of the epoch that ends here."""
     problem, program, state = run.problem, run.program, progress.state
-    learner, judged = state.learner, program.judged(state)
+    learner, judged = state.learner, program.evaluated(state)
     tests = _test_metrics(run, judged)
     means = steps.epoch_means(state.sums)
     moments = means.pop("weighting", None)
@@ -34,7 +34,7 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
     for name, index in others.items():
         if index is not None and len(index):
             scores = program.score(judged, run.sets.train, index)
-            metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
+            metrics |= _named(name, scores.summary(program.task, problem.labels[index]))
     knows = problem.dataset.knows_true_labels
     if knows and program.method.has_meta_step and progress.meta_set is not None:
         metrics["meta_purity"] = meta_set.purity(
@@ -44,7 +44,8 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
         for name, one in (("teacher", state), ("net", state.without_teacher)):
             same = (one.teacher is None) == (judged.teacher is None)
             scores = tests if same else _test_metrics(run, one)
-            metrics[f"{name}_accuracy"] = scores["test_accuracy"]
+            criterion = program.task.criterion
+            metrics[f"{name}_{criterion}"] = scores[f"test_{criterion}"]
     if moments is not None:
         metrics |= summarise_weights(moments)
     if program.curve is not None:
@@ -54,21 +55,23 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def _test_metrics(run: Run, state: RunState) -> dict[str, float]:
-    """Accuracy on each test set; of many classes, also that of the five likeliest."""
+    """Metrics of each test set."""
     metrics = {}
     for name, samples in run.sets.tests.items():
         labels = np.asarray(samples.table.labels)
         scores = run.program.score(state, samples, np.arange(len(labels)))
-        metrics[f"{name}_accuracy"] = scores.accuracy(labels)
-        if run.problem.dataset.num_classes > 2 * evaluate.TOP:
-            metrics[f"{name}_top{evaluate.TOP}"] = scores.top
+        metrics |= _named(name, scores.summary(run.program.task, labels))
     return metrics
+
+
+def _named(name: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{name}_{metric}": value for metric, value in metrics.items()}
 
 
 def write_results(run: Run, progress: Progress) -> None:
     """Scores every training sample and writes the files that end a run."""
     problem, method = run.problem, run.program.method
-    judged = run.program.judged(progress.state)
+    judged = run.program.evaluated(progress.state)
     scores = run.program.score(judged, run.sets.train, problem.train_index)
     run.skipped.write()
     index = problem.train_index[scores.seen]
@@ -94,7 +97,7 @@ def write_results(run: Run, progress: Progress) -> None:
         given_label=given,
         suggested_label=scores.predictions[scores.seen],
         true_label=problem.true_labels[index],
-        family=None if net is None else np.asarray(run.sets.train.table.family)[given],
+        family=None if net is None else np.asarray(run.sets.train.table.family)[index],
         losses=scores.losses[scores.seen],
         weights=scores.weights[scores.seen],
     )

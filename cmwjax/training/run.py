@@ -4,17 +4,17 @@ import dataclasses
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.errors
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from cmwjax.bias.problem import Problem, prepare
 from cmwjax.config_check import check_config
+from cmwjax.data import view as views
 from cmwjax.data.datasets import Dataset
 from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_batches
 from cmwjax.data.skipped import Skipped
@@ -150,10 +150,11 @@ def assemble(
       workdir: a new or empty folder, or that of a run of this configuration.
       arrays: the data set, in place of the one that `config.data.name` names, which
         then is no more than what errors call it.
-      model: the classifier, a Linen module that is called as `module(images, train)`,
-        images float32 `[B, H, W, channels]`, and returns logits `[B, C]`; in place of
-        `config.model`. If its batch statistics are to be those of all devices under
-        `config.parallel='pmap'`, they must be reduced over the axis `'data'`.
+      model: a Linen module in place of `config.model`. It is called as
+        `module(inputs, train)`, images as float32 `[B, H, W, channels]`, and returns
+        what the task wants, of a classifier logits `[B, C]`. If its batch statistics
+        are to be those of all devices under `config.parallel='pmap'`, they must be
+        reduced over the axis `'data'`.
       devices: what to run on, by default everything there is.
 
     Raises:
@@ -164,18 +165,24 @@ def assemble(
     workdir = Path(workdir)
     problem = prepare(config, arrays)
     order = _training_order(config, problem)
-    image_shape = problem.dataset.train_images.shape[1:]
     if model is not None:
-        check_model(model, image_shape, problem.dataset.num_classes)
+        check_hashable(model)
     program = programs.build(
         programs.shared_part(config),
+        inputs=problem.dataset.spec,
         num_classes=problem.dataset.num_classes,
-        image_shape=image_shape,
+        num_groups=problem.num_groups,
         num_families=len(problem.families.centres),
         steps_per_epoch=order.steps_per_epoch,
         devices=devices,
         model=model,
     )
+    if model is not None:
+        check_model(
+            model,
+            views.blank(program.view, problem.dataset.spec),
+            program.task.width(problem.dataset.num_classes),
+        )
     if program.method.has_meta_step:
         held_out = problem.meta_index
         check_meta_batches(
@@ -187,7 +194,12 @@ def assemble(
         warn_if_sizes_alike(problem.families.centres)
     skipped = Skipped(workdir, set_names(problem))
     sets = build_sets(
-        config, problem, layout=program.layout, method=program.method, skipped=skipped
+        config,
+        problem,
+        layout=program.layout,
+        method=program.method,
+        view=program.view,
+        skipped=skipped,
     )
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
@@ -217,19 +229,11 @@ def _training_order(config: ConfigDict, problem: Problem) -> Order:
     return Order(table, len(table(epoch=0)))
 
 
-def check_model(
-    model: nn.Module, image_shape: tuple[int, ...], num_classes: int
-) -> None:
-    """Refuses a module that is no classifier of these images; computes nothing.
-
-    Args:
-      model: called as `module(images, train)`.
-      image_shape: (H, W, channels).
-      num_classes: C.
+def check_hashable(model: nn.Module) -> None:
+    """Refuses a module by which compiled steps cannot be found again.
 
     Raises:
-      ValueError: if it cannot be hashed, does not accept the images, or its output is
-        not `[B, C]`.
+      ValueError: if it cannot be hashed.
     """
     try:
         hash(model)
@@ -240,20 +244,31 @@ def check_model(
             "functions or tuples."
         ) from error
 
-    def logits():
-        images = jnp.zeros((1, *image_shape))
-        return model.init_with_output(jax.random.key(0), images, False)[0]
 
+def check_model(model: nn.Module, example: Any, width: int) -> None:
+    """Refuses a module that does not fit inputs or task; computes nothing.
+
+    Args:
+      model: called as `module(inputs, train)`.
+      example: inputs of one sample, leaves `[1, ...]`.
+      width: outputs that the task wants.
+
+    Raises:
+      ValueError: if it does not accept the inputs, or its output is not `[B, width]`.
+    """
+    name, shapes = type(model).__name__, [x.shape for x in jax.tree.leaves(example)]
     try:
-        shape = jax.eval_shape(logits).shape
+        outputs = jax.eval_shape(
+            lambda: model.init_with_output(jax.random.key(0), example, False)[0]
+        )
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
         raise ValueError(
-            f"model, a {type(model).__name__}, does not work on images of shape "
-            f"{list(image_shape)}, called as module(images, train): {error}"
+            f"model, a {name}, does not work on inputs of shape "
+            f"{', '.join(map(str, shapes))}: make it accept them, called as "
+            f"module(inputs, train). {error}"
         ) from error
-    if shape != (1, num_classes):
+    if outputs.shape != (1, width):
         raise ValueError(
-            f"model, a {type(model).__name__}, returns {list(shape)} for one image, "
-            f"but there are {num_classes} classes: make it return logits [B, "
-            f"{num_classes}]."
+            f"model, a {name}, returns {list(outputs.shape)} for one sample, but the "
+            f"task wants [1, {width}]: give it {width} outputs."
         )

@@ -66,7 +66,7 @@ class Saved(NamedTuple):
 def first(run: RunState, problem: Problem) -> Saved:
     """What would be saved before the first step."""
     digest = hashlib.sha256()
-    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+    for name in ("train_inputs", "train_labels", "test_inputs", "test_labels"):
         digest.update(np.ascontiguousarray(getattr(problem.dataset, name)))
     if problem.dataset.files is not None:  # too many to read; their names must do
         digest.update(problem.dataset.files.identity.encode())
