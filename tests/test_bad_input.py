@@ -80,7 +80,10 @@ def test_any_configuration_is_accepted_or_refused_with_a_reason(changes):
         ({"epochs": 10**9}, "config.epochs=1000000000 is out of range"),
         ({"optim.learning_rate": np.inf}, "optim.learning_rate=inf is out of range"),
         ({"optim.learning_rate": np.nan}, "optim.learning_rate=nan is out of range"),
-        ({"optim.boundaries": (3, "a")}, r"optim.boundaries=\(3, 'a'\) must hold"),
+        (
+            {"optim.schedule.boundaries": (3, "a")},
+            r"boundaries=\(3, 'a'\) must hold",
+        ),
         ({"checkpoint.keep": 0}, "config.checkpoint.keep=0 is out of range"),
         ({"meta_set.batch_size": 3}, "batch_size is 3, not a positive multiple"),
         ({"data.batch_size": 2000}, "training samples in 4 shards do not fill one"),
@@ -156,7 +159,7 @@ def load(path):
     """Loads, and checks by other means what a loaded data set promises."""
     loaded = datasets.load(path)
     for part in ("train", "test"):
-        images = getattr(loaded, f"{part}_images")
+        images = getattr(loaded, f"{part}_inputs")
         labels = getattr(loaded, f"{part}_labels")
         assert images.dtype == np.uint8 and images.ndim == 4 and images.size
         assert labels.dtype == np.int32 and labels.shape == images.shape[:1]

@@ -361,7 +361,9 @@ def test_mixup_and_ema_in_closed_form(tmp_path):
     data, program, state = run.problem, run.program, progress.state
     table, w = run.sets.train.table, matrix_of(state.learner.params)
     x, y, teacher, seen = inputs(table, table), np.eye(10)[data.labels], w, []
-    mixed_batch = jax.jit(Batches(c, None, program.method, None, 5).training)
+    mixed_batch = jax.jit(
+        Batches(c, None, program.method, program.view, None, 5).training
+    )
     rng = np.random.default_rng(0)
     for _ in range(3):
         index = rng.choice(data.train_index, 8, replace=False)
