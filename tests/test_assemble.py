@@ -151,8 +151,11 @@ class Features(nn.Module):
     ("model", "message"),
     [
         (Lists(np.ones(3)), "Lists that cannot be hashed"),
-        (Flat(), r"a Flat, does not work on images of shape \[8, 8, 1\]"),
-        (Features(), r"a Features, returns \[1, 7\] for one image, .* 10 classes"),
+        (Flat(), r"a Flat, does not work on images of shape \[\[8, 8, 1\]\]"),
+        (
+            Features(),
+            r"a Features, returns \[1, 7\] for one sample, .* needs 10 outputs",
+        ),
     ],
 )
 def test_modules_that_do_not_do_are_refused(tmp_path, model, message):

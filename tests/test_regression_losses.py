@@ -39,7 +39,7 @@ def test_other_shapes_are_refused(loss, shapes):
         loss(*(jnp.zeros(shape) for shape in shapes))
 
 
-@pytest.mark.parametrize("delta", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("delta", [0.0, -1.0, float("nan")])
 def test_delta_is_checked(delta):
-    with pytest.raises(ValueError, match=f"delta={delta} is out of range"):
+    with pytest.raises(ValueError, match=f"delta={delta} must be above 0"):
         huber(OUTPUTS, TARGETS, delta=delta)
