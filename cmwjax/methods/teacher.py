@@ -1,9 +1,11 @@
 """The teacher: an exponential moving average of a classifier."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 class Averaging(NamedTuple):
@@ -59,12 +61,10 @@ def update_teacher(
       batch_stats: whether batch statistics are averaged too; see `Averaging`.
     """
 
-    def averaged(old, new):
-        return jax.tree.map(lambda t, w: decay * t + (1 - decay) * w, old, new)
-
-    model_state = (
-        averaged(teacher.model_state, model_state)
+    averaged = partial(optax.incremental_update, step_size=1 - decay)
+    return Teacher(
+        averaged(params, teacher.params),
+        averaged(model_state, teacher.model_state)
         if batch_stats
-        else teacher.model_state
+        else teacher.model_state,
     )
-    return Teacher(averaged(teacher.params, params), model_state)
