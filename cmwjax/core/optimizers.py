@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("sgd", "adam", "amsgrad")
-SCHEDULES = ("constant", "cosine", "steps", "restarts")
+SCHEDULES = ("constant", "cosine", "one_cycle", "steps", "restarts")
 
 
 def torch_sgd(
@@ -126,14 +126,17 @@ def learning_rate(
     minimum: float = 0.0,
     linear_epochs: int = 0,
 ) -> optax.Schedule:
-    """Learning rate as a function of the step; constant within an epoch but for cosine.
+    """Learning rate as a function of the step.
+
+    It is constant within an epoch, but for `'cosine'` and `'one_cycle'`.
 
     Args:
       peak: the rate at step 0.
       name: one of `SCHEDULES`: `'constant'`; `'cosine'`, from peak to 0 over
-        total_steps; `'steps'`, multiplied by factor at each boundary; or
-        `'restarts'`, peak for constant_epochs, then cosines down to minimum, again
-        and again.
+        total_steps; `'one_cycle'`, up from a 25th of peak and down to nearly 0, as
+        in `optax.cosine_onecycle_schedule`; `'steps'`, multiplied by factor at each
+        boundary; or `'restarts'`, peak for constant_epochs, then cosines down to
+        minimum, again and again.
       total_steps: steps of the run.
       steps_per_epoch: number of steps in an epoch.
       boundaries: epochs, for `'steps'`.
@@ -149,25 +152,55 @@ def learning_rate(
     """
     if name not in SCHEDULES:
         raise ValueError(f"schedule={name!r} is unknown; choose one of {SCHEDULES}.")
-    epochs = math.ceil(total_steps / steps_per_epoch)
-    rates = [peak] * epochs
-    if name == "steps":
-        rates = [
-            peak * factor ** sum(b <= e for b in boundaries) for e in range(epochs)
-        ]
-    if name == "restarts":
-        rates = [peak] * constant_epochs
-        while len(rates) < epochs:
-            ends = min(period, epochs)
-            shares = [(1 + math.cos(math.pi * e / period)) / 2 for e in range(ends)]
-            rates += [minimum + (peak - minimum) * share for share in shares]
-            period *= multiplier
-    for epoch in range(min(linear_epochs, epochs)):
-        rates[epoch] *= (epoch + 1) / linear_epochs
-    cosine = optax.cosine_decay_schedule(1.0, total_steps)
+    if name == "cosine":
+        by_step = optax.cosine_decay_schedule(peak, total_steps)
+    elif name == "one_cycle":
+        by_step = optax.cosine_onecycle_schedule(total_steps, peak)
+    else:
+        if name == "constant":
+            by_epoch = optax.constant_schedule(peak)
+        elif name == "steps":
+            drops = dict.fromkeys(boundaries, factor)
+            by_epoch = optax.piecewise_constant_schedule(peak, drops)
+        else:
+            epochs = math.ceil(total_steps / steps_per_epoch)
+            by_epoch = _restarts(
+                peak,
+                epochs,
+                constant=constant_epochs,
+                period=period,
+                multiplier=multiplier,
+                minimum=minimum,
+            )
+
+        def by_step(step):
+            return by_epoch(step // steps_per_epoch)
+
+    if not linear_epochs:
+        return by_step
 
     def schedule(step):
-        rate = jnp.asarray(rates, jnp.float32)[step // steps_per_epoch]
-        return rate * cosine(step) if name == "cosine" else rate
+        share = (step // steps_per_epoch + 1) / linear_epochs
+        return by_step(step) * jnp.minimum(share, 1)
 
     return schedule
+
+
+def _restarts(
+    peak: float,
+    epochs: int,
+    *,
+    constant: int,
+    period: int,
+    multiplier: int,
+    minimum: float,
+) -> optax.Schedule:
+    """The rate by epoch: constant, then cosines from peak to minimum, ever longer."""
+    alpha = minimum / peak if peak else 0.0
+    parts, starts = [optax.constant_schedule(peak)], []
+    start = constant
+    while start < epochs:
+        parts.append(optax.cosine_decay_schedule(peak, period, alpha))
+        starts.append(start)
+        start, period = start + period, period * multiplier
+    return optax.join_schedules(parts, starts)
