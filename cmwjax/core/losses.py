@@ -19,21 +19,20 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Returns:
       Losses `[B]`, in nats.
     """
-    log_p = jax.nn.log_softmax(logits)
-    return -jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Cross entropy against class probabilities, `[B, C]`, `[B, C]` -> `[B]`."""
-    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+    return optax.losses.softmax_cross_entropy(logits, targets)
 
 
 def label_smoothing(
     logits: jax.Array, labels: jax.Array, *, smoothing: float
 ) -> jax.Array:
     """Cross entropy against `(1 - smoothing) * one_hot + smoothing / C`."""
-    uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
-    return (1 - smoothing) * cross_entropy(logits, labels) + smoothing * uniform
+    one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return soft_cross_entropy(logits, optax.losses.smooth_labels(one_hot, smoothing))
 
 
 def focal(logits: jax.Array, labels: jax.Array, *, gamma: float) -> jax.Array:
