@@ -35,8 +35,10 @@ def count_transitions(
     Returns:
       Shares `[C, C]`, rows sum to one; a class without samples keeps its label.
     """
-    counts = np.zeros((num_classes, num_classes))
-    np.add.at(counts, (np.asarray(true_labels), np.asarray(labels)), 1)
+    from sklearn.metrics import confusion_matrix  # here, for it takes a second
+
+    classes = np.arange(num_classes)
+    counts = confusion_matrix(true_labels, labels, labels=classes).astype(np.float64)
     counts += np.diag(counts.sum(axis=1) == 0)
     return (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
 

@@ -169,13 +169,15 @@ def transition_matrix(
 
     With more than 20 classes the cells are not annotated.
     """
+    from sklearn.metrics import confusion_matrix
+
     samples = _read_samples(run_dir)
     given, suggested = samples["given_label"], samples["suggested_label"]
     names = _names(class_names, max(given.max(), suggested.max()) + 1)
     size = len(names)
-    counts = np.zeros((size, size))
-    np.add.at(counts, (given, suggested), 1)
-    matrix = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    matrix = confusion_matrix(
+        given, suggested, labels=np.arange(size), normalize="true"
+    )
     side = 0.48 * min(max(size, 4), 20)
     figure = new_figure(side + 1.2, side + 1.1)
     axes = figure.subplots()
