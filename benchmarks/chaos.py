@@ -312,9 +312,17 @@ def corruptions(rng: np.random.Generator, folder: pathlib.Path) -> list:
         (file.parent / "garbage").write_bytes(rng.bytes(100))
 
     return [
-        *(flip_a_bit, truncate, empty, append, overwrite, delete_a_file),
-        *(delete_half_of_the_files, delete_an_inner_folder, delete_the_folder),
-        *(put_a_folder_in_place_of_a_file, add_garbage),
+        flip_a_bit,
+        truncate,
+        empty,
+        append,
+        overwrite,
+        delete_a_file,
+        delete_half_of_the_files,
+        delete_an_inner_folder,
+        delete_the_folder,
+        put_a_folder_in_place_of_a_file,
+        add_garbage,
     ]
 
 

@@ -59,11 +59,13 @@ NOISE = {
 # What the names of asymmetric noise stand for on CIFAR-100.
 NOISE_OF_CIFAR100 = {"asym": "superclass", "hybrid_asym": "blocks"}
 MAIN = ("erm", "erm_mixup_ema", "constant", "mw_net", "cmw_net")
+# fmt: off
 EVERY = (
-    *("erm", "erm_mixup_ema", "label_smoothing", "focal", "class_balanced", "ldam_drw"),
-    *("gce", "forward", "elr", "plc", "l2rw", "mcw", "constant"),
-    *("mw_net", "cmw_net", "per_class"),
+    "erm", "erm_mixup_ema", "label_smoothing", "focal", "class_balanced", "ldam_drw",
+    "gce", "forward", "elr", "plc", "l2rw", "mcw", "constant",
+    "mw_net", "cmw_net", "per_class",
 )
+# fmt: on
 # With soft labels, and what tells how much of that the learned weights are.
 SOFT = ("erm_mixup_ema", "constant_sl", "mw_net_sl", "cmw_net_mixup", "cmw_net_sl")
 

@@ -52,7 +52,8 @@ class Skipped:
         if jax.process_index() == 0:
             logging.warning(
                 "%d images could not be read; %s lists them.",
-                *(len(self._known), self._path),
+                len(self._known),
+                self._path,
             )
             with replacing(self._path) as path, path.open("w", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")

@@ -133,7 +133,10 @@ class Checkpoints:
             logging.warning(
                 "Checkpoint %s could not be written; the last good one is %s. Training "
                 "goes on; is the disk full? %s: %s",
-                *(path, last, type(error).__name__, error),
+                path,
+                last,
+                type(error).__name__,
+                error,
             )
             return
         self._good = [*self._good, step][-self._keep :]
@@ -178,7 +181,9 @@ class Checkpoints:
                 logging.warning(
                     "Checkpoint %s was written by %s, this is %s: numbers may differ in"
                     " their last digits.",
-                    *(path, manifest["versions"], _versions()),
+                    path,
+                    manifest["versions"],
+                    _versions(),
                 )
             return step
         if steps:

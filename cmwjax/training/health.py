@@ -62,7 +62,8 @@ def warn_if_sizes_alike(centres: np.ndarray) -> None:
             "weighting.load: the mean class sizes of the families, %s, differ by a "
             "factor of %.2f at most. The function trusts small and large classes "
             "differently, however much they differ: here that may do harm.",
-            *(np.round(centres).astype(int).tolist(), factor),
+            np.round(centres).astype(int).tolist(),
+            factor,
         )
 
 
@@ -77,6 +78,8 @@ def warn_if_collapsed(metrics: dict[str, Any], workdir: Path) -> bool:
             "%s: in epoch %d the weights of every family are all near 0 or all near 1 "
             "(means %s): the weighting net tells no samples apart any more. Lower "
             "weighting.optimizer.learning_rate, or look at the meta set.",
-            *(workdir, metrics["epoch"], np.round(metrics["weight_mean"], 3)),
+            workdir,
+            metrics["epoch"],
+            np.round(metrics["weight_mean"], 3),
         )
     return bool(collapsed)

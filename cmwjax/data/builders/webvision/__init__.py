@@ -188,5 +188,7 @@ def _check_prepared(builder: "Builder", folder: Path) -> None:
         if place is not None:
             logging.warning(
                 "%s was prepared without %s: to evaluate on it, %s.",
-                *(path, place, remedy),
+                path,
+                place,
+                remedy,
             )

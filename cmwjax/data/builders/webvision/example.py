@@ -149,8 +149,11 @@ def _look(label: int) -> tuple[str, str, str]:
 
 def _check(settings: Example) -> None:
     for name, low, high in (
-        *(("classes", 1, 1000), ("validation_per_class", 1, 1_000_000)),
-        *(("ilsvrc_per_class", 0, 50), ("wrong", 0, 1), ("size", 2, 1000)),
+        ("classes", 1, 1000),
+        ("validation_per_class", 1, 1_000_000),
+        ("ilsvrc_per_class", 0, 50),
+        ("wrong", 0, 1),
+        ("size", 2, 1000),
     ):
         value = getattr(settings, name)
         if not low <= value <= high:
