@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite skips the update, on all devices alike."""
+"""What is not finite skips the update, on all devices alike."""
 
 from functools import partial
 
@@ -11,9 +11,10 @@ import pytest
 from cmwjax.core.meta import MetaState, meta_step, weighted_step
 
 LEARNED = ("params", "model_state", "opt_state", "meta_params", "meta_opt_state")
-TX = optax.sgd(0.1, 0.9)
-# Hides a NaN meta-gradient from the weighting net, but not from the step.
-META_TX = optax.chain(optax.zero_nans(), optax.adam(0.1))
+# They hide what is not finite from classifier and weighting net, not from the step.
+HIDE = optax.stateless(lambda updates, _: jax.tree.map(jnp.nan_to_num, updates))
+TX = optax.chain(HIDE, optax.sgd(0.1, 0.9))
+META_TX = optax.chain(HIDE, optax.adam(0.1))
 
 
 def loss_fn(params, model_state, batch, key):
@@ -36,15 +37,15 @@ SETTINGS = {
 }
 
 
-def step(state, batch, meta_batch, axis_name=None):
+def step(state, batch, meta_batch, axis_name=None, **changes):
+    settings = SETTINGS | {"meta_tx": META_TX} | changes
     return meta_step(
         state,
         batch,
         meta_batch,
-        meta_tx=META_TX,
         inner_lr=optax.constant_schedule(0.1),
         axis_name=axis_name,
-        **SETTINGS,
+        **settings,
     )
 
 
@@ -78,12 +79,12 @@ CASES = (
 )
 
 
-def fresh_state():
+def fresh_state(tx=TX, meta_tx=META_TX, dtype=jnp.float32):
     return MetaState.create(
-        params=jnp.ones(3),
+        params=jnp.ones(3, dtype),
         meta_params=jnp.ones(2),
-        tx=TX,
-        meta_tx=META_TX,
+        tx=tx,
+        meta_tx=meta_tx,
         model_state={"mean": jnp.zeros(())},
     )
 
@@ -102,12 +103,12 @@ def assert_learned_equal(state, wanted):
                 np.testing.assert_array_equal(copy, value, err_msg=name)
 
 
-def on_jit():
-    return jax.jit(step)
+def on_jit(**changes):
+    return jax.jit(partial(step, **changes))
 
 
-def on_pmap():
-    named = partial(step, axis_name="data")
+def on_pmap(**changes):
+    named = partial(step, axis_name="data", **changes)
     mapped = jax.pmap(named, "data", in_axes=(None, 0, 0), out_axes=None)
 
     def split(batch):
@@ -161,3 +162,79 @@ def test_weighted_step_skips_as_well(case):
         assert np.isfinite(metrics["loss"])
     assert_learned_equal(state, start)
     assert metrics["skipped"] == state.skipped == 1
+
+
+# --- what optimizers propose ---------------------------------------------------------
+
+
+def at_the_second_update(value):
+    return lambda count: jnp.where(count == 1, value, 0.1)
+
+
+def nan_on_one_device(updates, params):
+    nan = jnp.where(jax.lax.axis_index("data") == 2, jnp.nan, 0.0)
+    return jax.tree.map(lambda u: u + nan, updates)
+
+
+# Per case: tx, meta_tx, and the type of the parameters.
+PROPOSALS = {
+    "parameters": (optax.sgd(at_the_second_update(np.nan)), META_TX, jnp.float32),
+    # Its epsilon is zero in half precision, and 0 / 0 its update.
+    "half precision": (optax.adam(1e-3), META_TX, jnp.float16),
+    # Its square overflows, so that the update is a harmless zero.
+    "optimizer state": (
+        optax.chain(optax.scale(1e25), optax.adam(0.1)),
+        META_TX,
+        jnp.float32,
+    ),
+    # Its weights are 0 or 1 then, which is finite.
+    "weighting net": (TX, optax.sgd(at_the_second_update(np.inf)), jnp.float32),
+    "state of its optimizer": (
+        TX,
+        optax.chain(optax.scale(1e30), optax.adam(0.1)),
+        jnp.float32,
+    ),
+}
+
+
+@pytest.mark.parametrize("lean", [False, True])
+@pytest.mark.parametrize("case", PROPOSALS)
+def test_no_optimizer_can_poison_the_state(case, lean):
+    tx, meta_tx, dtype = PROPOSALS[case]
+    mapped = on_jit(tx=tx, meta_tx=meta_tx, lean=lean)
+    state, skipped = fresh_state(tx, meta_tx, dtype), []
+    if case == "half precision":  # one gradient is exactly zero
+        batches = good_batch(2) | {"x": good_batch(2)["x"] * [1, 1, 0]}, good_batch(3)
+    else:
+        batches = good_batch(2), good_batch(3)
+    for _ in range(3):
+        before, (state, metrics) = state, mapped(state, *batches)
+        skipped.append(int(metrics["skipped"]))
+        assert np.isfinite(metrics["loss"]) and np.isfinite(metrics["grad_norm"])
+        if skipped[-1]:
+            assert_learned_equal(state, before)
+        for leaf in jax.tree.leaves([getattr(state, name) for name in LEARNED]):
+            assert np.isfinite(leaf).all()
+    # A skipped update does not count as one: a schedule stays where it is NaN.
+    late = case in ("parameters", "weighting net")
+    assert skipped == ([0, 1, 1] if late else [1, 1, 1])
+
+
+def test_infinity_that_was_there_before_is_no_reason_to_skip():
+    best_so_far = optax.GradientTransformation(
+        lambda params: jnp.array([jnp.inf, -jnp.inf, 0.0]),
+        lambda updates, best, params=None: (updates, best.at[2].add(1)),
+    )
+    tx = optax.chain(best_so_far, TX)
+    state, metrics = on_jit(tx=tx)(fresh_state(tx), good_batch(0), good_batch(1))
+    assert metrics["skipped"] == 0 and state.skipped == 0
+    np.testing.assert_array_equal(state.opt_state[0], [np.inf, -np.inf, 1])
+
+
+def test_one_device_decides_for_all():
+    tx = optax.chain(TX, optax.stateless(nan_on_one_device))
+    start = fresh_state(tx)
+    state, metrics = on_pmap(tx=tx)(start, good_batch(0), good_batch(1))
+    assert_learned_equal(state, start)
+    for counts in shards((state.skipped, metrics["skipped"])):
+        assert all(count == 1 for count in counts)

@@ -4,7 +4,7 @@ Everything here is a pure function of arrays. The same function runs under
 `jax.jit`, `jax.pmap`, `jax.vmap(axis_name=...)` and `jax.shard_map`.
 """
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -140,8 +140,9 @@ def meta_step(
     Returns:
       The next state and `loss` (weighted), `grad_norm`, `meta_loss` (after the
       virtual step), `meta_grad_norm`, `skipped` (0 or 1) and `weighting`. When any
-      loss or gradient is not finite, parameters, model_state and optimizer states
-      stay as they were, `step` advances and the skip counters grow.
+      loss or gradient is not finite, or what was finite in parameters, model_state,
+      optimizer states or weighting net would be so no longer, all of these stay as
+      they were, `step` advances and the skip counters grow.
 
     Raises:
       ValueError: on an unknown mode, a missing `inner_lr` or `meta_loss_fn`, losses
@@ -225,7 +226,13 @@ def meta_step(
 
     proposed = state._replace(meta_params=meta_params, meta_opt_state=meta_opt_state)
     state, metrics = _real_step(
-        state, proposed, forward, tx, metrics_fn, (meta_loss, meta_gradient)
+        state,
+        proposed,
+        forward,
+        tx,
+        metrics_fn,
+        (meta_loss, meta_gradient),
+        axis_name,
     )
     metrics["meta_loss"] = meta_loss
     metrics["meta_grad_norm"] = optax.tree.norm(meta_gradient)
@@ -260,7 +267,7 @@ def weighted_step(
         normalisation=normalisation,
         axis_name=axis_name,
     )
-    return _real_step(state, state, forward, tx, metrics_fn, ())
+    return _real_step(state, state, forward, tx, metrics_fn, (), axis_name)
 
 
 def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
@@ -299,7 +306,7 @@ def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
     return sliced_loss_fn
 
 
-def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite):
+def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite, axis_name):
     """Completes `proposed` by the step on w; keeps `state` if not all is finite."""
     loss, gradient = forward.loss_and_gradient(proposed.meta_params)
     updates, opt_state = tx.update(gradient, state.opt_state, state.params)
@@ -308,18 +315,13 @@ def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite):
         model_state=forward.model_state,
         opt_state=opt_state,
     )
-    # Decided on reduced values, so that all devices decide alike.
-    good = _all_finite((loss, gradient, forward.model_state, must_be_finite))
-    learned = ("params", "model_state", "opt_state", "meta_params", "meta_opt_state")
-    kept = {
-        name: jax.tree.map(
-            partial(jnp.where, good), getattr(proposed, name), getattr(state, name)
-        )
-        for name in learned
-    }
+    old, new = (_learned(s) for s in (state, proposed))
+    good = _all_finite((loss, gradient, must_be_finite), old, new)
+    # Whatever an optimizer proposes on which device, all decide alike.
+    good = all_mean(good.astype(jnp.float32), axis_name) == 1
     bad = 1 - good.astype(jnp.int32)
     state = state._replace(
-        **kept,
+        **jax.tree.map(partial(jnp.where, good), new, old),
         step=state.step + 1,
         skipped=state.skipped + bad,
         skipped_in_a_row=(state.skipped_in_a_row + 1) * bad,
@@ -330,6 +332,11 @@ def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite):
     return state, metrics
 
 
+def _learned(state):
+    names = ("params", "model_state", "opt_state", "meta_params", "meta_opt_state")
+    return {name: getattr(state, name) for name in names}
+
+
 def _after(done, params):
     """`params`, to the bit, but not to be had before `done`, a tree of arrays.
 
@@ -337,7 +344,7 @@ def _after(done, params):
     activations. XLA drops optimization barriers on CPUs before it looks for that; it
     cannot know that this factor is 1. If it is not, the step is skipped anyway.
     """
-    one = _all_finite(done)
+    one = _all_finite(done, (), ())
     return jax.tree.map(lambda x: x * one.astype(x.dtype), params)
 
 
@@ -359,6 +366,20 @@ def _losses_alone(loss_fn, losses):
     return lambda *arguments: loss_fn(*arguments)[0]
 
 
-def _all_finite(tree):
-    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree) if is_inexact(x)]
-    return jnp.all(jnp.stack(leaves))
+def _all_finite(tree, old, new):
+    """Whether `tree` is finite, and `new` wherever `old` is.
+
+    Some optimizers keep infinities, as the best value so far of no value yet.
+    """
+    finite = [jnp.isfinite(x) for x in jax.tree.leaves(tree) if is_inexact(x)]
+    finite += [
+        jnp.isfinite(after) | ~jnp.isfinite(before)
+        for before, after in zip(*map(jax.tree.leaves, (old, new)), strict=True)
+        if is_inexact(before)
+    ]
+    # What has one shape is put together first: XLA then reads all of it in one pass.
+    together = {}
+    for x in finite:
+        kind = jax.typeof(x)
+        together[kind] = together[kind] & x if kind in together else x
+    return reduce(jnp.logical_and, map(jnp.all, together.values()))
