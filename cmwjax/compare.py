@@ -116,7 +116,7 @@ def run_or_diverge(
     """The result of a run, or None if it diverges, which its folder then says.
 
     Args:
-      config: of the run.
+      config: configuration of the run.
       folder: its folder.
       on_epoch: as for `train.run`.
       arrays: as for `train.run`.

@@ -1,6 +1,6 @@
 """The meta set: which samples the weighting net is judged by (paper 3).
 
-Labels are those of the entire training set, an index is a subset of its positions, and
+Labels are those of the whole training set, an index is a subset of its positions, and
 what comes back are positions too: int32, ascending.
 """
 
@@ -142,7 +142,7 @@ def _members(
     if not 0 <= index.min() <= index.max() < len(labels):
         raise ValueError(
             f"index must lie in [0, {len(labels)}), got {index.min()} to "
-            f"{index.max()}: pass positions in the entire training set."
+            f"{index.max()}: pass positions in the whole training set."
         )
     classes = [index[labels[index] == label] for label in range(num_classes)]
     empty = [label for label, members in enumerate(classes) if not len(members)]

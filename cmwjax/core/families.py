@@ -1,4 +1,4 @@
-"""The families that the weighting net tells apart: of classes, or of targets."""
+"""Classes grouped by size: the families that the weighting net tells apart."""
 
 import warnings
 from typing import NamedTuple

@@ -64,10 +64,10 @@ def ldam(
     """Cross entropy after the label's logit is lowered by `scale` times its margin.
 
     Args:
-      logits: of a cosine head, which are within +-scale.
+      logits: cosines times `scale`, as a cosine head gives them, `[B, C]`.
       labels: classes, `[B]`.
-      margins: of these classes, in cosines, `[B]`; see `class_sizes.ldam_margins`.
-      scale: of the cosine head.
+      margins: margin of each label's class, in cosines, `[B]`.
+      scale: factor of the cosine head.
 
     References:
       Cao et al., `LDAM-DRW <https://arxiv.org/abs/1906.07413>`_, 2019.
@@ -77,7 +77,7 @@ def ldam(
 
 
 def forward(logits: jax.Array, columns: jax.Array) -> jax.Array:
-    """`-log (T^T p)_y`: of the noisy label, by a classifier of the true class.
+    """`-log (T^T p)_y`: loss of a noisy label, for a classifier of the true class.
 
     Args:
       logits: for the true class, `[B, C]`.
@@ -113,7 +113,7 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """`(output - target)^2`, without a half.
 
     Args:
-      outputs: of a model of width one, `[B, 1]`, or `[B]`.
+      outputs: predicted targets, `[B, 1]` or `[B]`.
       targets: `[B]`, in the units of the outputs.
 
     Returns:
@@ -129,7 +129,7 @@ def huber(outputs: jax.Array, targets: jax.Array, *, delta: float) -> jax.Array:
     """Half the squared error up to delta, from there on `delta * (|error| - delta/2)`.
 
     Args:
-      outputs: of a model of width one, `[B, 1]`, or `[B]`.
+      outputs: predicted targets, `[B, 1]` or `[B]`.
       targets: `[B]`, in the units of the outputs.
       delta: the error, in these units, from which on the loss is linear; above 0.
 

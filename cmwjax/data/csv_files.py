@@ -61,7 +61,7 @@ def read_csv(
     logged; standardised, it is zero.
 
     Args:
-      path: of the file.
+      path: path of the file.
       text: name of the column of texts; '': all columns but the labels are numbers.
       label: name of the column of labels; '': the column called 'label', 'class' or
         'target', else the last one.

@@ -16,7 +16,7 @@ class Rows(Sequence[str]):
     """Samples as a person reads them: 'column 1 = 0.23, ...', written when asked for.
 
     Args:
-      names: of the columns, D.
+      names: names of the D columns.
       inputs: numbers, `[N, D]`.
     """
 

@@ -34,11 +34,11 @@ class Dataset(NamedTuple):
         where it has none.
       knows_true_labels: whether `train_labels` are right.
       files: where images are, if on disk.
-      kind: of the inputs, one of `view.KINDS`.
+      kind: kind of the inputs, one of `view.KINDS`.
       trusted_index: positions of samples whose labels are trusted, if some are.
       shown: what a person sees of each training sample: images, or texts; None: the
         inputs themselves.
-      vocabulary: of texts.
+      vocabulary: tokens of texts, where inputs are texts.
       units: mean and deviation of the training targets, by which they are standardised.
     """
 

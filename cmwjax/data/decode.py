@@ -49,7 +49,7 @@ def load(
 
     Args:
       read: content of the file at a position; `FileNotFoundError` if it has gone.
-      position: of the image.
+      position: position of the image.
       view: what to see of it.
       rng: decides on crop and flip.
 

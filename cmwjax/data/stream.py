@@ -51,8 +51,8 @@ class Streamed:
     """Makes rows with images and a mask, false where an image could not be read.
 
     Args:
-      name: of the set, in the list of skipped images.
-      read: the images.
+      name: name of the set in the list of unreadable images.
+      read: reads an image.
       layout: how rows are cut.
       views: how they look.
       seed: seed of the run.
@@ -137,7 +137,7 @@ class Streamed:
                 dataset, prefetch_buffer_size=self._prefetch
             )
         )
-        with _deaf():
+        with _signals_blocked():
             iterator.start_prefetch()
         try:
             for index, codes, rows in iterator:
@@ -160,8 +160,8 @@ class _Batches:
       order: positions `[B]` by step.
       steps: which steps.
       columns: which part of a batch this process works on.
-      key: beginning of the seed of an image's crop and flip ...
-      period: ... which stay the same for so many steps.
+      key: beginning of the seed of an image's crop and flip.
+      period: number of steps for which crop and flip of an image stay the same.
     """
 
     def __init__(
@@ -218,8 +218,8 @@ def _check_shared_memory(workers: int, batch: int) -> None:
 
 
 @contextmanager
-def _deaf() -> Generator[None, None, None]:
-    """Threads and processes that are started within never hear of signals.
+def _signals_blocked() -> Generator[None, None, None]:
+    """Blocks signals for threads and processes that are started within.
 
     These go to all processes of a terminal or a job, but only the first one can save
     the run, and until it has, it needs its workers.

@@ -29,7 +29,7 @@ def make_batch(
       table: where they are.
       rows: which ones, `index` int32 [B]; where the table has no inputs also their
         `input`, augmented; and `mask` bool [B], if some have none.
-      prepare: of their view; see `view.View`.
+      prepare: prepares inputs; see `view.View`.
       keys: one per sample, [B], if inputs of the table are to be augmented.
 
     Returns:

@@ -95,7 +95,7 @@ class Spec(NamedTuple):
 
     Attributes:
       kind: one of `KINDS`.
-      structure: of the tree.
+      structure: structure of the tree.
       leaves: shape and type of each array.
       vocabulary_size: number of tokens; 0 where there are none.
     """

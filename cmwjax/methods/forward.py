@@ -54,7 +54,8 @@ def estimate_transitions(
 
     Args:
       probabilities: predictions for the training samples, `[N, C]`.
-      quantile: of the predicted probability of c, in [0, 1]; 1 takes the largest.
+      quantile: rank of the sample taken for class c, by the predicted probability of c,
+        in [0, 1]; 1 takes the largest.
 
     Returns:
       `[C, C]`, rows sum to one.

@@ -17,8 +17,8 @@ def build(head: str, num_classes: int, scale: float, **linear) -> nn.Module:
     Args:
       head: one of `HEADS`.
       num_classes: C.
-      scale: of the cosine head's logits.
-      **linear: of the linear head, further arguments of `nn.Dense`.
+      scale: factor of the cosine head's logits.
+      **linear: further arguments of `nn.Dense`, for the linear head.
 
     Returns:
       A module from features `[B, F]` to logits `[B, C]`.

@@ -164,7 +164,7 @@ class InceptionResNetV2(nn.Module):
       dropout: probability of dropping one of the 1536 features; needs the rng
         `'dropout'`.
       axis_name: mapped axis over which batch statistics are averaged.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
       Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual

@@ -17,8 +17,8 @@ class MLP(nn.Module):
       hidden: widths of the hidden layers.
       dropout: probability of dropping a hidden unit; needs the rng `'dropout'`.
       head: `'linear'`, or `'cosine'` as margin losses like LDAM want it.
-      scale: of the cosine head's logits.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      scale: factor of the cosine head's logits.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
     """
 
     num_classes: int

@@ -45,7 +45,7 @@ class PreActResNet(nn.Module):
       stage_sizes: number of blocks per stage; `(3, 4, 6, 3)` gives 34 layers.
       width: channels of the first stage, doubled by each later one.
       axis_name: mapped axis over which batch statistics are averaged.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
       He et al., Identity Mappings (https://arxiv.org/abs/1603.05027); this form in

@@ -43,7 +43,7 @@ class ResNet(nn.Module):
       stem_padding: 0 as in the CMW-Net authors' runs, which takes 32x32 images to
         30, 30, 15, 8 and 4 pixels, or the usual 1.
       axis_name: mapped axis over which batch statistics are averaged.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
       He et al., Deep Residual Learning (https://arxiv.org/abs/1512.03385); this form

@@ -19,9 +19,9 @@ class ResNetCifar(nn.Module):
       num_classes: C.
       depth: 6n + 2, for n blocks per stage.
       head: `'linear'`, or `'cosine'` as margin losses like LDAM want it.
-      scale: of the cosine head's logits.
+      scale: factor of the cosine head's logits.
       axis_name: mapped axis over which batch statistics are averaged.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
       He et al., Deep Residual Learning (https://arxiv.org/abs/1512.03385), section

@@ -51,7 +51,7 @@ class ResNetImageNet(nn.Module):
       width: channels of the stem; the first stage has four times as many, doubled by
         each later one.
       axis_name: mapped axis over which batch statistics are averaged.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
       He et al., Deep Residual Learning (https://arxiv.org/abs/1512.03385); with the

@@ -21,9 +21,9 @@ class SmallConv(nn.Module):
       num_classes: C.
       features: channels of the convolutions.
       head: `'linear'`, or `'cosine'` as margin losses like LDAM want it.
-      scale: of the cosine head's logits.
+      scale: factor of the cosine head's logits.
       axis_name: mapped axis over which batch statistics are averaged.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
     """
 
     num_classes: int

@@ -21,8 +21,8 @@ class TextMean(nn.Module):
       dropout: probability of dropping a unit of the mean or of a hidden layer; needs
         the rng `'dropout'`.
       head: `'linear'`, or `'cosine'` as margin losses like LDAM want it.
-      scale: of the cosine head's logits.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      scale: factor of the cosine head's logits.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
       Joulin et al., `fastText <https://arxiv.org/abs/1607.01759>`_, 2017.

@@ -22,7 +22,7 @@ class WideResNet(nn.Module):
       dropout: probability of dropping an activation between the convolutions of a
         block; needs the rng `'dropout'`.
       axis_name: mapped axis over which batch statistics are averaged.
-      dtype: of the computation, e.g. `'bfloat16'`; parameters stay float32.
+      dtype: type that is computed in, e.g. `'bfloat16'`; parameters stay float32.
 
     References:
       Zagoruyko and Komodakis, Wide Residual Networks

@@ -83,8 +83,8 @@ class Checkpoints:
         arrays, names = read(path), list(_named(like))
         if set(names) != set(arrays):
             raise ValueError(
-                f"{path} lacks {sorted(set(names) - set(arrays))} and has "
-                f"{sorted(set(arrays) - set(names))} too much: continue with the "
+                f"{path} is missing {sorted(set(names) - set(arrays))} and has "
+                f"unexpected {sorted(set(arrays) - set(names))}: continue with the "
                 "version of cmwjax that wrote it, or use another workdir."
             )
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[n] for n in names])

@@ -52,7 +52,7 @@ def _last_good(last: LastGood) -> str:
 
 
 def warn_if_sizes_alike(centres: np.ndarray) -> None:
-    """Warns that a function from elsewhere takes classes of like size for unlike ones.
+    """Warns that a function from elsewhere treats classes of similar size differently.
 
     It knows families by the rank of their size alone, `centres` [K], ascending.
     """

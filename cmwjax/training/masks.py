@@ -1,7 +1,7 @@
-"""Samples without an image count nothing, in whatever a step makes of them.
+"""Gives samples without a readable input zero weight.
 
 `batch['mask']` bool [B] is false for them; without it, all count. Their slot in the
-batch remains, filled with an image of the mean colour.
+batch remains, filled with zeros, which is the mean.
 """
 
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from cmwjax.core.meta import MetaLossFn, MetricsFn, WeightFn
 
 
 def masked_weights(weight_fn: WeightFn) -> WeightFn:
-    """The same coefficients, [B] or [B, T], but zero for samples without an image."""
+    """The same coefficients, [B] or [B, T], but zero for samples without an input."""
 
     def weights(meta_params, losses, batch):
         return _masked(weight_fn(meta_params, losses, batch), batch)
@@ -19,7 +19,7 @@ def masked_weights(weight_fn: WeightFn) -> WeightFn:
 
 
 def masked_losses(meta_loss_fn: MetaLossFn) -> MetaLossFn:
-    """The same losses of a meta batch, but zero for samples without an image."""
+    """The same losses of a meta batch, but zero for samples without an input."""
 
     def losses(params, model_state, meta_batch, key):
         values = meta_loss_fn(params, model_state, meta_batch, key)
@@ -29,7 +29,7 @@ def masked_losses(meta_loss_fn: MetaLossFn) -> MetaLossFn:
 
 
 def masked_metrics(metrics_fn: MetricsFn | None) -> MetricsFn | None:
-    """The same statistics per family; samples without an image belong to none."""
+    """The same statistics per family; samples without an input belong to none."""
     if metrics_fn is None:
         return None
 

@@ -177,7 +177,7 @@ def build(
 
     Args:
       config: the `shared_part` of a checked configuration.
-      inputs: of one sample.
+      inputs: kind, shapes and types of one sample.
       num_classes: C; 0 where labels are no classes.
       num_groups: groups of samples that the families are made of.
       num_families: families there are, at most those that the configuration wants.

@@ -239,7 +239,7 @@ def check_model(
     Args:
       model: called as `module(inputs, train)`.
       config: a checked configuration.
-      inputs: of one sample.
+      inputs: kind, shapes and types of one sample.
       num_classes: C; 0 where labels are no classes.
 
     Raises:

@@ -15,7 +15,7 @@ WITHOUT_INFLUENCE = ("data.stream.workers", "data.stream.prefetch")
 
 
 def claim_folder(workdir: str | os.PathLike, config: ConfigDict) -> Path:
-    """Makes `workdir` the folder of this configuration, or sees that it already is.
+    """Makes `workdir` the folder of this configuration, or checks that it already is.
 
     Writes `config.json` where there is none, and removes what a killed process left
     half-written. Touches nothing else.
@@ -67,7 +67,7 @@ def check_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
 
 
 def wait_for_first_process() -> None:
-    """Until then, what it writes may be missing."""
+    """Waits until process 0 has written its files."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("files are written")
 
