@@ -103,7 +103,7 @@ def test_a_field_that_was_not_saved_is_named(tmp_path):
         in_folder(tmp_path).restore(like=to_host(grown_run()))
     with in_folder(tmp_path) as checkpoints:
         checkpoints.save(4, to_host(grown_run()))
-    with pytest.raises(ValueError, match=r"has \['run/accent/.*too much"):
+    with pytest.raises(ValueError, match=r"has unexpected \['run/accent/.*"):
         in_folder(tmp_path).restore(like=to_host(whole_run()))
 
 
