@@ -269,7 +269,7 @@ def text_suspects(
             color=CORRUPTED if wrong[i] else INK,
             va="center",
         )
-        row = f"row {samples['index'][i]}"
+        row = f"sample {samples['index'][i]}"
         axes.text(0.27, i + 0.5, row, color=MUTED, va="center", fontsize=8)
         axes.text(0.36, i + 0.5, textwrap.shorten(text, 80), va="center", fontsize=9)
     title = f"The {size} most suspicious labels: given → suggested"
