@@ -300,7 +300,7 @@ MUTATIONS = [
     ),
     Mutation(
         "biases start at twice PyTorch's range",
-        "core/weighting.py",
+        "core/initializers.py",
         "bound = fan_in**-0.5",
         "bound = 2 * fan_in**-0.5",
         "test_weighting.py",
@@ -368,6 +368,49 @@ MUTATIONS = [
         "    if axis_name is not None:\n",
         "    if False:\n",
         "test_soft_labels.py",
+    ),
+    # The seams of the trainer: inputs, tasks, methods, runs.
+    Mutation(
+        "a sample has the family of the first",
+        "data/table.py",
+        "table.family[index]",
+        "table.family[0 * index]",
+        "test_evaluate.py",
+    ),
+    Mutation(
+        "class 0 is looked for instead of class 1",
+        "tasks/classification.py",
+        "logits[:, 1] - logits[:, 0]",
+        "logits[:, 0] - logits[:, 1]",
+        "test_evaluate.py",
+    ),
+    Mutation(
+        "options of losses are not passed on",
+        "methods/catalogue.py",
+        "LOSSES[name].build(**config.baseline.get(name, {}))",
+        "LOSSES[name].build()",
+        "test_baselines.py",
+    ),
+    Mutation(
+        "the teacher follows where it should stay",
+        "methods/teacher.py",
+        "step_size=1 - decay",
+        "step_size=decay",
+        "test_ema.py",
+    ),
+    Mutation(
+        "an epoch begins again after a stop at its first step",
+        "train.py",
+        "if progress.step > epoch * run.steps_per_epoch:",
+        "if progress.step > epoch * run.steps_per_epoch + 1:",
+        "test_resume.py",
+    ),
+    Mutation(
+        "temporaries of another suffix are left behind",
+        "files.py",
+        'r"\\..+\\.[\\w-]+\\.tmp"',
+        'r"\\..+\\.json\\.[\\w-]+\\.tmp"',
+        "test_resume.py",
     ),
 ]
 
