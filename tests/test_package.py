@@ -37,7 +37,10 @@ def test_the_core_imports_nothing_heavy(statement):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    assert not {line.split(".")[0] for line in run.stdout.split()} & HEAVY
+    loaded = run.stdout.split()
+    assert not {line.split(".")[0] for line in loaded} & HEAVY
+    rooms = {line.split(".")[1] for line in loaded if line.startswith("cmwjax.")}
+    assert rooms == {"core", "files"}
 
 
 def test_every_public_name_loads():
