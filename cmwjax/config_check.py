@@ -266,6 +266,18 @@ def _check_method(config: ConfigDict) -> None:
         )
 
 
+def renamed_fields(config: dict[str, Any]) -> list[str]:
+    """One phrase for each field of a saved configuration that has another name now."""
+    phrases = []
+    for field, now in {**RENAMED, **REGROUPED}.items():
+        group, name = field.split(".")
+        value = config.get(group, {})
+        is_group = field in REGROUPED and isinstance(value.get(name), dict)
+        if name in value and not is_group:
+            phrases.append(f"{field} is called {now} now")
+    return phrases
+
+
 def _value(config: ConfigDict, field: str) -> Any:
     for part in field.split("."):
         config = config[part]

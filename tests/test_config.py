@@ -1,6 +1,7 @@
 """Configurations: what is accepted, and the one error for what is not."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from ml_collections import ConfigDict
 
 from cmwjax.config import base_config
 from cmwjax.config_check import REGROUPED, RENAMED, check_config
+from cmwjax.training.workdir import check_folder
 from configs.common import parse_arg
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -128,3 +130,13 @@ def test_parse_arg():
         parse_arg("rate=high", rate=0.5)
     with pytest.raises(ValueError, match="type int"):
         parse_arg("n", n=1)
+
+
+def test_a_folder_of_an_earlier_version_is_called_so(tmp_path):
+    old = base_config().to_dict()
+    old["optim"]["schedule"], old["optim"]["factor"] = "steps", 0.1
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="earlier version.*optim.factor is called opt"):
+        check_folder(tmp_path, base_config())
+    (tmp_path / "config.json").write_text(json.dumps(base_config().to_dict()))
+    check_folder(tmp_path, base_config())

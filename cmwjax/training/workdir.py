@@ -8,6 +8,7 @@ import jax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from cmwjax.config_check import renamed_fields
 from cmwjax.files import CONFIG, SAMPLES, is_leftover, write_json
 
 # Fields that another machine may want to differ, when it goes on with a run.
@@ -52,6 +53,13 @@ def check_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
         if not isinstance(found, dict):
             raise ValueError(f"{path} is damaged; use another workdir.")
         changes = differences(found, json.loads(json.dumps(config.to_dict())))
+        earlier = renamed_fields(found)
+        if earlier:
+            raise ValueError(
+                f"workdir {workdir} belongs to an earlier version of cmwjax: "
+                f"{'; '.join(earlier)}. Use another workdir, or continue with the "
+                "version that began it."
+            )
         if changes:
             raise ValueError(
                 f"workdir {workdir} belongs to another configuration: "
