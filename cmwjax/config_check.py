@@ -24,7 +24,7 @@ CHOICES = {
     "task": tuple(TASKS),
     "loss": tuple(LOSSES),
     "meta_set.policy": meta_set.POLICIES,
-    "noise.kind": noise.KINDS,
+    "noise.kind": tuple(noise.KINDS),
     "optim.name": optimizers.OPTIMIZERS,
     "optim.schedule.name": optimizers.SCHEDULES,
     "augment.mode": augment.MODES,
@@ -171,7 +171,7 @@ def check_config(config: ConfigDict) -> None:
     if config.noise.kind == "none" and config.noise.rate:
         raise ValueError(
             f"config.noise.rate={config.noise.rate} has no effect with "
-            f"config.noise.kind='none'; choose one of {noise.KINDS[1:]}."
+            f"config.noise.kind='none'; choose one of {tuple(noise.KINDS)[1:]}."
         )
     if bool(config.compare.methods) != bool(config.compare.seeds):
         raise ValueError(

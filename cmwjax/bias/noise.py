@@ -5,7 +5,7 @@ subset of the samples that a higher rate touches, so runs that differ in rate al
 comparable. Labels that are noisy already may be given again: noises add up.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from cmwjax.core.labels import Seed, check_labels
 
 ClassMap = Mapping[int, int] | Iterable[tuple[int, int]]
-KINDS = (
-    "none",
-    "symmetric",
-    "symmetric_other",
-    "asymmetric",
-    "superclass",
-    "blocks",
-    "pair_flip",
-)
 
 # truck -> automobile, bird -> airplane, deer -> horse, cat -> dog; dog stays dog.
 CIFAR10_MAP = {9: 1, 2: 0, 4: 7, 3: 5}
@@ -260,6 +251,27 @@ def blocks(
     )
 
 
+def none(
+    labels: ArrayLike, *, rate: float, num_classes: int, seed: Seed
+) -> NoisyLabels:
+    """Leaves the labels as they are, whatever the rate."""
+    del rate, seed
+    clean = check_labels(labels, num_classes)
+    return NoisyLabels(clean, np.zeros(len(clean), bool))
+
+
+# The kinds of noise by name: the one list of them.
+KINDS: dict[str, Callable[..., NoisyLabels]] = {
+    "none": none,
+    "symmetric": symmetric,
+    "symmetric_other": symmetric_other,
+    "asymmetric": asymmetric,
+    "superclass": superclass,
+    "blocks": blocks,
+    "pair_flip": pair_flip,
+}
+
+
 def corrupt(
     labels: ArrayLike,
     *,
@@ -273,7 +285,7 @@ def corrupt(
 
     Args:
       labels: classes in [0, C), integers `[N]`, clean or noisy already.
-      kind: one of `KINDS`: 'none', or the function of that name.
+      kind: one of `KINDS`.
       rate: share of samples drawn, in [0, 1]; unused by 'none'.
       num_classes: number of classes C.
       seed: seed of the draw.
@@ -288,26 +300,12 @@ def corrupt(
         mapped class outside [0, C), a rate outside [0, 1], or a number of classes that
         the kind is not for.
     """
-    draw = {"rate": rate, "num_classes": num_classes, "seed": seed}
-    match kind:
-        case "none":
-            clean = check_labels(labels, num_classes)
-            return NoisyLabels(clean, np.zeros(len(clean), bool))
-        case "symmetric":
-            return symmetric(labels, **draw)
-        case "symmetric_other":
-            return symmetric_other(labels, **draw)
-        case "asymmetric":
-            return asymmetric(
-                labels, class_map=_find_map(class_map, num_classes), **draw
-            )
-        case "superclass":
-            return superclass(labels, **draw)
-        case "blocks":
-            return blocks(labels, **draw)
-        case "pair_flip":
-            return pair_flip(labels, **draw)
-    raise ValueError(f"noise kind is {kind!r}; choose one of {KINDS}.")
+    if kind not in KINDS:
+        raise ValueError(f"noise kind is {kind!r}; choose one of {tuple(KINDS)}.")
+    options = {}
+    if kind == "asymmetric":
+        options["class_map"] = _find_map(class_map, num_classes)
+    return KINDS[kind](labels, rate=rate, num_classes=num_classes, seed=seed, **options)
 
 
 def _find_map(class_map: Any, num_classes: int) -> ClassMap:
