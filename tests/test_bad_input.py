@@ -18,13 +18,15 @@ from cmwjax.training.run import assemble
 ### Configurations
 
 
-def leaves(tree, prefix=""):
-    """Names of all fields, `'optim.momentum'`, that are no group."""
+def flattened(tree, prefix=""):
+    """Fields that are no group, `{'optim.momentum': 0.9}`."""
+    fields = {}
     for name, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{name}.")
+            fields |= flattened(value, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            fields[prefix + name] = value
+    return fields
 
 
 def changed(changes):
@@ -39,7 +41,15 @@ def changed(changes):
     return ConfigDict(tree)
 
 
-LEAVES = sorted(leaves(base_config().to_dict()))
+KNOWN_AS = {  # where an error does not call it config.FIELD
+    "data.batch_size": "batch_size is ",
+    "data.labels": "labels '",
+    "data.name": "data '",
+    "data.train_size": "train_size",
+    "method": "PLC relies on predictions",
+    "model.name": "model='",
+    "model.options.hidden": "config.model.name='mlp' with options {'hidden'",
+}
 WORDS = ("digits", "erm", "plc", "asymmetric", "steps", "jit", "cifar10", "lowest_loss")
 scalars = st.one_of(
     st.none(),
@@ -50,27 +60,63 @@ scalars = st.one_of(
     st.text(max_size=5),
     st.sampled_from(WORDS),
 )
-values = st.one_of(
+WITHOUT_DOT = st.characters(blacklist_characters=".")  # none is in a field's name
+anything = st.one_of(
     scalars,
     st.lists(scalars, max_size=3),
     st.lists(st.tuples(scalars, scalars), max_size=2).map(tuple),
-    st.dictionaries(st.text(max_size=4), scalars, max_size=2),
+    st.dictionaries(st.text(WITHOUT_DOT, max_size=4), scalars, max_size=2),
 )
+FITTING = {  # of the type that a field has; not all of them in its range
+    bool: st.booleans(),
+    int: st.integers(-1, 5) | st.sampled_from([8, 40, 10**4]),
+    float: st.floats(-0.1, 1.1) | st.sampled_from([1e30, float("nan")]),
+    str: st.sampled_from(WORDS),
+    tuple: st.lists(st.integers(0, 3), max_size=3).map(tuple),
+}
+DEFAULTS = flattened(base_config().to_dict())
+LEAVES = sorted(DEFAULTS)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(changes=st.dictionaries(st.sampled_from(LEAVES), values, min_size=1, max_size=3))
-def test_any_configuration_is_accepted_or_refused_with_a_reason(changes):
+def change(field):
+    """A value for a field, most often of its type."""
+    fitting = FITTING.get(type(DEFAULTS[field]), anything)
+    return st.tuples(st.just(field), fitting | fitting | anything)
+
+
+changes_of = st.lists(
+    st.sampled_from(LEAVES).flatmap(change),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda pair: pair[0],
+).map(dict)
+
+
+def check_configuration(changes):
+    """Accepts it, or refuses it in an error that names a field and the remedy."""
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             assemble(changed(changes), "never made")
     except ValueError as error:
         message = str(error)
-        # 'model.name' is known as the model, 'data.train_size' as train_size.
-        names = {part for field in changes for part in field.split(".")}
+        names = {f"config.{field}" for field in changes}
+        names |= {KNOWN_AS[field] for field in KNOWN_AS.keys() & changes.keys()}
         assert any(name in message for name in names), message
         # What to do comes after what is wrong.
         assert re.search(r"[:;] +\w.{8,}$", message), message
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(changes=changes_of)
+def test_any_configuration_is_accepted_or_refused_with_a_reason(changes):
+    check_configuration(changes)
+
+
+@pytest.mark.slow
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(changes=changes_of)
+def test_many_configurations_are_accepted_or_refused_with_a_reason(changes):
+    check_configuration(changes)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from methods import build
+from runs import some
 
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
@@ -295,7 +296,7 @@ def linear_config(method):
 
 def begun(config, folder, num_devices=1):
     """A run, and where it is before its first step."""
-    run = assemble(config, folder / "run", devices=tuple(jax.devices()[:num_devices]))
+    run = assemble(config, folder / "run", devices=some(num_devices))
     return run, Progress.of(run, run.start)
 
 

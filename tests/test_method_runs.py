@@ -1,13 +1,12 @@
 """Entire runs of methods that carry more than a classifier, on one and four devices."""
 
 import functools
-import json
 
 import jax
 import numpy as np
 import pytest
+from runs import metrics, run
 
-from cmwjax import train
 from cmwjax.config import base_config
 from cmwjax.models import catalogue as models
 
@@ -31,10 +30,10 @@ def small_config(method):
 
 def finished(config, workdir, num_devices=1):
     """Loss, gradient norm and accuracy of each epoch, and the loss of each sample."""
-    train.run(config, workdir, devices=tuple(jax.devices()[:num_devices]))
-    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    run(config, workdir, devices=num_devices)
     samples = np.genfromtxt(workdir / "samples.csv", delimiter=",", names=True)
-    measured = [[m["loss"], m["grad_norm"], m["test_accuracy"]] for m in lines]
+    names = ("loss", "grad_norm", "test_accuracy")
+    measured = [[line[name] for name in names] for line in metrics(workdir)]
     return np.array(measured), np.sort(samples["loss"])
 
 
@@ -92,7 +91,7 @@ def test_what_is_remembered_survives_a_crash(
             raise Crash
 
     with pytest.raises(Crash):
-        train.run(config, tmp_path / "run", crash, tuple(jax.devices()[:1]))
+        run(config, tmp_path / "run", on_epoch=crash)
     measured, losses = finished(config, tmp_path / "run")
     want, want_losses = on_one_device(method)
     np.testing.assert_array_equal(measured, want)

@@ -344,7 +344,11 @@ def test_baselines_have_the_settings_of_their_papers(text, method, facts):
         ("noise=sym,rate=0.2", "symmetric", 0.2),
         ("imbalance=100", "none", 0),
         ("labels=some/FILE.npz:type1_035", "none", 0),
-        ("labels=some/FILE.npz:type1_035,noise=hybrid_sym,rate=0.3", None, 0.3),
+        (
+            "labels=some/FILE.npz:type1_035,noise=hybrid_sym,rate=0.3",
+            "symmetric_other",
+            0.3,
+        ),
     ],
 )
 def test_fashion_mnist_has_noise_of_its_own_only_without_another_bias(
@@ -353,7 +357,7 @@ def test_fashion_mnist_has_noise_of_its_own_only_without_another_bias(
     text = "fashion_mnist.py" + (f":{argument}" if argument else "")
     config = read_config(text)
     check_config(config)
-    assert config.noise.kind == kind or kind is None
+    assert config.noise.kind == kind
     assert config.noise.rate == rate
     if "FILE" in text:
         assert config.data.labels == "some/FILE.npz:type1_035"

@@ -1,16 +1,16 @@
 """CMW-Net-SL: losses and meta-gradient, sample by sample; its state over steps."""
 
-import json
 from types import SimpleNamespace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from problems import assert_close
+from runs import metrics, run, saved, some
 
-from cmwjax import train
 from cmwjax.bias import meta_set
 from cmwjax.config import base_config
 from cmwjax.core.meta import MetaState, meta_step
@@ -20,7 +20,7 @@ from cmwjax.data.table import Table
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.method import cross_entropy
 from cmwjax.models import catalogue as models
-from cmwjax.training import batches, checkpoints, steps
+from cmwjax.training import batches, steps
 from cmwjax.training.run import Progress, assemble
 
 C, B, LR = 3, 6, 0.5
@@ -260,16 +260,17 @@ def small_config(**fields):
     return config.lock()
 
 
-def finished(config, workdir, devices=1):
-    train.run(config, workdir, devices=tuple(jax.devices()[:devices]))
-    return [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+def finished(config, workdir):
+    """The metrics of each epoch of a run on one device."""
+    run(config, workdir)
+    return metrics(workdir)
 
 
 def steps_of(config, count, devices):
     """The state after `count` steps, meta steps where the method has them."""
-    run = assemble(config, "never made", devices=tuple(jax.devices()[:devices]))
-    program, problem, table = run.program, run.problem, run.sets.train.table
-    state, split = Progress.of(run, run.start).state, program.layout.split
+    begun = assemble(config, "never made", devices=some(devices))
+    program, problem, table = begun.program, begun.problem, begun.sets.train.table
+    state, split = Progress.of(begun, begun.start).state, program.layout.split
     rng = np.random.default_rng(0)
     shards = problem.train_index[: 4 * 80].reshape(80, 4).T  # 4 virtual ones
     for _ in range(count):
@@ -293,18 +294,14 @@ def test_one_two_and_four_devices_end_alike_after_twenty_steps(fields):
     one, *others = (steps_of(config, 20, devices) for devices in (1, 2, 4))
     assert np.count_nonzero(one.memory["soft_labels"].sum(axis=1)) > 250
     for other in others:
-        for part in ("teacher", "memory"):
-            for a, b in zip(
-                *map(jax.tree.leaves, (getattr(one, part), getattr(other, part))),
-                strict=True,
-            ):
-                np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
-        for name in ("params", "model_state", "meta_params"):
-            for a, b in zip(
-                *(jax.tree.leaves(getattr(s.learner, name)) for s in (one, other)),
-                strict=True,
-            ):
-                np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4, err_msg=name)
+        chex.assert_trees_all_close(learned(one), learned(other), rtol=2e-3, atol=2e-4)
+
+
+def learned(state):
+    """What must not depend on the number of devices."""
+    learner = state.learner
+    net = (learner.params, learner.model_state, learner.meta_params)
+    return net, state.teacher, state.memory
 
 
 EVERY_EPOCH = {"checkpoint.every_steps": 10, "checkpoint.keep": 3}
@@ -312,13 +309,10 @@ EVERY_EPOCH = {"checkpoint.every_steps": 10, "checkpoint.keep": 3}
 
 def teachers(workdir):
     """The teacher at the end of each of three epochs, arrays by name."""
-    prefix, parts = "run/teacher/", []
-    for step in (10, 20, 30):
-        saved = checkpoints.read(workdir / "checkpoints" / str(step))
-        parts.append(
-            {k.removeprefix(prefix): v for k, v in saved.items() if prefix in k}
-        )
-    return parts
+    return [
+        {k: v for k, v in saved(workdir, step).items() if k.startswith("run/teacher/")}
+        for step in (10, 20, 30)
+    ]
 
 
 def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path):

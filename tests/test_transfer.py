@@ -1,10 +1,9 @@
 """A weighting function that was learned elsewhere, applied as it is."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
+from runs import metrics, run, saved, some
 
 from cmwjax import train
 from cmwjax.bias import problem
@@ -12,7 +11,6 @@ from cmwjax.config import base_config
 from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import WeightingFunction, read_weighting, save_weighting
 from cmwjax.report.samples import read_samples
-from cmwjax.training import checkpoints
 from cmwjax.training.run import Progress, assemble
 
 
@@ -53,15 +51,13 @@ def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
         tmp_path / "learned.safetensors",
         **{"method": method, "checkpoint.every_steps": 14},
     )
-    train.run(config, tmp_path / "run", devices=tuple(jax.devices()[:1]))
-    folders = list((tmp_path / "run" / "checkpoints").iterdir())
-    assert len(folders) > 1
-    for saved in map(checkpoints.read, folders):
+    run(config, tmp_path / "run")
+    for arrays in (saved(tmp_path / "run", step) for step in (14, 28)):
         for part, value in jax.tree.leaves_with_path(function.params):
             name = jax.tree_util.keystr(part, simple=True, separator="/")
-            found = saved[f"run/learner/meta_params/params/{name}"]
+            found = arrays[f"run/learner/meta_params/params/{name}"]
             np.testing.assert_array_equal(found, value)
-        assert not any("meta_opt_state" in name for name in saved)
+        assert not any("meta_opt_state" in name for name in arrays)
     assert not (tmp_path / "run" / "weighting.safetensors").exists()
     samples = read_samples(tmp_path / "run" / "samples.csv")
     given = samples["given_label"]
@@ -71,8 +67,7 @@ def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
     assert set(samples["family"]) == {0, 1, 2}
     want = function(samples["loss"].astype(np.float32), samples["family"])
     np.testing.assert_allclose(samples["weight"], want, rtol=1e-4)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    last = json.loads(lines[-1])
+    last = metrics(tmp_path / "run")[-1]
     assert "meta_loss" not in last and len(last["weight_mean"]) == 3
 
 
@@ -118,10 +113,10 @@ def test_the_authors_state_dict_is_read_as_well(tmp_path, function):
 
 def flops(config, tmp_path):
     """Of a step after the warm-up, by XLA's count."""
-    run = assemble(config, tmp_path / "run", devices=tuple(jax.devices()[:1]))
-    state = Progress.of(run, run.start).state
-    rows = run.program.layout.split({"index": np.arange(40, dtype=np.int32)})
-    lowered = run.program.step.weighted.lower(state, run.sets.train.table, rows)
+    begun = assemble(config, tmp_path / "run", devices=some(1))
+    program, state = begun.program, Progress.of(begun, begun.start).state
+    rows = program.layout.split({"index": np.arange(40, dtype=np.int32)})
+    lowered = program.step.weighted.lower(state, begun.sets.train.table, rows)
     return lowered.cost_analysis()["flops"]
 
 

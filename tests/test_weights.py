@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from runs import metrics, run
 
-from cmwjax import train
 from cmwjax.config import base_config
 from cmwjax.models.catalogue import build
 from cmwjax.models.pretrained import load_weights, save_weights
@@ -181,8 +181,8 @@ def test_a_run_starts_from_them(path, tmp_path):
         "bias": bias.astype("f4"),
     }
     save_weights(path, start)
-    train.run(config_from(path), tmp_path / "run", devices=tuple(jax.devices()[:1]))
-    loss = json.loads((tmp_path / "run/metrics.jsonl").read_text())["loss"]
+    run(config_from(path), tmp_path / "run")
+    loss = metrics(tmp_path / "run")[0]["loss"]
     with open(tmp_path / "run/samples.csv") as file:
         labels = np.array([int(row["given_label"]) for row in csv.DictReader(file)])
     assert len(labels) % 20 == 0  # so that the epoch shows each of them once
@@ -196,5 +196,5 @@ def test_a_run_refuses_them_before_it_writes(path, tmp_path):
     del start["params"]["Conv_0"]
     save_weights(path, start)
     with pytest.raises(ValueError, match="model.weights=.*params/Conv_0/kernel"):
-        train.run(config_from(path), tmp_path / "run")
+        run(config_from(path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
