@@ -1,10 +1,26 @@
-"""Strict by default: four CPU devices, and no silent rank promotion."""
+"""Strict by default: four CPU devices, and no silent rank promotion.
+
+What was compiled once, in whichever test, is not compiled again: it is kept in a folder
+until the tests end, or longer in the one that `JAX_COMPILATION_CACHE_DIR` names.
+"""
 
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+OWN_CACHE = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # those of pytest-xdist inherit it
+    OWN_CACHE = tempfile.mkdtemp(prefix="cmwjax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = OWN_CACHE
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
-import jax  # noqa: E402  (the platform is read when JAX is imported)
+import jax  # noqa: E402  (all of this is read when JAX is imported)
 
 jax.config.update("jax_num_cpu_devices", 4)  # before the first JAX call
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure():
+    if OWN_CACHE is not None:
+        shutil.rmtree(OWN_CACHE, ignore_errors=True)

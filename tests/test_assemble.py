@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_resume import assert_same, run, tiny
+from runs import assert_same, run, some, tiny
 
 from cmwjax import train
 from cmwjax.data import datasets
@@ -111,10 +111,9 @@ def test_a_module_takes_the_place_of_the_models(tmp_path):
 
 def test_seeds_share_what_is_compiled_for_a_module(tmp_path):
     def program(seed, width):
-        one = tuple(jax.devices()[:1])
         model = Classifier(width)  # made anew each time, as a function would
         config = tiny(seed=seed)
-        return assemble(config, tmp_path / "run", model=model, devices=one).program
+        return assemble(config, tmp_path / "run", model=model, devices=some(1)).program
 
     assert program(0, 5) is program(1, 5)
     assert program(0, 5) is not program(0, 6)

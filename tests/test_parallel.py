@@ -1,22 +1,14 @@
 """One run, laid over devices and processes in every way, ends the same."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import metrics, run, samples, two_processes
 
-from cmwjax import train
 from cmwjax.config import base_config
 from cmwjax.core import weighting_file
 from cmwjax.core.parallel import layout
-
-ROOT = Path(__file__).parents[1]
 
 
 def small_config(parallel):
@@ -39,20 +31,17 @@ def small_config(parallel):
 def learned(workdir):
     """Everything that a run learned, as one vector, and what it measured."""
     function = weighting_file.load_weighting(workdir / "weighting.safetensors")
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    losses = [json.loads(line)["loss"] for line in lines]
-    samples = np.genfromtxt(workdir / "samples.csv", delimiter=",", skip_header=1)
-    by_index = samples[np.argsort(samples[:, 0])]
+    losses = [line["loss"] for line in metrics(workdir)]
     return np.concatenate(
         [np.ravel(x) for x in jax.tree.leaves(function.params)]
-        + [losses, by_index[:, 5], by_index[:, 6]]  # loss and weight of each sample
+        + [losses, *samples(workdir).T]
     )
 
 
 @pytest.fixture(scope="module")
 def on_four_devices(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("four") / "run"
-    train.run(small_config("pmap"), workdir)
+    run(small_config("pmap"), workdir, devices=4)
     return learned(workdir)
 
 
@@ -60,47 +49,27 @@ def on_four_devices(tmp_path_factory):
     ("mode", "num_devices"), [("pmap", 1), ("jit", 4), ("pmap", 2)]
 )
 def test_devices_and_modes(tmp_path, on_four_devices, mode, num_devices):
-    devices = tuple(jax.devices()[:num_devices])
-    train.run(small_config(mode), tmp_path / "run", devices=devices)
+    run(small_config(mode), tmp_path / "run", devices=num_devices)
     np.testing.assert_allclose(learned(tmp_path / "run"), on_four_devices, rtol=2e-3)
 
 
-PROCESS = """
-import sys, jax
-sys.path[:0] = ["tests"]
-jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from test_parallel import small_config, train
-train.run(small_config(sys.argv[3]), sys.argv[4])
+TRAIN = """
+from runs import train
+from test_parallel import small_config
+train.run(small_config(sys.argv[1]), sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("mode", ["pmap", "jit"])
+@pytest.mark.parametrize("mode", ["pmap", pytest.param("jit", marks=pytest.mark.slow)])
 def test_two_processes_of_two_devices(tmp_path, on_four_devices, mode):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, address, str(i), mode, tmp_path / "run"],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
+    outputs = two_processes(TRAIN, mode, tmp_path / "run")
+    assert [code for code, _ in outputs] == [0, 0], outputs
     np.testing.assert_allclose(learned(tmp_path / "run"), on_four_devices, rtol=2e-3)
 
 
 def test_devices_must_divide_the_shards(tmp_path):
     with pytest.raises(ValueError, match="data.shards=4 is not a multiple of the 3"):
-        devices = tuple(jax.devices()[:3])
-        train.run(small_config("pmap"), tmp_path / "run", devices=devices)
+        run(small_config("pmap"), tmp_path / "run", devices=3)
     assert not (tmp_path / "run").exists()
 
 
@@ -108,16 +77,34 @@ def test_rows_go_to_devices_in_order():
     rows = np.arange(8)
     for mode in ("pmap", "jit"):
         spread = layout(mode, jax.devices())
-        double = spread.map(lambda s, x: s + x, num_tables=0, num_batches=1)
-        if mode == "pmap":
-            np.testing.assert_array_equal(spread.split(rows), rows.reshape(4, 2))
-        else:
-            shards = spread.split(rows).addressable_shards
-            parts = {shard.device: shard.data.tolist() for shard in shards}
-            assert [parts[d] for d in spread.devices] == rows.reshape(4, 2).tolist()
-            np.testing.assert_array_equal(
-                double(spread.replicate(np.zeros(8, int)), spread.split(rows)), rows
-            )
+        parts = {}
+        cut = spread.split(rows)
+        if mode == "jit":
+            for shard in cut.addressable_shards:
+                parts[shard.device] = shard.data.tolist()
+        else:  # pmap places it, the first part on the first device
+            parts = dict(zip(spread.devices, cut.tolist(), strict=True))
+        assert [parts[d] for d in spread.devices] == rows.reshape(4, 2).tolist()
+
+
+@pytest.mark.parametrize("mode", ["pmap", "jit"])
+def test_a_mapped_step_sees_its_rows_and_reduces_over_all(mode):
+    """Sums of rows and of rows by device, which differ unless the order is kept."""
+    spread, rows = layout(mode, jax.devices()), np.arange(8.0)
+    place = np.repeat(np.arange(4.0), 2)  # of the device that should have the row
+
+    def step(state, table, rows):
+        total = jnp.sum(table[rows["index"].astype(int)] * rows["place"])
+        if spread.axis_name is not None:
+            total = jax.lax.psum(total, spread.axis_name)
+        return state + total
+
+    mapped = spread.map(step, num_tables=1, num_batches=1)
+    state, table = spread.replicate(np.ones(3)), spread.replicate(rows**2)
+    got = mapped(state, table, spread.split({"index": rows, "place": place}))
+    assert got.shape == (3,)
+    for shard in got.addressable_shards:
+        np.testing.assert_array_equal(shard.data, 1 + np.sum(rows**2 * place))
 
 
 def test_replicated_state_shares_no_buffer_with_its_source():

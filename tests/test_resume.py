@@ -1,27 +1,37 @@
 """Stopped runs: wherever it happened, the same command ends at the same bits."""
 
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from runs import (
+    ROOT,
+    STEPS,
+    assert_close,
+    assert_same,
+    finish,
+    lines,
+    metrics,
+    newest,
+    run,
+    saved,
+    stop_after,
+    tiny,
+    two_processes,
+)
 
 from cmwjax import train
 from cmwjax.bias import meta_set
-from cmwjax.config import base_config
 from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import WeightingFunction, save_weighting
 from cmwjax.data import datasets
@@ -29,84 +39,6 @@ from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
 from cmwjax.training import checkpoints, measure
 from cmwjax.training.health import Diverged, warn_if_collapsed
 from cmwjax.training.program import Program
-
-ROOT = Path(__file__).parents[1]
-STEPS = 15  # of a run of three epochs
-
-
-def tiny(**fields):
-    """Three epochs of five steps: a warm-up, then meta steps and weighted ones."""
-    config = base_config()
-    given = {
-        "epochs": 3,
-        "warmup_epochs": 1,
-        "meta_every": 2,
-        "checkpoint.every_steps": 4,
-        "data.train_size": 240,
-        "data.batch_size": 40,
-        "noise.kind": "symmetric",
-        "noise.rate": 0.3,
-        "meta_set.per_class": 4,
-        "meta_set.batch_size": 20,
-        "model.options": {"hidden": (16,)},
-    }
-    config.update_from_flattened_dict(given | fields)
-    return config.lock()
-
-
-def run(config, workdir, *, devices=1, **kwargs):
-    return train.run(config, workdir, devices=tuple(jax.devices()[:devices]), **kwargs)
-
-
-def newest(workdir, *, seconds=False):
-    """The arrays of the last checkpoint, with or without how long it took."""
-    steps = (workdir / "checkpoints").iterdir()
-    arrays = checkpoints.read(max(steps, key=lambda path: int(path.name)))
-    return arrays if seconds else {k: v for k, v in arrays.items() if k != "seconds"}
-
-
-def metrics(workdir):
-    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    times = ("seconds", "checkpoint_seconds")
-    return [{k: v for k, v in line.items() if k not in times} for line in lines]
-
-
-def assert_same(workdir, other):
-    """Parameters, optimizer states, sums, metrics and tables, to the last bit."""
-    ours, theirs = newest(workdir), newest(other)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert ours[name].tobytes() == theirs[name].tobytes(), name
-    for name in {"samples.csv", "weighting.safetensors"} & set(os.listdir(other)):
-        assert (workdir / name).read_bytes() == (other / name).read_bytes(), name
-    assert metrics(workdir) == metrics(other)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Runs that differ in other things share their compiled programs."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for values in (options, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is options:
-            yield options
-
-
-def stop_after(monkeypatch, *steps):
-    """As a signal would that arrives during the last of these steps."""
-
-    def check(self, step):
-        if step in steps:
-            raise Interrupted
-
-    monkeypatch.setattr(Signals, "check", check)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +65,23 @@ ALL_STATE = {
 }
 
 
+def check_stopped(tmp_path, monkeypatch, config, stops):
+    """A run that is stopped after some of its steps ends as if it never was."""
+    run(config, tmp_path / "once")
+    stop_after(monkeypatch, *stops)
+    for step in stops:
+        with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
+            run(config, tmp_path / "often")
+    run(config, tmp_path / "often")
+    assert_same(tmp_path / "often", tmp_path / "once")
+    assert [line["step"] for line in metrics(tmp_path / "often")] == [5, 10, 15]
+
+
+def test_stopped_after_every_step(tmp_path, monkeypatch):
+    stops = range(1, STEPS + 1)
+    check_stopped(tmp_path, monkeypatch, tiny(**ALL_STATE), stops)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -142,20 +91,11 @@ ALL_STATE = {
         {"method": "plc"},  # labels that change before an epoch
         {"method": "erm_mixup_ema"},  # a teacher
         {"method": "cmw_net_sl", "mixup.meta_alpha": 1.0},  # and its soft labels
-        pytest.param(ALL_STATE, id="batch_norm"),
     ],
-    ids=lambda fields: "-".join(map(str, fields.values())),
+    ids=lambda fields: "-".join(map(str, fields.values())) or "cmw_net",
 )
-def test_stopped_after_every_step(tmp_path, monkeypatch, fields):
-    config = tiny(**fields)
-    run(config, tmp_path / "once")
-    stop_after(monkeypatch, *range(1, STEPS + 1))
-    for step in range(1, STEPS + 1):
-        with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
-            run(config, tmp_path / "often")
-    run(config, tmp_path / "often")
-    assert_same(tmp_path / "often", tmp_path / "once")
-    assert [line["step"] for line in metrics(tmp_path / "often")] == [5, 10, 15]
+def test_stopped_within_epochs_and_at_their_ends(tmp_path, monkeypatch, fields):
+    check_stopped(tmp_path, monkeypatch, tiny(**fields), (4, 5, 9))
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "jit"])
@@ -171,15 +111,17 @@ def test_steps_that_are_dispatched_together(tmp_path, parallel, meta_every):
 
 def test_stopped_between_steps_that_are_dispatched_together(tmp_path, monkeypatch):
     """Three at a time, from the beginning of an epoch on, but not over a checkpoint."""
-    config = tiny(steps_per_call=3)
-    run(config, tmp_path / "once")
-    stops = (3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15)
-    stop_after(monkeypatch, *range(1, STEPS + 1))
-    for step in stops:
-        with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
-            run(config, tmp_path / "often")
-    run(config, tmp_path / "often")
-    assert_same(tmp_path / "often", tmp_path / "once")
+    steps = []
+
+    def check(self, step):
+        steps.append(step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Signals, "check", check)
+        run(tiny(steps_per_call=3), tmp_path / "dispatches")
+    assert steps == [3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15]
+    stops = (3, 4, 8, 10, 14)
+    check_stopped(tmp_path, monkeypatch, tiny(steps_per_call=3), stops)
 
 
 def test_the_comparison_would_notice_a_difference(tmp_path, uninterrupted):
@@ -196,16 +138,6 @@ def on_two_processes():
     return on_many_devices(method="erm", epochs=5)  # quickly compiled
 
 
-def assert_close(workdir, other):
-    """Parameters and all equal but for the order of summation."""
-    found, other = newest(workdir), newest(other)
-    assert found.keys() == other.keys()
-    for name in other:
-        np.testing.assert_allclose(
-            found[name], other[name], rtol=1e-3, atol=1e-4, err_msg=name
-        )
-
-
 def test_fewer_devices_continue_with_the_same_samples(tmp_path, monkeypatch):
     run(on_many_devices(), tmp_path / "four", devices=4)
     stop_after(monkeypatch, 2, 6)
@@ -216,45 +148,31 @@ def test_fewer_devices_continue_with_the_same_samples(tmp_path, monkeypatch):
     assert_close(tmp_path / "run", tmp_path / "four")
 
 
-PROCESS = """
-import os, signal, sys, time
-sys.path[:0] = ["tests"]
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from test_resume import EXIT_CODE, Interrupted, on_two_processes, train
+STOP_OR_GO = """
+import os, signal, time
+from cmwjax.stopping import EXIT_CODE, Interrupted
+from runs import train
+from test_resume import on_two_processes
+
+workdir, what = sys.argv[1:]
 
 def on_epoch(metrics):
     time.sleep(0.3)  # for the processes to agree on where they stop
-    if sys.argv[4] == "stop" and metrics["epoch"] == 1 and jax.process_index() == 1:
+    if what == "stop" and metrics["epoch"] == 1 and jax.process_index() == 1:
         os.kill(os.getpid(), signal.SIGTERM)
 
 try:
-    train.run(on_two_processes(), sys.argv[3], on_epoch=on_epoch)
+    train.run(on_two_processes(), workdir, on_epoch=on_epoch)
 except Interrupted as stop:
     print(stop)
     sys.exit(EXIT_CODE)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_continue(tmp_path):
     for what, wanted in (("stop", EXIT_CODE), ("go", 0)):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", PROCESS, address, rank]
-                + [tmp_path / "run", what],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in "01"
-        ]
-        outputs = [finish(process) for process in processes]
+        outputs = two_processes(STOP_OR_GO, tmp_path / "run", what)
         assert [code for code, _ in outputs] == [wanted, wanted], outputs
         for _, output in outputs:
             assert ("continues from step" in output) == (what == "stop"), output
@@ -494,11 +412,10 @@ def test_seconds_count_what_a_stopped_process_has_spent(tmp_path, monkeypatch):
         patch.setattr(Signals, "check", check)
         with pytest.raises(Interrupted):
             run(tiny(method="erm"), tmp_path / "run")
-    seconds, stall = newest(tmp_path / "run", seconds=True)["seconds"]
+    seconds, stall = saved(tmp_path / "run")["seconds"]
     assert seconds >= 1 > stall == 0
     result = run(tiny(method="erm"), tmp_path / "run")
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    epochs = [json.loads(line)["seconds"] for line in lines]
+    epochs = [line["seconds"] for line in lines(tmp_path / "run")]
     assert epochs[0] > seconds and sum(epochs) == result.seconds
 
 
@@ -562,29 +479,18 @@ def command(tmp_path, workdir, **fields):
     config = tmp_path / "tiny.py"
     config.write_text(
         f"import sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
-        f"from test_resume import tiny\nget_config = lambda: tiny(**{fields})\n"
+        f"from runs import tiny\nget_config = lambda: tiny(**{fields})\n"
     )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-W", "error", ROOT / "run.py", f"--config={config}"]
         + [f"--workdir={workdir}"],
-        env=os.environ
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    return process
 
 
-def finish(process):
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
-
-
+@pytest.mark.slow
 def test_twice_from_the_command_line_once_with_a_signal(tmp_path):
     # Long enough to be caught.
     fields = {"epochs": 30, "warmup_epochs": 29, "checkpoint.every_steps": 70}

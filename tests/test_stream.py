@@ -2,7 +2,6 @@
 
 import csv
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,14 +13,16 @@ import jax
 import numpy as np
 import pytest
 from image_files import BROKEN, SIZE, break_file, files, write_folder
-from test_resume import (
+from runs import (
+    ROOT,
     assert_same,
-    compiled_once,  # noqa: F401
     metrics,
     newest,
     run,
+    samples,
     stop_after,
     tiny,
+    two_processes,
 )
 
 from cmwjax.bias.problem import prepare
@@ -36,7 +37,6 @@ from cmwjax.stopping import Interrupted
 from cmwjax.training import program
 from cmwjax.training.sets import Pictures
 
-ROOT = Path(__file__).parents[1]
 STEPS = 6  # of a run of two epochs
 
 
@@ -226,20 +226,20 @@ SOFT_LABELS = LOWEST | {  # and batch norm, as in configs/webvision.py
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{}, LOWEST, SOFT_LABELS],
+    ("fields", "stops"),
+    [({}, (1, 3, 4)), (LOWEST, (2, 3, 5)), (SOFT_LABELS, range(1, STEPS + 1))],
     ids=["held_out", "lowest_loss", "soft_labels"],
 )
-def test_stopped_after_every_step(
-    tmp_path, broken_folder, finished, monkeypatch, fields
+def test_stopped_wherever_it_is(
+    tmp_path, broken_folder, finished, monkeypatch, fields, stops
 ):
     settings = config(broken_folder[0], **RANDOM | fields)
     once = finished
     if fields:
         once = tmp_path / "once"
         run(settings, once)
-    stop_after(monkeypatch, *range(1, STEPS + 1))
-    for step in range(1, STEPS + 1):
+    stop_after(monkeypatch, *stops)
+    for step in stops:
         with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
             run(settings, tmp_path / "often")
     other_machine = {"data.stream.prefetch": 1, "data.stream.workers": -1}
@@ -266,12 +266,7 @@ def assert_close(workdir, other, rtol=2e-3):
             if name in theirs:
                 np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol)
     assert listed(workdir) == listed(other)
-    tables = [
-        np.genfromtxt(run / "samples.csv", delimiter=",", skip_header=1)
-        for run in (workdir, other)
-    ]
-    ours, theirs = (table[np.argsort(table[:, 0])][:, [0, 5, 6]] for table in tables)
-    np.testing.assert_allclose(ours, theirs, rtol=rtol)
+    np.testing.assert_allclose(samples(workdir), samples(other), rtol=rtol)
 
 
 # ---- images that cannot be decoded
@@ -345,13 +340,8 @@ def test_several_test_sets_and_the_five_likeliest(tmp_path, monkeypatch):
 
 # ---- processes
 
-PROCESS = """
-import sys, jax
-sys.path[:0] = ["tests"]
-jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from cmwjax import train
+COUNTING = """
+from runs import train
 from test_stream import RANDOM, config, decode, np
 seen, load = [], decode.load
 def counted(read, position, view, rng):
@@ -359,30 +349,17 @@ def counted(read, position, view, rng):
         seen.append(position)
     return load(read, position, view, rng)
 decode.load = counted
-folder, workdir = sys.argv[3:]
+folder, workdir = sys.argv[1:]
 train.run(config(folder, **RANDOM), workdir)
-np.save(f"{workdir}-{sys.argv[2]}.npy", seen)
+np.save(f"{workdir}-{jax.process_index()}.npy", seen)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_each_decode_their_half(tmp_path, broken_folder, finished):
     folder, workdir = broken_folder[0], tmp_path / "run"
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, address, str(i), folder, workdir],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
+    outputs = two_processes(COUNTING, folder, workdir)
+    assert [code for code, _ in outputs] == [0, 0], outputs
     assert_close(workdir, finished)
     halves = [np.load(f"{workdir}-{i}.npy") for i in range(2)]
     problem = prepare(config(folder))
