@@ -35,6 +35,8 @@ IMAGES = {
     "resnet50": (224, 224, 3),
     "inception_resnet_v2": (299, 299, 3),
 }  # the others take CIFAR's
+# Nets that are a model with options: their name here -> the model and these.
+NETS = {"wrn16_2": ("wide_resnet", {"depth": 16, "width": 2})}
 ROUND_SECONDS = 0.2  # short steps are repeated until ordinary training takes that long
 
 # Programs that a variant runs in turn.
@@ -65,11 +67,12 @@ def make_programs(
     """Ordinary training and the steps to compare with it, on random images.
 
     Args:
-      name: of the model, a key of `cmwjax.models.MODELS`.
+      name: of the net, a key of `NETS` or of `cmwjax.models.catalogue.MODELS`.
       batch_size: n; the small meta batch has n // 4 images.
       dtype: of the model's computation; None is that of the images, float32.
     """
-    model = build(name, num_classes=NUM_CLASSES, dtype=dtype)
+    base, options = NETS.get(name, (name, {}))
+    model = build(base, num_classes=NUM_CLASSES, dtype=dtype, **options)
     batch, equal, quarter = (
         random_batch(IMAGES.get(name, (32, 32, 3)), size, seed)
         for seed, size in enumerate((batch_size, batch_size, batch_size // 4))
@@ -236,7 +239,7 @@ def main() -> None:
     parser.add_argument(
         "--models",
         default="mlp,small_conv,resnet32",
-        help=f"comma-separated, of {', '.join(MODELS)}",
+        help=f"comma-separated, of {', '.join([*MODELS, *NETS])}",
     )
     parser.add_argument("--rounds", type=int, default=7, help="at least 2")
     parser.add_argument("--batch_size", type=int, default=100, help="at least 8")

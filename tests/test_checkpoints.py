@@ -99,7 +99,9 @@ def test_every_field_comes_back_as_it_was(tmp_path, make):
 def test_a_field_that_was_not_saved_is_named(tmp_path):
     with in_folder(tmp_path) as checkpoints:
         checkpoints.save(3, to_host(whole_run()))
-    with pytest.raises(ValueError, match=r"lacks \['run/accent/dense/bias'.*soft_lab"):
+    with pytest.raises(
+        ValueError, match=r"missing \['run/accent/dense/bias'.*soft_lab"
+    ):
         in_folder(tmp_path).restore(like=to_host(grown_run()))
     with in_folder(tmp_path) as checkpoints:
         checkpoints.save(4, to_host(grown_run()))

@@ -5,9 +5,8 @@ import pytest
 from image_files import BROKEN, break_file, encoded, random_pixels
 from PIL import Image
 
-from cmwjax.config_check import CROPS
 from cmwjax.data import decode
-from cmwjax.data.decode import REASONS, View, look
+from cmwjax.data.decode import CROPS, REASONS, View, look
 
 RNG = np.random.default_rng
 

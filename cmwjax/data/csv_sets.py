@@ -101,39 +101,28 @@ def assemble(
       test_share: as for `load`.
       length: as for `load`.
     """
+    if "test" not in files:
+        files = _split(files, test_share, stratified=task == "classification")
     labels, class_names = _labels(files, task)
     inputs, kind, vocabulary = _inputs(files, is_text, length)
-    train_labels = labels.get("truth", labels["train"])
-    observed = labels["train"] if "truth" in files else None
-    train, test_index = np.arange(len(train_labels)), None
-    if "test" not in files:
-        train, test_index = _split(train_labels, test_share, class_names)
-    shown = _shown(files["train"], is_text, train)
-    parts = [(inputs["train"][train], train_labels[train])]
-    given = None if observed is None else [observed[train]]
-    trusted_index = None
+    parts, trusted_index = ["train"], None
     if "trusted" in files:
-        parts.append((inputs["trusted"], labels["trusted"]))
-        shown = [*shown, *_shown(files["trusted"], is_text)]
-        if given is not None:
-            given.append(labels["trusted"])
-        trusted_index = len(train) + np.arange(len(labels["trusted"]), dtype=np.int32)
-    if test_index is None:
-        test_inputs, test_labels = inputs["test"], labels["test"]
-    else:
-        test_inputs = inputs["train"][test_index]
-        test_labels = train_labels[test_index]
+        parts.append("trusted")
+        first, count = len(labels["train"]), len(labels["trusted"])
+        trusted_index = first + np.arange(count, dtype=np.int32)
+    given = np.concatenate([labels[part] for part in parts])
+    right = {**labels, "train": labels.get("truth", labels["train"])}
     return Dataset(
-        train_inputs=np.concatenate([x for x, _ in parts]),
-        train_labels=np.concatenate([y for _, y in parts]),
-        test_inputs=test_inputs,
-        test_labels=test_labels,
+        train_inputs=np.concatenate([inputs[part] for part in parts]),
+        train_labels=np.concatenate([right[part] for part in parts]),
+        test_inputs=inputs["test"],
+        test_labels=labels["test"],
         num_classes=len(class_names),
         class_names=class_names,
-        observed_labels=None if given is None else np.concatenate(given),
+        observed_labels=given if "truth" in files else None,
         kind=kind,
         trusted_index=trusted_index,
-        shown=shown,
+        shown=_shown([files[part] for part in parts], is_text),
         vocabulary=vocabulary,
     )
 
@@ -174,30 +163,46 @@ def _inputs(
 
 
 def _split(
-    labels: np.ndarray, share: float, class_names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions to train on and to test with, ascending; the same ones every time."""
+    files: dict[str, CsvFile], share: float, *, stratified: bool
+) -> dict[str, CsvFile]:
+    """Sets a share of the training samples aside for testing, the same every time."""
     from sklearn.model_selection import train_test_split
 
+    right = files.get("truth", files["train"])
     try:
         train, test = train_test_split(
-            np.arange(len(labels)),
+            np.arange(len(right.labels)),
             test_size=share,
-            stratify=labels if class_names else None,
+            stratify=right.labels if stratified else None,
             random_state=0,
         )
     except ValueError as error:
         raise ValueError(
-            f"config.data.csv.test_share={share} cannot be taken of {len(labels)} "
-            f"samples ({error}): change it, or give config.data.csv.test a file."
+            f"config.data.csv.test_share={share} cannot be taken of "
+            f"{len(right.labels)} samples ({error}): change it, or give "
+            "config.data.csv.test a file."
         ) from None
-    return np.sort(train), np.sort(test)
+    kept = {
+        part: _take(files[part], np.sort(train))
+        for part in ("train", "truth")
+        if part in files
+    }
+    return {**files, **kept, "test": _take(right, np.sort(test))}
 
 
-def _shown(file: CsvFile, is_text: bool, index: Any = slice(None)) -> Sequence[str]:
-    if not is_text:
-        return Rows(file.names, np.asarray(file.inputs)[index])
-    return np.array(file.inputs, object)[index].tolist()
+def _take(file: CsvFile, index: np.ndarray) -> CsvFile:
+    """Some samples of a file."""
+    inputs, labels = file.inputs, tuple(file.labels[i] for i in index)
+    if isinstance(inputs, np.ndarray):
+        return file._replace(inputs=inputs[index], labels=labels)
+    return file._replace(inputs=tuple(inputs[i] for i in index), labels=labels)
+
+
+def _shown(files: Sequence[CsvFile], is_text: bool) -> Sequence[str]:
+    """What a person sees of each sample of these files."""
+    if is_text:
+        return [str(text) for file in files for text in file.inputs]
+    return Rows(files[0].names, np.concatenate([file.inputs for file in files]))
 
 
 def _check_columns(first: CsvFile, other: CsvFile, name: Any, path: str) -> None:

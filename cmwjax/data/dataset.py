@@ -150,6 +150,11 @@ def _standardised(dataset: Dataset) -> Dataset:
 
     return dataset._replace(
         train_labels=standard(dataset.train_labels),
+        observed_labels=(
+            None
+            if dataset.observed_labels is None
+            else standard(dataset.observed_labels)
+        ),
         test_labels=standard(dataset.test_labels),
         units=(mean, deviation),
     )

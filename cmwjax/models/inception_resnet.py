@@ -11,7 +11,7 @@ from flax import linen as nn
 from cmwjax.core.initializers import torch_uniform
 from cmwjax.models import heads
 from cmwjax.models.initializers import torch_kernel
-from cmwjax.models.layers import conv_and_norm
+from cmwjax.models.layers import Conv, conv_and_norm
 
 SMALLEST_IMAGE = 75  # pixels; of anything less the last reduction leaves nothing
 
@@ -124,7 +124,7 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, features]` to the same."""
         y = jnp.concatenate(_chains(x, self.branches, self.layer), axis=-1)
-        y = nn.Conv(
+        y = Conv(
             x.shape[-1],
             K1,
             kernel_init=torch_kernel,
