@@ -149,14 +149,34 @@ def meta_step(
         or coefficients of the wrong shape, an optimizer unfit for the lookahead.
 
     Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from functools import partial
+      >>> def loss_fn(params, model_state, batch, key):
+      ...     return (batch['x'] @ params - batch['y']) ** 2, model_state
+      >>> def weight_fn(meta_params, losses, batch):
+      ...     return jax.nn.sigmoid(meta_params[0] - meta_params[1] * losses)
+      >>> tx, meta_tx = optax.sgd(0.1), optax.adam(1e-3)
+      >>> state = MetaState.create(params=jnp.zeros(3), meta_params=jnp.zeros(2),
+      ...                          tx=tx, meta_tx=meta_tx)
       >>> step = partial(meta_step, loss_fn=loss_fn, weight_fn=weight_fn, tx=tx,
-      ...                meta_tx=meta_tx, inner_lr=schedule)      # doctest: +SKIP
-      >>> one_device = jax.jit(step)                              # doctest: +SKIP
-      >>> named = partial(step, axis_name='data')                 # doctest: +SKIP
-      >>> many = jax.pmap(named, axis_name='data', in_axes=(None, 0, 0),
-      ...                 out_axes=None)                          # doctest: +SKIP
-      >>> sharded = jax.shard_map(named, mesh=mesh, out_specs=P(),
-      ...                 in_specs=(P(), P('data'), P('data')))   # doctest: +SKIP
+      ...                meta_tx=meta_tx, inner_lr=optax.constant_schedule(0.1))
+      >>> batch = {'x': jnp.ones((8, 3)), 'y': jnp.arange(8.)}
+      >>> trusted = {'x': jnp.ones((4, 3)), 'y': jnp.ones(4)}
+      >>> alone, metrics = jax.jit(step)(state, batch, trusted)
+
+      Over n devices, the step names the axis; `pmap` wants a batch cut.
+
+      >>> n, named = jax.device_count(), partial(step, axis_name='data')
+      >>> cut = partial(jax.tree.map, lambda x: x.reshape(n, -1, *x.shape[1:]))
+      >>> mapped = jax.pmap(named, 'data', in_axes=(None, 0, 0), out_axes=None)
+      >>> on_pmap, _ = mapped(state, cut(batch), cut(trusted))
+      >>> P, Auto = jax.sharding.PartitionSpec, jax.sharding.AxisType.Auto
+      >>> sharded = jax.jit(jax.shard_map(
+      ...     named, mesh=jax.make_mesh((n,), ('data',), axis_types=(Auto,)),
+      ...     in_specs=(P(), P('data'), P('data')), out_specs=P()))
+      >>> on_mesh, _ = sharded(state, batch, trusted)
+      >>> [bool(jnp.allclose(alone.params, s.params)) for s in (on_pmap, on_mesh)]
+      [True, True]
 
     References:
       Shu, Yuan, Meng, Xu, `CMW-Net <https://arxiv.org/abs/2202.05613>`_, 2023,

@@ -63,9 +63,19 @@ def reweight(
         sample, or the arguments of `meta_step` are unfit.
 
     Examples:
-      >>> init, step = reweight(loss_fn, tx, labels=y)            # doctest: +SKIP
-      >>> state = init(params)                                    # doctest: +SKIP
-      >>> state, metrics = jax.jit(step)(state, batch, trusted)   # doctest: +SKIP
+      >>> import jax, jax.numpy as jnp, numpy as np, optax
+      >>> def loss_fn(params, model_state, batch, key):
+      ...     losses = optax.losses.softmax_cross_entropy_with_integer_labels(
+      ...         batch['x'] @ params, batch['label'])
+      ...     return losses, model_state
+      >>> labels = np.repeat([0, 1, 2], [50, 20, 5])
+      >>> init, step = reweight(loss_fn, optax.sgd(0.1), labels=labels)
+      >>> state, step = init(jnp.zeros((4, 3))), jax.jit(step)
+      >>> batch = {'x': jnp.ones((8, 4)), 'label': jnp.asarray(labels[::10])}
+      >>> trusted = {'x': jnp.ones((3, 4)), 'label': jnp.arange(3)}
+      >>> state, metrics = step(state, batch, trusted)
+      >>> int(state.step), metrics['loss'].shape
+      (1, ())
 
     References:
       CMW-Net (https://arxiv.org/abs/2202.05613).
