@@ -5,7 +5,9 @@ import pytest
 from benchmarks.meta_step import make_programs
 
 
-@pytest.mark.parametrize("name", ["small_conv", "resnet32"])
+@pytest.mark.parametrize(
+    "name", ["small_conv", pytest.param("resnet32", marks=pytest.mark.slow)]
+)
 def test_flops_of_the_exact_meta_step(name):
     flops = {
         key: program.lower().cost_analysis()["flops"]

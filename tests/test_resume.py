@@ -98,8 +98,15 @@ def test_stopped_within_epochs_and_at_their_ends(tmp_path, monkeypatch, fields):
     check_stopped(tmp_path, monkeypatch, tiny(**fields), (4, 5, 9))
 
 
-@pytest.mark.parametrize("parallel", ["pmap", "jit"])
-@pytest.mark.parametrize("meta_every", [1, 3])
+@pytest.mark.parametrize(
+    ("parallel", "meta_every"),
+    [
+        ("pmap", 1),
+        ("jit", 3),
+        pytest.param("pmap", 3, marks=pytest.mark.slow),
+        pytest.param("jit", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_steps_that_are_dispatched_together(tmp_path, parallel, meta_every):
     """A warm-up, meta steps and weighted ones, on two devices."""
     fields = {"parallel": parallel, "meta_every": meta_every}

@@ -289,12 +289,11 @@ OWN_STATISTICS = {"method": "constant_sl", "ema.batch_stats": False, "mixup.alph
 
 
 @pytest.mark.parametrize("fields", [{}, OWN_STATISTICS], ids=["meta_steps", "own"])
-def test_one_two_and_four_devices_end_alike_after_twenty_steps(fields):
+def test_one_and_four_devices_end_alike_after_twenty_steps(fields):
     config = small_config(**{"optim.learning_rate": 0.02} | fields)
-    one, *others = (steps_of(config, 20, devices) for devices in (1, 2, 4))
+    one, four = (steps_of(config, 20, devices) for devices in (1, 4))
     assert np.count_nonzero(one.memory["soft_labels"].sum(axis=1)) > 250
-    for other in others:
-        chex.assert_trees_all_close(learned(one), learned(other), rtol=2e-3, atol=2e-4)
+    chex.assert_trees_all_close(learned(one), learned(four), rtol=2e-3, atol=2e-4)
 
 
 def learned(state):

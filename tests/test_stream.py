@@ -58,6 +58,7 @@ def config(folder, **fields):
     return tiny(**given | fields)
 
 
+SLOW = pytest.mark.slow
 RANDOM = {
     "data.stream.image_size": 8,
     "data.stream.crop": "random_resized_crop",
@@ -227,7 +228,7 @@ SOFT_LABELS = LOWEST | {  # and batch norm, as in configs/webvision.py
 
 @pytest.mark.parametrize(
     ("fields", "stops"),
-    [({}, (1, 3, 4)), (LOWEST, (2, 3, 5)), (SOFT_LABELS, range(1, STEPS + 1))],
+    [({}, (1, 3, 4)), (LOWEST, (2, 3, 5)), (SOFT_LABELS, (2, 3, 4))],
     ids=["held_out", "lowest_loss", "soft_labels"],
 )
 def test_stopped_wherever_it_is(
@@ -242,7 +243,9 @@ def test_stopped_wherever_it_is(
     for step in stops:
         with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
             run(settings, tmp_path / "often")
-    other_machine = {"data.stream.prefetch": 1, "data.stream.workers": -1}
+    other_machine = {"data.stream.prefetch": 1}
+    if not fields:  # processes take long to start
+        other_machine["data.stream.workers"] = -1
     fields = RANDOM | fields | other_machine
     run(config(broken_folder[0], **fields), tmp_path / "often")
     assert_same(tmp_path / "often", once)
@@ -253,7 +256,7 @@ def test_stopped_wherever_it_is(
         assert not broken & set(newest(once)["meta_index"])
 
 
-@pytest.mark.parametrize("mode", ["pmap", "jit"])
+@pytest.mark.parametrize("mode", ["pmap", pytest.param("jit", marks=SLOW)])
 def test_devices_do_not_matter(tmp_path, broken_folder, finished, mode):
     settings = config(broken_folder[0], parallel=mode, **RANDOM)
     run(settings, tmp_path / "many", devices=4)
@@ -398,6 +401,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_hear_no_signal_and_end_with_their_parent(tmp_path, folder):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)

@@ -29,26 +29,12 @@ def counted(monkeypatch):
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "jit"])
-def test_steps_are_traced_once(tmp_path, counted, parallel):
+def test_steps_are_traced_once_over_a_run_and_for_all_seeds(
+    tmp_path, counted, parallel
+):
     # No other test has this configuration, whose program would be there already.
-    config = tiny(**{"parallel": parallel, "model.options": {"hidden": (17,)}})
-    run(config, tmp_path / "run", devices=2)
-    assert len(metrics(tmp_path / "run")) == 3
+    fields = {"parallel": parallel, "model.options": {"hidden": (17,)}}
+    for seed in (0, 1) if parallel == "pmap" else (0,):
+        run(tiny(seed=seed, **fields), tmp_path / str(seed), devices=2)
+        assert len(metrics(tmp_path / str(seed))) == 3
     assert counted == {"meta_step": 1, "weighted_step": 2}
-
-
-def test_another_seed_traces_nothing(tmp_path, counted):
-    for seed in (0, 1):
-        config = tiny(**{"seed": seed, "model.options": {"hidden": (18,)}})
-        run(config, tmp_path / str(seed))
-    assert counted == {"meta_step": 1, "weighted_step": 2}
-
-
-def test_a_step_that_is_traced_twice_is_noticed(tmp_path, counted):
-    for hidden in (19, 20):
-        config = tiny(**{"model.options": {"hidden": (hidden,)}})
-        if hidden == 20:
-            with pytest.raises(AssertionError, match="is traced > "):
-                run(config, tmp_path / str(hidden))
-        else:
-            run(config, tmp_path / str(hidden))
