@@ -90,7 +90,7 @@ def child(pipe: int, arguments: list[str]) -> None:
     import jax
 
     from cmwjax import train
-    from cmwjax.training import checkpoints
+    from cmwjax.training import checkpoints, measure
 
     def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
         del duration_secs, kwargs
@@ -103,9 +103,9 @@ def child(pipe: int, arguments: list[str]) -> None:
     marked(checkpoints.Checkpoints, "_write", "save")
     marked(checkpoints.Checkpoints, "restore", "restore")
     marked(train, "append_metrics", "writing metrics")
-    marked(train, "_choose_meta_set", "meta set")
-    marked(train, "_epoch_metrics", "evaluation")
-    marked(train, "_write_results", "writing results")
+    marked(train, "choose_meta_set", "meta set")
+    marked(measure, "epoch_metrics", "evaluation")
+    marked(measure, "write_results", "writing results")
 
     class Signals(train.Signals):
         """Those of the loop."""
@@ -215,6 +215,7 @@ def artefacts(workdir: pathlib.Path) -> dict[str, object]:
 
     newest = max((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
     found: dict[str, object] = {k: v.tobytes() for k, v in read(newest).items()}
+    del found["seconds"]
     for name in ("weighting.safetensors", "samples.csv", "problem.json", "config.json"):
         found[name] = (workdir / name).read_bytes()
     for line in (workdir / "metrics.jsonl").read_text().splitlines():

@@ -67,7 +67,7 @@ def measure(layers: tuple[int, ...], saves: int) -> dict[str, float]:
             times = [time.perf_counter()]
             host = to_host(state)
             times.append(time.perf_counter())
-            check_finite(host, checkpoints)
+            check_finite(host, lambda: checkpoints.last)
             times.append(time.perf_counter())
             checkpoints.save(step, host)
             times.append(time.perf_counter())

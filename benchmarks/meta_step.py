@@ -25,7 +25,7 @@ import optax
 from cmwjax.core.losses import cross_entropy
 from cmwjax.core.meta import MetaState, meta_step, weighted_step
 from cmwjax.core.weighting import CMWNet, weight_fn
-from cmwjax.models import MODELS, build
+from cmwjax.models.catalogue import MODELS, build
 
 NUM_CLASSES = 10
 NUM_FAMILIES = 3

@@ -34,28 +34,28 @@ def main(_):
         if trusted is not None:
             sets["right and trusted"] = np.concatenate([right, trusted])
             sets["trusted"] = trusted
-        scores = (f"{n} {accuracy(config, problem, i):.1f}" for n, i in sets.items())
+        scores = [
+            f"{name} {accuracy(config, problem.dataset, index):.1f}"
+            for name, index in sets.items()
+        ]
         print(f"seed {seed}: {', '.join(scores)}", flush=True)
 
 
-def accuracy(config, problem, index):
+def accuracy(config, dataset, index):
     """Of ERM on these samples with their true labels, in percent."""
-    dataset = problem.dataset
-    arrays = {
-        "x_train": dataset.train_images[index],
-        "y_train": dataset.train_labels[index],
-        "x_test": dataset.test_images,
-        "y_test": dataset.test_labels,
-    }
-    with tempfile.TemporaryDirectory() as folder, config.unlocked():
-        archive = Path(folder) / "samples.npz"
-        np.savez(archive, **arrays)
-        config = config.copy_and_resolve_references()
-        config.data.update(name=str(archive), train_size=0, labels="true")
+    chosen = dataset._replace(
+        train_inputs=dataset.train_inputs[index],
+        train_labels=dataset.train_labels[index],
+        observed_labels=None,
+    )
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.update(train_size=0, labels="true")
         config.data.update(imbalance_factor=1.0, validation=0.0)
         config.noise.update(kind="none", rate=0.0)
         config.meta_set.policy, config.weighting.num_families = "none", 1
-        return 100 * train.run(config.lock(), Path(folder) / "run").test_accuracy
+    with tempfile.TemporaryDirectory() as folder:
+        return 100 * train.run(config, folder, arrays=chosen).test_score
 
 
 if __name__ == "__main__":

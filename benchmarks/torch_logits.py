@@ -24,7 +24,7 @@ import timm
 import torch
 import torchvision
 
-from cmwjax.models import build
+from cmwjax.models.catalogue import build
 from cmwjax.models.torch_names import from_torch
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}

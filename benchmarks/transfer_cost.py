@@ -19,14 +19,10 @@ import jax
 import numpy as np
 
 from benchmarks.meta_step import IMAGES, NUM_CLASSES, environment
-from cmwjax.bias import problem
 from cmwjax.config import base_config
-from cmwjax.config_check import check_config
 from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import WeightingFunction, save_weighting
-from cmwjax.data.skipped import Skipped
-from cmwjax.training import program as programs
-from cmwjax.training import sets
+from cmwjax.training.run import Progress, assemble
 
 FROZEN = "weighting.load"  # given the file of a function
 # What is timed -> fields of its configuration.
@@ -66,35 +62,19 @@ class Stepper:
                 **fields,
             }
         )
-        check_config(config)
-        given = problem.prepare(config)
-        program = programs.build(
-            programs.shared_part(config),
-            num_classes=NUM_CLASSES,
-            image_shape=given.dataset.train_images.shape[1:],
-            num_families=len(given.families.centres),
-            steps_per_epoch=10,
-            devices=tuple(jax.devices()[:1]),
-        )
-        skipped = Skipped(folder, sets.set_names(given))
-        train = sets.build_sets(
-            config,
-            given,
-            layout=program.layout,
-            method=program.method,
-            skipped=skipped,
-        ).train
-        index = given.train_index[: 2 * batch_size].astype(np.int32)
+        run = assemble(config, folder / "run", devices=tuple(jax.devices()[:1]))
+        program, index = run.program, run.problem.train_index
         rows = program.layout.split({"index": index[:batch_size]})
-        meta_rows = program.layout.split({"index": index[batch_size:]})
-        self.inputs = (train.table, rows, *((meta_rows,) if has_meta_step else ()))
+        meta_rows = program.layout.split({"index": index[batch_size : 2 * batch_size]})
+        table = run.sets.train.table
+        self.inputs = (table, rows, *((meta_rows,) if has_meta_step else ()))
         step: Any = program.step.meta if has_meta_step else program.step.weighted
-        self.state = program.init(0, given)
+        self.state = Progress.of(run, run.start).state
         self.flops = step.lower(self.state, *self.inputs).cost_analysis()["flops"]
         self.step = step
 
     def seconds(self, repeats):
-        """Of a step, the mean of so many."""
+        """Mean seconds of one step over `repeats` of them."""
         start = time.perf_counter()
         for _ in range(repeats):
             self.state = self.step(self.state, *self.inputs)

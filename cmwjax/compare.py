@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -12,15 +12,22 @@ from tqdm import tqdm
 
 from cmwjax import train
 from cmwjax.bias.problem import prepare
-from cmwjax.config import base_config, method_of, title
+from cmwjax.config import base_config
 from cmwjax.config_check import check_config
-from cmwjax.data.datasets import Dataset
+from cmwjax.data.dataset import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
+from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.result import Result
+from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training.health import Diverged
 from cmwjax.training.sets import Pictures
-from cmwjax.training.workdir import check_folder, claim_folder, is_finished
+from cmwjax.training.workdir import (
+    check_folder,
+    claim_folder,
+    is_finished,
+    wait_for_first_process,
+)
 
 OnRun = Callable[[str, int, Result | None], None]
 
@@ -39,9 +46,10 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
         result is None if it diverged.
 
     Returns:
-      The table: accuracy on the test set in percent, mean and standard deviation
-      over seeds, after the last epoch and after the one that is best on the validation
-      set (or else the held-out meta set); and AUROC of "this label is wrong" by weight.
+      The table: accuracy on the test set, or R² of a regression, in percent, mean and
+      standard deviation over seeds, after the last epoch and after the one that is best
+      on the validation set (or else the held-out meta set); of two classes also average
+      precision; and AUROC of "this label is wrong" by weight.
 
     Raises:
       ValueError: if configuration, data or workdir are unfit.
@@ -79,15 +87,18 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
                     on_run(method, seed, result)
     ended = [r for runs in results.values() for r in runs if r is not None]
     summary = {
-        "accuracy": "percent on the test set, per seed; null where a run diverged",
+        "score": "percent on the test set, per seed; null where a run diverged",
+        "criterion": TASKS[config.task].title,
         "seeds": list(seeds),
         "seconds": time.perf_counter() - start,
         "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
         "methods": {method: measured(runs) for method, runs in results.items()},
     }
-    write_json(workdir / SUMMARY, summary)
-    if ended:
-        draw_figures(config, workdir, dataset)
+    if jax.process_index() == 0:
+        write_json(workdir / SUMMARY, summary)
+        if ended:
+            draw_figures(config, workdir, dataset)
+    wait_for_first_process()
     return table(summary)
 
 
@@ -97,17 +108,32 @@ def run_folder(workdir: Path, method: str, seed: int) -> Path:
 
 
 def run_or_diverge(
-    config: ConfigDict, folder: Path, on_epoch: Callable[[dict[str, Any]], None]
+    config: ConfigDict,
+    folder: Path,
+    on_epoch: train.OnEpoch | None = None,
+    arrays: Dataset | None = None,
 ) -> Result | None:
-    """The result of a run, or None if it diverges, which its folder then says."""
+    """The result of a run, or None if it diverges, which its folder then says.
+
+    Args:
+      config: of the run.
+      folder: its folder.
+      on_epoch: as for `train.run`.
+      arrays: as for `train.run`.
+
+    Raises:
+      ValueError: as `train.run`.
+    """
     if (folder / DIVERGED).exists():
         check_folder(folder, config)
         return None
     try:
-        return train.run(config, folder, on_epoch=on_epoch)
+        return train.run(config, folder, on_epoch=on_epoch, arrays=arrays)
     except Diverged as error:
         logging.warning("%s: %s", folder, error)
-        write_json(folder / DIVERGED, {"reason": str(error)})
+        if jax.process_index() == 0:
+            write_json(folder / DIVERGED, {"reason": str(error)})
+        wait_for_first_process()
         return None
 
 
@@ -118,9 +144,12 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
         return [None if r is None else number(r) for r in runs]
 
     return {
-        "last_epoch": of_each(lambda r: 100 * r.test_accuracy),
+        "last_epoch": of_each(lambda r: 100 * r.test_score),
         "selected_epoch": of_each(
-            lambda r: r.selected_accuracy and 100 * r.selected_accuracy
+            lambda r: None if r.selected_score is None else 100 * r.selected_score
+        ),
+        "average_precision": of_each(
+            lambda r: r.average_precision and 100 * r.average_precision
         ),
         "wrong_label_auroc": of_each(lambda r: r.auroc),
         "seconds": of_each(lambda r: r.seconds),
@@ -130,7 +159,7 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
 def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
     """Draws the comparison, and of every method the first finished run."""
     plots.comparison_figures(workdir)
-    images = dataset.train_images
+    images = dataset.train_inputs if dataset.shown is None else dataset.shown
     if dataset.files is not None:
         images = Pictures(config, dataset.files)
     for method in config.compare.methods:
@@ -155,18 +184,27 @@ def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:
 
 def table(summary: dict) -> str:
     """Markdown table of a comparison's `summary.json`."""
+    score = summary.get("criterion", "accuracy")
+    columns = {  # heading -> number per seed, and its digits
+        f"test {score}, selected epoch": ("selected_epoch", 1),
+        "average precision": ("average_precision", 1),
+        "AUROC of wrong labels": ("wrong_label_auroc", 3),
+    }
+    if not any(
+        any(m.get("average_precision", ())) for m in summary["methods"].values()
+    ):
+        del columns["average precision"]
     lines = [
-        "| method | test accuracy, last epoch | test accuracy, selected epoch "
-        "| AUROC of wrong labels |",
-        "|---|---|---|---|",
+        f"| method | test {score}, last epoch | {' | '.join(columns)} |",
+        "|---" * (2 + len(columns)) + "|",
     ]
     for method, values in summary["methods"].items():
         cells = [
-            last_epoch(values),
-            mean_and_std(values["selected_epoch"], 1),
-            mean_and_std(values["wrong_label_auroc"], 3),
+            mean_and_std(values[name], digits) for name, digits in columns.values()
         ]
-        lines.append(f"| {title(method)} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {title(method)} | {' | '.join([last_epoch(values), *cells])} |"
+        )
     return "\n".join(lines)
 
 

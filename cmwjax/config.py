@@ -2,48 +2,14 @@
 
 from ml_collections import ConfigDict
 
-# What tables and figures call them; `cmwjax.methods.method.build` says what they are.
-METHODS = {
-    "erm": "ERM",
-    "erm_mixup_ema": "ERM + MixUp + EMA",
-    "label_smoothing": "Label smoothing",
-    "focal": "Focal",
-    "gce": "GCE",
-    "class_balanced": "Class-balanced",
-    "ldam_drw": "LDAM-DRW",
-    "forward": "Forward",
-    "elr": "ELR",
-    "plc": "PLC",
-    "constant": "Constant V",
-    "l2rw": "L2RW",
-    "mcw": "MCW",
-    "mw_net": "MW-Net",
-    "cmw_net": "CMW-Net",
-    "per_class": "Per-class V",
-    "cmw_net_mixup": "CMW-Net + MixUp + EMA",
-    "constant_sl": "Constant V, SL",
-    "mw_net_sl": "MW-Net-SL",
-    "cmw_net_sl": "CMW-Net-SL",
-}
-VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
-
-
-def method_of(row: str) -> str:
-    """The method of a row of a comparison, with or without the name of a variant."""
-    return row.partition(VARIANT)[0]
-
-
-def title(row: str) -> str:
-    """What tables and figures call a row: 'CMW-Net', or 'CMW-Net, its name'."""
-    method, _, variant = row.partition(VARIANT)
-    name = METHODS[method]
-    return f"{name}, {variant.replace('_', ' ')}" if variant else name
+from cmwjax.methods.catalogue import default_options
 
 
 def base_config() -> ConfigDict:
     """The defaults; files in `configs/` change some of them."""
     config = ConfigDict()
-    config.method = "cmw_net"
+    config.method = "cmw_net"  # a key of `cmwjax.methods.catalogue.METHODS`
+    config.task = "classification"  # what a label is
     config.seed = 0  # governs noise, meta set, initial parameters and order alike
     config.epochs = 60
     config.loss = "cross_entropy"  # what methods weight that have no loss of their own
@@ -63,7 +29,8 @@ def base_config() -> ConfigDict:
     config.compare.tuned = ConfigDict()  # method or METHOD@NAME -> fields that differ
 
     config.data = ConfigDict()
-    # Or cifar10, fashion_mnist, a Keras-style .npz file; or images that stay on disk:
+    # Or another embedded set, cifar10, fashion_mnist, a Keras-style .npz file, a .csv
+    # or .tsv file; or images that stay on disk:
     # 'folder:PATH', 'tfds:NAME' (see `cmwjax.data.on_disk`), webvision/mini.
     config.data.name = "digits"
     config.data.train_size = 0  # 0: all; else a stratified draw
@@ -79,6 +46,7 @@ def base_config() -> ConfigDict:
     config.data.batch_size = 100
     config.data.shards = 4  # virtual shards; a multiple of the number of devices
 
+    config.data.csv = _csv()
     config.data.stream = _stream()
 
     config.noise = ConfigDict()
@@ -104,9 +72,12 @@ def base_config() -> ConfigDict:
     config.weighting.num_families = 3
     config.weighting.hidden = 100
     config.weighting.start = "torch"
-    config.weighting.optimizer = "adam"  # or amsgrad; sgd, with momentum 0.9, nesterov
-    config.weighting.learning_rate = 1e-3
-    config.weighting.weight_decay = 1e-4
+    config.weighting.optimizer = ConfigDict()
+    config.weighting.optimizer.name = "adam"  # or amsgrad; sgd, which reads ...
+    config.weighting.optimizer.momentum = 0.9  # ... these two
+    config.weighting.optimizer.nesterov = True
+    config.weighting.optimizer.learning_rate = 1e-3
+    config.weighting.optimizer.weight_decay = 1e-4
     config.weighting.normalisation = "mean"
     config.weighting.lookahead = "sgd"
 
@@ -131,8 +102,24 @@ def base_config() -> ConfigDict:
     config.soft_labels.momentum = 0.0  # of predictions from one epoch to the next
     config.soft_labels.start = "predicted"  # or one_hot: as the given labels
 
-    config.baseline, config.optim = _baseline(), _optim()
+    # The options of the methods and losses that have some, by name; defaults as in
+    # their papers.
+    config.baseline = ConfigDict(default_options())
+    config.optim = _optim()
     return config.lock()
+
+
+def _csv() -> ConfigDict:
+    """How .csv and .tsv files are read; see `cmwjax.data.csv_sets.load`."""
+    csv = ConfigDict()
+    csv.text = ""  # column of texts; '': all others are numbers
+    csv.label = ""  # column of labels; '': 'label', 'class' or 'target', else the last
+    csv.test = ""  # file of the test samples; '': a share of the training samples ...
+    csv.test_share = 0.25  # ... namely this one
+    csv.trusted = ""  # file of samples whose labels are trusted
+    csv.truth = ""  # file of the same samples with the right labels, for experiments
+    csv.length = 128  # tokens per text
+    return csv
 
 
 def _stream() -> ConfigDict:
@@ -149,36 +136,20 @@ def _stream() -> ConfigDict:
     return stream
 
 
-def _baseline() -> ConfigDict:
-    """Hyper-parameters of the other methods; what their papers say."""
-    baseline = ConfigDict()
-    baseline.smoothing = 0.1
-    baseline.focal_gamma = 1.0
-    baseline.gce_q = 0.7
-    baseline.cb_beta = 0.9999
-    baseline.ldam_margin = 0.5  # of the smallest class
-    baseline.ldam_scale = 30.0  # that of the cosine head
-    baseline.transition = "known"  # Forward's matrix; or estimated, after warm-up
-    baseline.mcw_step = 0.01
-    baseline.elr_strength = 3.0  # 7 for CIFAR-100
-    baseline.elr_momentum = 0.7  # 0.9 for CIFAR-100
-    baseline.plc_threshold = 0.3
-    return baseline
-
-
 def _optim() -> ConfigDict:
     optim = ConfigDict()
-    optim.name = "sgd"  # or adam, which reads no momentum
+    optim.name = "sgd"  # or adam, amsgrad, which read no momentum
     optim.learning_rate = 0.1
     optim.momentum = 0.9
     optim.nesterov = False
     optim.weight_decay = 5e-4
-    optim.schedule = "constant"
-    optim.boundaries = ()  # epochs at which 'steps' multiplies the rate ...
-    optim.factor = 0.1  # ... by this
-    optim.constant_epochs = 0  # before 'restarts' begins with its cosines
-    optim.period = 5  # epochs of the first one ...
-    optim.multiplier = 2  # ... and how much longer each next one is
-    optim.minimum = 1e-4  # where they end
-    optim.linear_epochs = 0  # in which the rate comes up, whatever the schedule
+    optim.schedule = ConfigDict()
+    optim.schedule.name = "constant"
+    optim.schedule.boundaries = ()  # epochs at which 'steps' multiplies the rate ...
+    optim.schedule.factor = 0.1  # ... by this
+    optim.schedule.constant_epochs = 0  # before 'restarts' begins with its cosines
+    optim.schedule.period = 5  # epochs of the first one ...
+    optim.schedule.multiplier = 2  # ... and how much longer each next one is
+    optim.schedule.minimum = 1e-4  # where they end
+    optim.schedule.linear_epochs = 0  # in which the rate comes up, whatever the name
     return optim

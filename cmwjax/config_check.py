@@ -1,4 +1,7 @@
-"""What a configuration may hold: everything else is refused before a run begins."""
+"""What a configuration may hold: everything else is refused before a run begins.
+
+What a choice may be is listed by its owner, and what a method needs the method says.
+"""
 
 import math
 import re
@@ -6,18 +9,113 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cmwjax.bias.noise import KINDS as NOISE_KINDS
-from cmwjax.config import METHODS, VARIANT, base_config, method_of
-from cmwjax.data.on_disk import is_name
+from cmwjax.bias import meta_set, noise
+from cmwjax.config import base_config
+from cmwjax.core import forward, meta, optimizers, parallel, weighting
+from cmwjax.data import augment, decode, on_disk, view
+from cmwjax.methods import catalogue, mixup, soft_labels
+from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
+from cmwjax.tasks.catalogue import TASKS
 
-LOSSES = ("cross_entropy", "label_smoothing", "focal", "gce", "ldam")
-META_POLICIES = ("held_out", "balanced", "lowest_loss", "none")
-CROPS = ("centre", "random_crop", "random_resized_crop")
-SCHEDULES = ("constant", "cosine", "steps", "restarts")
-SOFT_LABEL_STARTS = ("predicted", "one_hot")
-RESERVED = (  # NAME_accuracy
-    *("test", "selected", "meta", "validation", "net", "teacher"),
+# Test sets may not be called so, for NAME_accuracy is another metric.
+RESERVED = ("test", "selected", "meta", "validation", "net", "teacher")
+CHOICES = {
+    "method": tuple(METHODS),
+    "task": tuple(TASKS),
+    "loss": tuple(LOSSES),
+    "meta_set.policy": meta_set.POLICIES,
+    "noise.kind": noise.KINDS,
+    "optim.name": optimizers.OPTIMIZERS,
+    "optim.schedule.name": optimizers.SCHEDULES,
+    "augment.mode": augment.MODES,
+    "mixup.second_weight": mixup.SECOND_WEIGHTS,
+    "soft_labels.start": soft_labels.STARTS,
+    "data.standardise": view.STANDARDS,
+    "data.stream.crop": decode.CROPS,
+    "parallel": parallel.MODES,
+    "weighting.optimizer.name": optimizers.OPTIMIZERS,
+    "weighting.start": weighting.STARTS,
+    "weighting.lookahead": meta.LOOKAHEADS,
+    "weighting.normalisation": forward.NORMALISATIONS,
+}
+_BIG = 2**31 - 1
+_MANY = 10**6  # of epochs: schedules list them
+_RANGES = (
+    ("seed", 0, _BIG),
+    ("epochs", 1, _MANY),
+    ("warmup_epochs", 0, _BIG),
+    ("meta_every", 1, _BIG),
+    ("steps_per_call", 1, _MANY),
+    ("max_skips_in_a_row", 1, _BIG),
+    ("checkpoint.every_steps", 0, _BIG),
+    ("checkpoint.keep", 1, _BIG),
+    ("data.train_size", 0, _BIG),
+    ("data.imbalance_factor", 1.0, float("inf")),
+    ("data.validation", 0.0, _BIG),
+    ("data.seed", -1, _BIG),
+    ("data.batch_size", 1, _BIG),
+    ("data.shards", 1, _BIG),
+    ("data.csv.test_share", 0.001, 0.999),
+    ("data.csv.length", 1, _MANY),
+    ("data.stream.image_size", 1, 4096),
+    ("data.stream.resize", 0, 4096),
+    ("data.stream.evaluation_batch", 1, _BIG),
+    ("data.stream.workers", -1, 1024),
+    ("data.stream.prefetch", 1, 1024),
+    ("noise.rate", 0.0, 1.0),
+    ("noise.seed", -1, _BIG),
+    ("meta_set.per_class", 1, _BIG),
+    ("meta_set.batch_size", 1, _BIG),
+    ("weighting.num_families", 1, _BIG),
+    ("weighting.hidden", 1, _BIG),
+    ("weighting.optimizer.learning_rate", 0.0, float("inf")),
+    ("weighting.optimizer.weight_decay", 0.0, float("inf")),
+    ("weighting.optimizer.momentum", 0.0, 1.0),
+    ("optim.learning_rate", 0.0, float("inf")),
+    ("optim.momentum", 0.0, 1.0),
+    ("optim.weight_decay", 0.0, float("inf")),
+    ("optim.schedule.factor", 0.0, 1.0),
+    ("optim.schedule.constant_epochs", 0, _BIG),
+    ("optim.schedule.period", 1, _BIG),
+    ("optim.schedule.multiplier", 1, _BIG),
+    ("optim.schedule.minimum", 0.0, float("inf")),
+    ("optim.schedule.linear_epochs", 0, _BIG),
+    ("augment.pad", 0, _BIG),
+    ("mixup.alpha", 0.0, float("inf")),
+    ("mixup.meta_alpha", 0.0, float("inf")),
+    ("ema.decay", 0.0, 1.0),
+    ("ema.freeze_epoch", -1, _BIG),
+    ("soft_labels.momentum", 0.0, 0.999999),
 )
+_FREE = ("model.options", "compare.tuned")  # checked where they are used
+# What fields of earlier versions are called now.
+RENAMED = {
+    "optim.boundaries": "optim.schedule.boundaries",
+    "optim.factor": "optim.schedule.factor",
+    "optim.constant_epochs": "optim.schedule.constant_epochs",
+    "optim.period": "optim.schedule.period",
+    "optim.multiplier": "optim.schedule.multiplier",
+    "optim.minimum": "optim.schedule.minimum",
+    "optim.linear_epochs": "optim.schedule.linear_epochs",
+    "weighting.learning_rate": "weighting.optimizer.learning_rate",
+    "weighting.weight_decay": "weighting.optimizer.weight_decay",
+    "baseline.smoothing": "baseline.label_smoothing.smoothing",
+    "baseline.focal_gamma": "baseline.focal.gamma",
+    "baseline.gce_q": "baseline.gce.q",
+    "baseline.cb_beta": "baseline.class_balanced.beta (and ldam_drw, mcw)",
+    "baseline.ldam_margin": "baseline.ldam.margin",
+    "baseline.ldam_scale": "baseline.ldam.scale",
+    "baseline.transition": "baseline.forward.transition",
+    "baseline.mcw_step": "baseline.mcw.step",
+    "baseline.elr_strength": "baseline.elr.strength",
+    "baseline.elr_momentum": "baseline.elr.momentum",
+    "baseline.plc_threshold": "baseline.plc.threshold",
+}
+# Groups that were one value in earlier versions, and the field with this value now.
+REGROUPED = {
+    "optim.schedule": "optim.schedule.name",
+    "weighting.optimizer": "weighting.optimizer.name",
+}
 
 
 def check_config(config: ConfigDict) -> None:
@@ -29,45 +127,25 @@ def check_config(config: ConfigDict) -> None:
     _check_fields(config.to_dict(), base_config().to_dict(), "")
     for row in config.compare.methods:
         _check_row("compare.methods", row)
-    _check_choice("method", config.method, tuple(METHODS))
-    _check_choice("meta_set.policy", config.meta_set.policy, META_POLICIES)
-    _check_choice("noise.kind", config.noise.kind, NOISE_KINDS)
-    _check_choice("loss", config.loss, LOSSES)
-    _check_choice("optim.name", config.optim.name, ("sgd", "adam"))
-    _check_choice("optim.schedule", config.optim.schedule, SCHEDULES)
-    _check_choice("augment.mode", config.augment.mode, ("reflect", "zero"))
-    second_weight = config.mixup.second_weight
-    _check_choice("mixup.second_weight", second_weight, ("permuted", "mixed"))
-    _check_choice("soft_labels.start", config.soft_labels.start, SOFT_LABEL_STARTS)
-    _check_choice("data.standardise", config.data.standardise, ("own", "imagenet"))
-    _check_choice("data.stream.crop", config.data.stream.crop, CROPS)
-    transition = config.baseline.transition
-    _check_choice("baseline.transition", transition, ("known", "estimated"))
-    optimizer = config.weighting.optimizer
-    _check_choice("weighting.optimizer", optimizer, ("adam", "amsgrad", "sgd"))
-    _check_choice("parallel", config.parallel, ("pmap", "jit"))
-    _check_choice("weighting.start", config.weighting.start, ("torch", "flat"))
-    _check_choice("weighting.lookahead", config.weighting.lookahead, ("sgd",))
-    normalisation = config.weighting.normalisation
-    _check_choice("weighting.normalisation", normalisation, ("mean", "weights"))
+    for field, choices in CHOICES.items():
+        _check_choice(field, _value(config, field), choices)
     for field, low, high in _RANGES:
-        value = config
-        for part in field.split("."):
-            value = value[part]
+        value = _value(config, field)
         if not (low <= value <= high and math.isfinite(value)):
             raise ValueError(
                 f"config.{field}={value} is out of range; choose a value in "
                 f"[{low}, {high}]."
             )
-    if is_name(config.data.name):
+    catalogue.check_options(config)
+    if on_disk.is_name(config.data.name):
         _check_stream(config)
-    for field in ("optim.boundaries", "compare.seeds"):
-        group, name = field.split(".")
-        for value in config[group][name]:
+    for field in ("optim.schedule.boundaries", "compare.seeds"):
+        values = _value(config, field)
+        for value in values:
             if type(value) is not int or not 0 <= value <= _BIG:
                 raise ValueError(
-                    f"config.{field}={config[group][name]!r} must hold whole numbers "
-                    f"in [0, {_BIG}]; correct {value!r}."
+                    f"config.{field}={values!r} must hold whole numbers in [0, {_BIG}];"
+                    f" correct {value!r}."
                 )
     freeze_epoch = config.ema.freeze_epoch
     if freeze_epoch >= config.epochs:
@@ -75,6 +153,12 @@ def check_config(config: ConfigDict) -> None:
             f"config.ema.freeze_epoch={freeze_epoch} never comes in config.epochs="
             f"{config.epochs}: choose an earlier one, or -1 for a teacher that follows "
             "to the end."
+        )
+    if config.weighting.lookahead == "optimizer" and config.optim.name != "sgd":
+        raise ValueError(
+            "config.weighting.lookahead='optimizer' differentiates the step of "
+            f"config.optim.name={config.optim.name!r} where a gradient is zero, which "
+            "only sgd allows: choose sgd, or weighting.lookahead='sgd'."
         )
     for method, fields in config.compare.tuned.items():
         _check_row("compare.tuned", method)
@@ -87,7 +171,7 @@ def check_config(config: ConfigDict) -> None:
     if config.noise.kind == "none" and config.noise.rate:
         raise ValueError(
             f"config.noise.rate={config.noise.rate} has no effect with "
-            f"config.noise.kind='none'; choose one of {NOISE_KINDS[1:]}."
+            f"config.noise.kind='none'; choose one of {noise.KINDS[1:]}."
         )
     if bool(config.compare.methods) != bool(config.compare.seeds):
         raise ValueError(
@@ -126,32 +210,41 @@ def _check_stream(config: ConfigDict) -> None:
 
 def _check_method(config: ConfigDict) -> None:
     """Refuses settings that the method of a single run can do nothing with."""
-    method, name = config.method, METHODS[config.method]
-    has_net = method.startswith(("mw_net", "cmw_net", "per_class"))
-    if config.weighting.load and (not has_net or method == "per_class"):
+    for field, entries in (("method", METHODS), ("loss", LOSSES)):
+        if config.task not in entries[config[field]].tasks:
+            fit = [
+                name for name, entry in entries.items() if config.task in entry.tasks
+            ]
+            raise ValueError(
+                f"config.{field}={config[field]!r} is not for a {config.task}; choose "
+                f"one of {fit}."
+            )
+    method, name = catalogue.build(config), METHODS[config.method].title
+    if config.weighting.load and (method.net is None or method.by_class):
         raise ValueError(
             f"config.weighting.load={config.weighting.load!r}, but {name} applies no "
             "weighting function: choose cmw_net, mw_net or a form of them, or leave it "
             "empty."
         )
-    learns = (has_net and not config.weighting.load) or method in ("l2rw", "mcw")
+    learns = method.has_meta_step and not config.weighting.load
     if config.meta_set.policy == "none" and learns:
         raise ValueError(
             f"config.meta_set.policy='none', but {name} learns from a meta set: choose "
-            f"one of {META_POLICIES[:-1]}."
+            f"one of {meta_set.POLICIES[:-1]}."
         )
-    if method in ("l2rw", "mcw") and config.meta_every > 1:
+    if method.meta_tx is not None and config.meta_every > 1:
         raise ValueError(
             f"config.meta_every={config.meta_every}, but {name} has weights only where "
             "there is a meta step: set it to 1."
         )
-    margins = "ldam" in (config.loss, method.removesuffix("_drw"))
-    if margins and config.model.options.get("head") != "cosine":
+    head = config.model.options.get("head", "linear")
+    if method.head is not None and head != method.head:
         raise ValueError(
-            f"config.model.options={config.model.options.to_dict()}, but the margins "
-            "of LDAM are cosines: set its head to 'cosine', which mlp, small_conv and "
-            "resnet32 have."
+            f"config.model.options={config.model.options.to_dict()}, but the loss of "
+            f"{name} needs a head of another kind: set model.options.head="
+            f"{method.head!r}, which mlp, small_conv and resnet32 have."
         )
+    memory = method.memory
     if config.data.labels == "given":
         if config.meta_set.policy == "held_out":
             raise ValueError(
@@ -159,91 +252,48 @@ def _check_method(config: ConfigDict) -> None:
                 "out, and with config.data.labels='given' nobody knows which are "
                 "right: choose 'balanced' or 'lowest_loss'."
             )
-        if method == "forward" and config.baseline.transition == "known":
+        if memory is not None and memory.needs_true_labels:
             raise ValueError(
-                "config.baseline.transition='known', but with config.data.labels="
-                "'given' nobody knows it: set it to 'estimated'."
+                f"config.baseline.{config.method} is for known labels, but with "
+                "config.data.labels='given' nobody knows them: choose what is "
+                "estimated, as baseline.forward.transition='estimated'."
             )
-    estimates = method == "forward" and config.baseline.transition == "estimated"
-    if (method == "plc" or estimates) and not config.warmup_epochs:
+    refreshes = memory is not None and memory.refresh is not None
+    if refreshes and not config.warmup_epochs:
         raise ValueError(
             f"config.warmup_epochs=0, but {name} relies on predictions of a classifier "
             "trained before: set it to some epochs."
         )
 
 
-_BIG = 2**31 - 1
-_MANY = 10**6  # of epochs: schedules list them
-_RANGES = (
-    ("seed", 0, _BIG),
-    ("epochs", 1, _MANY),
-    ("warmup_epochs", 0, _BIG),
-    ("meta_every", 1, _BIG),
-    ("steps_per_call", 1, _MANY),
-    ("max_skips_in_a_row", 1, _BIG),
-    ("checkpoint.every_steps", 0, _BIG),
-    ("checkpoint.keep", 1, _BIG),
-    ("data.train_size", 0, _BIG),
-    ("data.imbalance_factor", 1.0, float("inf")),
-    ("data.validation", 0.0, _BIG),
-    ("data.seed", -1, _BIG),
-    ("data.batch_size", 1, _BIG),
-    ("data.shards", 1, _BIG),
-    ("data.stream.image_size", 1, 4096),
-    ("data.stream.resize", 0, 4096),
-    ("data.stream.evaluation_batch", 1, _BIG),
-    ("data.stream.workers", -1, 1024),
-    ("data.stream.prefetch", 1, 1024),
-    ("noise.rate", 0.0, 1.0),
-    ("noise.seed", -1, _BIG),
-    ("meta_set.per_class", 1, _BIG),
-    ("meta_set.batch_size", 1, _BIG),
-    ("weighting.num_families", 1, _BIG),
-    ("weighting.hidden", 1, _BIG),
-    ("weighting.learning_rate", 0.0, float("inf")),
-    ("weighting.weight_decay", 0.0, float("inf")),
-    ("optim.learning_rate", 0.0, float("inf")),
-    ("optim.momentum", 0.0, 1.0),
-    ("optim.weight_decay", 0.0, float("inf")),
-    ("optim.factor", 0.0, 1.0),
-    ("optim.constant_epochs", 0, _BIG),
-    ("optim.period", 1, _BIG),
-    ("optim.multiplier", 1, _BIG),
-    ("optim.minimum", 0.0, float("inf")),
-    ("optim.linear_epochs", 0, _BIG),
-    ("augment.pad", 0, _BIG),
-    ("mixup.alpha", 0.0, float("inf")),
-    ("mixup.meta_alpha", 0.0, float("inf")),
-    ("ema.decay", 0.0, 1.0),
-    ("ema.freeze_epoch", -1, _BIG),
-    ("soft_labels.momentum", 0.0, 0.999999),
-    ("baseline.smoothing", 0.0, 1.0),
-    ("baseline.focal_gamma", 0.0, float("inf")),
-    ("baseline.gce_q", 1e-6, 1.0),
-    ("baseline.cb_beta", 0.0, 1.0),
-    ("baseline.ldam_margin", 0.0, float("inf")),
-    ("baseline.ldam_scale", 0.0, float("inf")),
-    ("baseline.mcw_step", 0.0, float("inf")),
-    ("baseline.elr_strength", 0.0, float("inf")),
-    ("baseline.elr_momentum", 0.0, 1.0),
-    ("baseline.plc_threshold", 0.0, 1.0),
-)
-_FREE = ("model.options", "compare.tuned")  # checked where they are used
+def _value(config: ConfigDict, field: str) -> Any:
+    for part in field.split("."):
+        config = config[part]
+    return config
 
 
 def _check_fields(given: dict[str, Any], known: dict[str, Any], prefix: str) -> None:
-    for name in sorted(known.keys() | given.keys()):
+    for name in sorted(given.keys() - known.keys()):
         field = prefix + name
-        if name not in known:
+        if field in RENAMED:
             raise ValueError(
-                f"config.{field}={given[name]!r} is an unknown field; the fields here "
-                f"are {sorted(known)}."
+                f"config.{field}={given[name]!r} is called config.{RENAMED[field]} now."
             )
+        raise ValueError(
+            f"config.{field}={given[name]!r} is an unknown field; the fields here are "
+            f"{sorted(known)}."
+        )
+    for name in sorted(known):
+        field = prefix + name
         if name not in given:
             raise ValueError(f"config.{field} is missing; start from base_config().")
         if isinstance(known[name], dict):
             if not isinstance(given[name], dict):
-                raise ValueError(f"config.{field}={given[name]!r} must be a group.")
+                now, fields = REGROUPED.get(field), sorted(known[name])
+                remedy = f"set config.{now}" if now else f"its fields are {fields}"
+                raise ValueError(
+                    f"config.{field}={given[name]!r} must be a group: {remedy}."
+                )
             if field not in _FREE:
                 _check_fields(given[name], known[name], field + ".")
         elif not _has_type_of(given[name], known[name]):
@@ -264,8 +314,9 @@ def _has_type_of(value: Any, default: Any) -> bool:
 
 
 def _check_row(field: str, row: Any) -> None:
-    _check_choice(field, method_of(row), tuple(METHODS))
-    variant = row.removeprefix(method_of(row))
+    method = method_of(row) if isinstance(row, str) else row
+    _check_choice(field, method, tuple(METHODS))
+    variant = row.removeprefix(method)
     if variant and not re.fullmatch(rf"{VARIANT}\w+", variant):  # it names a folder
         raise ValueError(
             f"config.{field}={row!r} must be METHOD or METHOD{VARIANT}NAME, in letters "

@@ -1,38 +1,29 @@
-"""One run, top to bottom: data, model, steps, loop, files."""
+"""One run, top to bottom: what it is made of, its epochs, its files."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
+from numpy.typing import NDArray
 
 from cmwjax.bias import meta_set
-from cmwjax.bias.problem import prepare
-from cmwjax.config_check import check_config
-from cmwjax.data.order import Order, epoch_batches, meta_batches
-from cmwjax.data.skipped import Skipped
-from cmwjax.files import CHECKPOINTS
+from cmwjax.data.dataset import Dataset
+from cmwjax.data.sources import Rows
 from cmwjax.report.metrics import append_metrics, drop_metrics
 from cmwjax.report.problem import write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.training import measure
-from cmwjax.training import program as programs
-from cmwjax.training.checkpoints import Checkpoints, to_host
-from cmwjax.training.health import (
-    check_finite,
-    check_skips,
-    warn_if_collapsed,
-    warn_if_sizes_alike,
-)
-from cmwjax.training.sets import build_sets, set_names
-from cmwjax.training.state import check_unchanged, first
+from cmwjax.training.health import check_skips, warn_if_collapsed
+from cmwjax.training.run import Progress, Run, assemble
+from cmwjax.training.state import RunState, check_unchanged
 from cmwjax.training.workdir import (
     check_folder,
     claim_folder,
@@ -40,12 +31,16 @@ from cmwjax.training.workdir import (
     wait_for_first_process,
 )
 
+OnEpoch = Callable[[dict[str, Any]], None]
+
 
 def run(
     config: ConfigDict,
     workdir: str | Path,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     devices: tuple[jax.Device, ...] | None = None,
+    arrays: Dataset | None = None,
+    model: nn.Module | None = None,
 ) -> Result:
     """Trains one method with one seed, and leaves its files in `workdir`.
 
@@ -58,222 +53,214 @@ def run(
       on_epoch: called with the metrics of every epoch; again, of the epoch just ended,
         when the run goes on from there.
       devices: what to run on, by default everything there is.
+      arrays: a data set in place of the one that the configuration names.
+      model: a classifier in place of that of the configuration; for both, see
+        `cmwjax.training.run.assemble`.
 
     Raises:
-      ValueError: if configuration, data or workdir are unfit, or the data are not those
-        that the run began with; nothing is written.
+      ValueError: if configuration, data, model or workdir are unfit, or the data are
+        not those that the run began with; nothing is written.
       Diverged: if loss or gradients are not finite any more.
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
-    check_config(config)
-    check_folder(workdir, config)
-    workdir = Path(workdir)
-    if is_finished(workdir):
+    if is_finished(Path(workdir)):
+        check_folder(workdir, config)
         logging.info("%s is finished; nothing to do.", workdir)
-        return summarise(workdir)
-
-    ### Data
-    problem = prepare(config)
-    table = partial(
-        epoch_batches,
-        problem.train_index,
-        batch_size=config.data.batch_size,
-        shards=config.data.shards,
-        seed=config.seed,
-    )
-    steps = len(table(epoch=0))
-    order = Order(table, steps)
-
-    ### Model and steps
-    program = programs.build(
-        programs.shared_part(config),
-        num_classes=problem.dataset.num_classes,
-        image_shape=problem.dataset.train_images.shape[1:],
-        num_families=len(problem.families.centres),
-        steps_per_epoch=steps,
-        devices=devices,
-    )
-    if program.method.frozen:
-        warn_if_sizes_alike(problem.families.centres)
-    skipped = Skipped(workdir, set_names(problem))
-    sets = build_sets(
-        config,
-        problem,
-        layout=program.layout,
-        method=program.method,
-        skipped=skipped,
-    )
-    meta_table = partial(
-        meta_batches,
-        batch_size=config.meta_set.batch_size,
-        shards=config.data.shards,
-        seed=config.seed,
-        steps=steps,
-    )
-    if program.method.has_meta_step:  # else an error would wait for the warm-up's end
-        held_out = problem.meta_index
-        meta_table(problem.train_index if held_out is None else held_out, epoch=0)
-
-    start = first(to_host(program.init(config.seed, problem)), problem)
-
-    ### Start, or go on; from here on, files are written
-    claim_folder(workdir, config)
-    write_problem(workdir, config, problem)
-    checkpoints = Checkpoints(
-        workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
-    )
-    saved = checkpoints.restore(like=start) or start
-    check_unchanged(saved, start, workdir)
-    state, meta_index = program.layout.replicate(saved.run), saved.meta_set
-    step, total_steps = int(state.learner.step), config.epochs * steps
-    every = config.checkpoint.every_steps
-    if drop_metrics(workdir, since=step) < (step - 1) // steps:
-        logging.warning("%s/metrics.jsonl has lost epochs.", workdir)
-
-    def save():
-        nonlocal stall
-        jax.block_until_ready(state)
-        begin = time.perf_counter()
-        host = to_host(start.at(state, meta_index))
-        check_skips(host.run.learner, config, checkpoints)
-        check_finite(host.run.learner, checkpoints)
-        skipped.write()
-        checkpoints.save(step, host)
-        stall += time.perf_counter() - begin
-
-    ### Loop
-    clock, stall, warned = time.perf_counter(), 0.0, False
-    train_rows = sets.train.source.training(order, range(step, total_steps))
+        return summarise(Path(workdir))
+    this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
+    progress = begin(this)
+    steps_left = range(progress.step, this.total_steps)
+    rows = this.sets.train.source.training(this.order, steps_left)
     with (
-        closing(train_rows),
-        checkpoints,
+        closing(rows),
+        this.checkpoints,
         Signals() as signals,
-        _saving_if_interrupted(save, checkpoints),
+        _saving_if_interrupted(this, progress),
     ):
-        while True:
-            epoch, done = divmod(step, steps)
-            if done == 0 and step > 0:
-                with signals.at_once():
-                    metrics = measure.epoch_metrics(
-                        problem, program, sets, state, meta_index
-                    )
-                metrics = {"epoch": epoch, "step": step, **metrics}
-                metrics["seconds"] = time.perf_counter() - clock
-                metrics["checkpoint_seconds"] = stall
-                append_metrics(workdir, metrics)
-                skipped.write()
-                warned = warned or warn_if_collapsed(metrics, workdir)
-                check_skips(state.learner, config, checkpoints)
-                if on_epoch is not None:
-                    on_epoch(metrics)
-            if epoch == config.epochs:
-                break
-            is_warmup = epoch < config.warmup_epochs
-            weighs = program.method.has_meta_step and not is_warmup
-            if done == 0:
-                clock, stall = time.perf_counter(), 0.0
-                if weighs and config.meta_set.policy != "held_out":
-                    with signals.at_once():
-                        meta_index = _choose_meta_set(
-                            config, epoch, problem, program, sets, state
-                        )
-                with signals.at_once():
-                    refreshed = program.refresh(
-                        state, sets.train, problem, epoch - config.warmup_epochs
-                    )
-                # Last: whoever stops before this evaluates the epoch once more.
-                state = program.reset_sums(refreshed)
-            end, train = step - done + steps, sets.train
-            meta_steps = _multiples(config.meta_every, step, end if weighs else step)
-            meta_order = Order(partial(meta_table, meta_index), steps)
-            meta_rows = train.source.training(meta_order, meta_steps, meta=True)
-            with closing(meta_rows):
-                while step < end:
-                    count = _at_once(config, step, begin=end - steps, end=end)
-                    rows = [next(train_rows) for _ in range(count)]
-                    due = [
-                        next(meta_rows) if i in meta_steps else None
-                        for i in range(step, step + count)
-                    ]
-                    if "image" in rows[0]:  # else they would queue on the devices
-                        jax.block_until_ready(state)
-                    state = _advance(program, state, train.table, rows, due, is_warmup)
-                    step += count
-                    if step == total_steps or (every and step % every == 0):
-                        save()
-                    signals.check(step)
+        finished, steps_done = divmod(progress.step, this.steps_per_epoch)
+        if finished and not steps_done:  # its metrics may not have been written
+            end_epoch(this, progress, signals, on_epoch)
+        for epoch in range(finished, config.epochs):
+            begin_epoch(this, progress, epoch, signals)
+            train_epoch(this, progress, epoch, rows, signals)
+            end_epoch(this, progress, signals, on_epoch)
+        finish(this, progress, signals)
+    return summarise(this.workdir)
 
-        ### Results
-        checkpoints.wait()
-        with signals.at_once():
-            measure.write_results(
-                workdir, config, problem, program, sets, state, skipped
+
+def begin(run: Run) -> Progress:
+    """Where the run goes on, or its beginning; from here on, files are written."""
+    claim_folder(run.workdir, run.config)
+    write_problem(run.workdir, run.config, run.problem)
+    saved = run.checkpoints.restore(like=run.start) or run.start
+    check_unchanged(saved, run.start, run.workdir)
+    progress = Progress.of(run, saved)
+    lines = drop_metrics(run.workdir, since=progress.step)
+    if lines < (progress.step - 1) // run.steps_per_epoch:
+        logging.warning("%s/metrics.jsonl has lost epochs.", run.workdir)
+    return progress
+
+
+def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> None:
+    """Chooses the meta set and refreshes the memory, unless the epoch has begun.
+
+    A run that stops before all of this is done is still in the epoch before, which is
+    then measured once more.
+    """
+    if progress.step > epoch * run.steps_per_epoch:
+        return
+    clock = time.perf_counter()
+    state, chosen = progress.state, progress.meta_set
+    is_drawn_anew = run.problem.meta_index is None
+    with signals.at_once():
+        if run.has_meta_steps(epoch) and is_drawn_anew:
+            chosen = choose_meta_set(run, state, epoch)
+        since_warmup = epoch - run.config.warmup_epochs
+        state = run.program.refresh(state, run.sets.train, run.problem, since_warmup)
+    progress.begin_epoch(run.program.reset_sums(state), chosen, clock)
+
+
+def train_epoch(
+    run: Run, progress: Progress, epoch: int, rows: Iterator[Rows], signals: Signals
+) -> None:
+    """Makes the steps of an epoch that are left, and the checkpoints due on the way.
+
+    Args:
+      run: what is trained.
+      progress: where it is; changes.
+      epoch: the epoch.
+      rows: those of the training set, from the next step on.
+      signals: asked after every step whether to stop.
+    """
+    end = (epoch + 1) * run.steps_per_epoch
+    every = run.config.checkpoint.every_steps
+    meta_steps = range(0)
+    if run.has_meta_steps(epoch):
+        meta_steps = _multiples(run.config.meta_every, progress.step, end)
+    meta_order = run.meta_order(progress.meta_set)
+    meta_rows = run.sets.train.source.training(meta_order, meta_steps, meta=True)
+    with closing(meta_rows):
+        while progress.step < end:
+            steps = _steps_at_once(run, progress.step, end)
+            due = [i in meta_steps for i in steps]
+            progress.state = _advance(
+                run,
+                progress.state,
+                [next(rows) for _ in steps],
+                [next(meta_rows) if is_due else None for is_due in due],
+                is_warmup=epoch < run.config.warmup_epochs,
             )
-        wait_for_first_process()
-    return summarise(workdir)
+            progress.step += len(steps)
+            if progress.step == run.total_steps or (
+                every and progress.step % every == 0
+            ):
+                progress.save(run)
+            signals.check(progress.step)
+
+
+def end_epoch(
+    run: Run, progress: Progress, signals: Signals, on_epoch: OnEpoch | None
+) -> None:
+    """Measures the epoch that ends here, and tells of it."""
+    with signals.at_once():
+        metrics = measure.epoch_metrics(run, progress)
+    epoch = progress.step // run.steps_per_epoch
+    metrics = {"epoch": epoch, "step": progress.step, **metrics}
+    metrics["seconds"] = progress.seconds
+    metrics["checkpoint_seconds"] = progress.stall
+    append_metrics(run.workdir, metrics)
+    run.skipped.write()
+    progress.warned = progress.warned or warn_if_collapsed(metrics, run.workdir)
+    check_skips(progress.state.learner, run.config, run.last_good)
+    if on_epoch is not None:
+        on_epoch(metrics)
+
+
+def finish(run: Run, progress: Progress, signals: Signals) -> None:
+    """Writes the files that end a run."""
+    run.checkpoints.wait()
+    with signals.at_once():
+        measure.write_results(run, progress)
+    wait_for_first_process()
 
 
 @contextmanager
-def _saving_if_interrupted(save, checkpoints):
+def _saving_if_interrupted(run: Run, progress: Progress) -> Generator[None, None, None]:
     try:
         yield
     except Interrupted:
-        save()
+        progress.save(run)
         raise Interrupted(
-            f"stopped; the same command continues from step {checkpoints.last or 0}."
+            f"stopped; the same command continues from step {run.last_good() or 0}."
         ) from None
 
 
-def _at_once(config, step: int, *, begin: int, end: int) -> int:
-    """How many steps are dispatched together at `step` of an epoch [begin, end).
+def choose_meta_set(run: Run, state: RunState, epoch: int) -> NDArray[np.int32]:
+    """The meta set of this epoch, drawn from the training set itself; int32 `[M]`."""
+    problem, config = run.problem, run.config.meta_set
+    groups, num_groups = problem.groups, problem.num_groups
+    if config.policy == "balanced":
+        return meta_set.balanced(
+            groups,
+            problem.train_index,
+            num_classes=num_groups,
+            seed=run.config.seed,
+            epoch=epoch,
+        )
+    scores = run.program.score(state, run.sets.train, problem.train_index)
+    losses = np.full(problem.labels.shape, np.nan)
+    losses[problem.train_index] = scores.losses
+    return meta_set.lowest_loss(
+        losses,
+        groups,
+        problem.train_index[scores.seen],
+        per_class=config.per_class,
+        num_classes=num_groups,
+    )
 
-    It follows from the number of the step alone, whatever was stopped before, and never
-    reaches beyond a checkpoint.
+
+def _steps_at_once(run: Run, step: int, end: int) -> range:
+    """The steps that are dispatched together at `step` of an epoch that ends at `end`.
+
+    They follow from the number of the step alone, whatever was stopped before, and
+    never reach beyond a checkpoint.
     """
-    count, every = config.steps_per_call, config.checkpoint.every_steps
+    count, every = run.config.steps_per_call, run.config.checkpoint.every_steps
+    in_epoch = step % run.steps_per_epoch
     if every:
         end = min(end, (step // every + 1) * every)
-    fits = (step - begin) % count == 0 and step + count <= end
-    return count if fits else 1
+    if in_epoch % count or step + count > end:
+        count = 1
+    return range(step, step + count)
 
 
-def _advance(program, state, table, rows, due, is_warmup):
-    """The state after a step for each of `rows`; `due` has meta rows, or None."""
-    kind = "warmup" if is_warmup else "weighted"
+def _advance(
+    run: Run,
+    state: RunState,
+    rows: list[Rows],
+    meta_rows: list[Rows | None],
+    *,
+    is_warmup: bool,
+) -> RunState:
+    """The state after a step for each of `rows`; where none is due, no meta rows."""
+    program, table = run.program, run.sets.train.table
+    if "input" in rows[0]:  # else they would queue on the devices
+        jax.block_until_ready(state)
     batches = [rows]
-    if any(meta_rows is not None for meta_rows in due):
-        kind = "meta"
-        unused = next(meta_rows for meta_rows in due if meta_rows is not None)
-        batches.append([unused if r is None else r for r in due])
+    wanted = [r for r in meta_rows if r is not None]
+    if wanted:  # steps between them look at none, whatever it is
+        batches.append([wanted[0] if r is None else r for r in meta_rows])
     if len(rows) == 1:
-        return getattr(program.step, kind)(state, table, *(b[0] for b in batches))
-    stacked = map(program.layout.stack, batches)
-    return getattr(program.several, kind)(state, table, *stacked)
+        steps, arguments = program.step, [batch[0] for batch in batches]
+    else:
+        steps, arguments = program.several, map(program.layout.stack, batches)
+    if is_warmup:
+        return steps.warmup(state, table, *arguments)
+    if wanted:
+        return steps.meta(state, table, *arguments)
+    return steps.weighted(state, table, *arguments)
 
 
 def _multiples(of: int, first: int, end: int) -> range:
     """Those in [first, end)."""
     return range(-(-first // of) * of, end, of)
-
-
-def _choose_meta_set(config, epoch, problem, program, sets, state):
-    """The meta set of this epoch, drawn from the training set itself."""
-    num_classes = problem.dataset.num_classes
-    if config.meta_set.policy == "balanced":
-        return meta_set.balanced(
-            problem.labels,
-            problem.train_index,
-            num_classes=num_classes,
-            seed=config.seed,
-            epoch=epoch,
-        )
-    scores = program.score(state, sets.train, problem.train_index)
-    losses = np.full(problem.labels.shape, np.nan)
-    losses[problem.train_index] = scores.losses
-    return meta_set.lowest_loss(
-        losses,
-        problem.labels,
-        problem.train_index[scores.seen],
-        per_class=config.meta_set.per_class,
-        num_classes=num_classes,
-    )

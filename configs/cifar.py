@@ -60,7 +60,7 @@ def get_config(arg=None):
         "ema": {"batch_stats": False}
     }
     if is_cifar100(arg):
-        config.baseline.elr_strength, config.baseline.elr_momentum = 7.0, 0.9
+        config.baseline.elr = {"strength": 7.0, "momentum": 0.9}
     if is_feature_dependent(arg) and not is_small:
         hybrid_of_100 = is_cifar100(arg) and arg["noise"] != "none"
         config.compare.tuned["plc"] = {"warmup_epochs": 15 if hybrid_of_100 else 8}
@@ -78,9 +78,9 @@ def independent_noise(config, arg):
     config.epochs = 300
     config.warmup_epochs = 30 if is_cifar100(arg) else 10
     config.optim.learning_rate = 0.02
-    config.optim.schedule = "steps"
-    config.optim.boundaries = (150,)
-    config.weighting.learning_rate = 1e-4
+    config.optim.schedule.name = "steps"
+    config.optim.schedule.boundaries = (150,)
+    config.weighting.optimizer.learning_rate = 1e-4
     config.mixup.alpha = mixup_alpha(arg)
     config.mixup.meta_alpha = 1.0
     if arg["noise"] == "asym":
@@ -98,9 +98,9 @@ def mixup_alpha(arg):
 def hardest_noise_of_cifar100(config):
     """Paper, Table 2, symmetric noise 0.8; warm restarts after the warm-up."""
     config.epochs = 345  # the end of the sixth cosine
-    config.optim.schedule = "restarts"
-    config.optim.constant_epochs = 30
-    config.weighting.learning_rate = 1e-3
+    config.optim.schedule.name = "restarts"
+    config.optim.schedule.constant_epochs = 30
+    config.weighting.optimizer.learning_rate = 1e-3
 
 
 def feature_dependent_noise(config):
@@ -110,8 +110,8 @@ def feature_dependent_noise(config):
     config.warmup_epochs = 45
     config.augment.mode = "zero"
     config.optim.weight_decay = 1e-3
-    config.optim.schedule = "restarts"
-    config.optim.constant_epochs = 45
+    config.optim.schedule.name = "restarts"
+    config.optim.schedule.constant_epochs = 45
     config.mixup.alpha = 4.0
     config.mixup.second_weight = "mixed"
     config.ema.decay = 0.999
@@ -128,7 +128,7 @@ def small(config):
     config.warmup_epochs = 2
     config.meta_every = 1
     config.optim.learning_rate = 0.1  # best for all three in results/tune_cifar10.json
-    config.optim.schedule = "cosine"
+    config.optim.schedule.name = "cosine"
     config.weighting.normalisation = "weights"
     config.mixup.alpha = 0.2  # best for all that mix in results/tune_cifar10_soft.json
     config.mixup.meta_alpha = 1.0

@@ -38,11 +38,11 @@ def get_config(arg=None):
     config.meta_set.per_class = 5
     config.augment.pad, config.augment.flip, config.augment.meta = 4, True, True
     config.optim.nesterov = True
-    config.optim.schedule = "steps"
-    config.optim.factor = 0.01
-    config.weighting.optimizer = "amsgrad"
-    config.weighting.learning_rate = 1e-4
-    config.weighting.weight_decay = 1e-5
+    config.optim.schedule.name = "steps"
+    config.optim.schedule.factor = 0.01
+    config.weighting.optimizer.name = "amsgrad"
+    config.weighting.optimizer.learning_rate = 1e-4
+    config.weighting.optimizer.weight_decay = 1e-5
     config.weighting.normalisation = "weights"
     config.loss = arg["loss"]
     config.model.options = net_options(arg)
@@ -51,16 +51,16 @@ def get_config(arg=None):
     if arg["fast"]:
         config.model.name = "small_conv"
         config.epochs, config.warmup_epochs = 15, 10
-        config.optim.boundaries = (12, 14)
-        config.optim.factor = 0.1
-        config.weighting.learning_rate = 1e-3
+        config.optim.schedule.boundaries = (12, 14)
+        config.optim.schedule.factor = 0.1
+        config.weighting.optimizer.learning_rate = 1e-3
         config.data.validation = 0.1
     else:
         config.model.name = "resnet32"
         config.epochs, config.warmup_epochs = 200, 160
-        config.optim.boundaries = (160, 180)
+        config.optim.schedule.boundaries = (160, 180)
     config.compare.tuned = fields_of_methods(config)
     config.compare.tuned["class_balanced"] = {"warmup_epochs": 0}  # it defers nothing
     if not arg["fast"]:
-        config.compare.tuned["ldam_drw"]["optim"] = {"linear_epochs": 5}
+        config.compare.tuned["ldam_drw"]["optim"] = {"schedule": {"linear_epochs": 5}}
     return config

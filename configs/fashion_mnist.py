@@ -57,15 +57,16 @@ def get_config(arg=None):
         long_tail(config)
     # The best trials of results/tune_fashion_mnist*.json, on a validation set.
     config.compare.tuned = fields_of_methods(config) | {
-        "mw_net": {"weighting": {"learning_rate": 1e-2}},
-        "cmw_net": {"weighting": {"learning_rate": 3e-3}},
+        "mw_net": {"weighting": {"optimizer": {"learning_rate": 1e-2}}},
+        "cmw_net": {"weighting": {"optimizer": {"learning_rate": 3e-3}}},
     }
     if not arg["fast"] and arg["imbalance"] == 1:
-        steps = {"learning_rate": 0.03, "schedule": "steps", "boundaries": (20,)}
+        schedule = {"name": "steps", "boundaries": (20,)}
+        steps = {"learning_rate": 0.03, "schedule": schedule}
         for method in ("cmw_net", "cmw_net_mixup"):
             config.compare.tuned[method] = {
                 "optim": steps,
-                "weighting": {"learning_rate": 3e-3},
+                "weighting": {"optimizer": {"learning_rate": 3e-3}},
             }
     return config
 
@@ -74,5 +75,6 @@ def long_tail(config):
     """What rare classes need; the schedule was best on a validation set."""
     config.data.train_size = 0  # else the tail is too thin
     config.meta_set.per_class = 5
-    config.optim.schedule = "steps"
-    config.optim.boundaries = (config.epochs * 2 // 3, config.epochs * 13 // 15)
+    config.optim.schedule.name = "steps"
+    drops = (config.epochs * 2 // 3, config.epochs * 13 // 15)
+    config.optim.schedule.boundaries = drops

@@ -25,11 +25,11 @@ def get_config(arg=None):
     config.weighting.normalisation = "weights"
     # The best of 16 trials each (results/tune_quickstart.json), on a validation set.
     config.compare.tuned = {
-        "erm": {"optim": {"learning_rate": 0.3, "schedule": "cosine"}},
+        "erm": {"optim": {"learning_rate": 0.3, "schedule": {"name": "cosine"}}},
         "mw_net": {
             "optim": {"learning_rate": 0.01},
-            "weighting": {"learning_rate": 1e-2},
+            "weighting": {"optimizer": {"learning_rate": 1e-2}},
         },
-        "cmw_net": {"weighting": {"learning_rate": 1e-2}},
+        "cmw_net": {"weighting": {"optimizer": {"learning_rate": 1e-2}}},
     }
     return config

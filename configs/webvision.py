@@ -42,7 +42,7 @@ def get_config(arg=None):
     config.mixup.second_weight = "mixed"
     config.soft_labels.momentum = 0.9
     config.soft_labels.start = "one_hot"
-    config.optim.schedule = "steps"
+    config.optim.schedule.name = "steps"
     if arg["mini"]:
         mini(config)
     else:
@@ -63,7 +63,7 @@ def full(config):
     config.epochs, config.warmup_epochs = 90, 10
     config.optim.learning_rate = 0.2
     config.optim.weight_decay = 5e-5
-    config.optim.boundaries = (30, 60)
+    config.optim.schedule.boundaries = (30, 60)
     config.mixup.alpha = 0.2
     config.meta_set.policy = "none"
     config.weighting.load = str(LEARNED)
@@ -79,12 +79,12 @@ def mini(config):
     config.model.name, config.model.options = "resnet50", {}
     config.epochs, config.warmup_epochs = 100, 5
     config.optim.learning_rate = 0.01
-    config.optim.boundaries = (50,)
+    config.optim.schedule.boundaries = (50,)
     config.mixup.alpha = 0.6
     config.mixup.meta_alpha = 1.0
     config.meta_set.policy = "lowest_loss"
     config.meta_every = 10
-    config.weighting.learning_rate = 1e-4
+    config.weighting.optimizer.learning_rate = 1e-4
 
 
 def smoke(config):
@@ -95,6 +95,6 @@ def smoke(config):
     config.model.name = "resnet50"
     config.model.options = {"width": 8, "stage_sizes": (1, 1, 1, 1)}
     config.epochs, config.warmup_epochs = 6, 2
-    config.optim.boundaries = (5,)
+    config.optim.schedule.boundaries = (5,)
     config.optim.learning_rate = 0.05
     config.ema.decay = 0.9

@@ -22,8 +22,8 @@ import jax
 from absl import app, flags, logging
 
 from cmwjax import compare
-from cmwjax.config import title
 from cmwjax.files import write_json
+from cmwjax.methods.catalogue import title
 from cmwjax.training.workdir import is_finished
 from results import make_pmd
 from results.biases import AUTHORS, CELLS, LEARNED, LEARNER, PMD, read_config
@@ -84,7 +84,7 @@ def report(method, seed, result):
     """Prints a line on a run that has ended."""
     said = "diverged"
     if result is not None:
-        said = f"{result.test_accuracy:.1%}, {result.seconds:.0f} s"
+        said = f"{result.test_score:.1%}, {result.seconds:.0f} s"
     print(f"  {title(method)}, seed {seed}: {said}", flush=True)
 
 

@@ -20,12 +20,13 @@ import numpy as np
 from absl import app, flags, logging
 from flax.traverse_util import unflatten_dict
 
-from cmwjax import models, train
+from cmwjax import train
 from cmwjax.bias import pmd
 from cmwjax.config import base_config
 from cmwjax.data import datasets
-from cmwjax.data.table import pixel_statistics
+from cmwjax.data.view import pixel_statistics
 from cmwjax.files import replacing
+from cmwjax.models import catalogue as models
 from cmwjax.training import checkpoints
 
 RATES = (35, 70)  # per cent of wrong labels, as in the paper
@@ -53,7 +54,7 @@ def classifier(name, seed=0):
     config.weighting.num_families = 1  # nothing is weighted
     config.model.name, config.model.options = "small_conv", {}
     config.optim.learning_rate = 0.02
-    config.optim.schedule = "cosine"
+    config.optim.schedule.name = "cosine"
     return config
 
 
@@ -77,7 +78,7 @@ def write(path, *, config):
         eta = class_probabilities(config, workdir)
     true_labels = datasets.load(config.data.name).train_labels
     print(
-        f"{path}: from a net that is right on {result.test_accuracy:.1%} of the test "
+        f"{path}: from a net that is right on {result.test_score:.1%} of the test "
         f"set, after {result.seconds:.0f} s"
     )
     arrays = {"clean_label": true_labels.astype(np.int16)}
@@ -104,15 +105,15 @@ def class_probabilities(config, workdir):
     [last] = (workdir / "checkpoints").iterdir()
     saved = unflatten_dict(checkpoints.read(last), sep="/")["run"]["learner"]
     variables = {"params": saved["params"], **saved.get("model_state", {})}
-    mean, std = (x.reshape(1, 1, 1, -1) for x in pixel_statistics(dataset.train_images))
+    mean, std = (x.reshape(1, 1, 1, -1) for x in pixel_statistics(dataset.train_inputs))
 
     @jax.jit
     def predict(images):
         logits = model.apply(variables, (images / 255 - mean) / std, False)
         return jax.nn.softmax(logits)
 
-    starts = range(0, len(dataset.train_images), CHUNK)
-    parts = [predict(dataset.train_images[i : i + CHUNK]) for i in starts]
+    starts = range(0, len(dataset.train_inputs), CHUNK)
+    parts = [predict(dataset.train_inputs[i : i + CHUNK]) for i in starts]
     return np.concatenate(parts)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cmwjax import compare
-from cmwjax.config import METHODS, method_of, title
+from cmwjax.methods.catalogue import METHODS, method_of, title
 from results.biases import SECTIONS
 
 HERE = Path(__file__).parent

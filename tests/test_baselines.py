@@ -6,27 +6,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from methods import build
 
-from cmwjax import config
-from cmwjax.bias.problem import prepare
+from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.core import losses
 from cmwjax.core.weighting import PerClassNet
-from cmwjax.data.skipped import Skipped
 from cmwjax.methods import class_sizes, elr, plc
-from cmwjax.methods import method as methods
+from cmwjax.methods.catalogue import METHODS
 from cmwjax.methods.forward import (
     count_transitions,
     estimate_transitions,
     transition_memory,
 )
 from cmwjax.training import measure
-from cmwjax.training import program as programs
 from cmwjax.training.batches import Batches
-from cmwjax.training.sets import build_sets, set_names
+from cmwjax.training.run import Progress, assemble
 
 C = 4
-DEFAULTS = config.base_config().baseline
 
 
 @pytest.fixture
@@ -41,31 +38,20 @@ def probabilities(z):
     return np.exp(z) / np.exp(z).sum()
 
 
-def by_name(name, logits, labels, features=None, **baseline):
+def by_name(name, logits, labels, features=None, **options):
     """The losses that the method of this name minimises."""
-    method = methods.build(
-        name,
-        num_families=3,
-        hidden=5,
-        start="torch",
-        num_classes=C,
-        baseline={**DEFAULTS, **baseline},
-    )
+    fields = {f"baseline__{name}__{option}": x for option, x in options.items()}
+    method = build(name, num_classes=C, **fields)
     return method.losses(jnp.asarray(logits), {"label": labels, **(features or {})})
 
 
 def test_every_method_is_listed_and_built():
-    for name in config.METHODS:
-        methods.build(
-            name,
-            num_families=3,
-            hidden=5,
-            start="torch",
-            num_classes=C,
-            baseline=DEFAULTS,
-        )
-    with pytest.raises(ValueError, match="no method 'magic'"):
-        methods.build("magic", num_families=3, hidden=5, start="torch")
+    for name in METHODS:
+        assert build(name, num_classes=C).losses is not None
+    with pytest.raises(ValueError, match="config.baseline.focal.gamma=-1.0 is out"):
+        build("focal", baseline__focal__gamma=-1.0)
+    with pytest.raises(ValueError, match="config.baseline.ldam.scale=-2"):
+        build("ldam_drw", baseline__ldam__scale=-2.0)
 
 
 def test_label_smoothing(batch):
@@ -84,7 +70,7 @@ def test_focal(batch, gamma):
         -((1 - probabilities(z)[y]) ** gamma) * np.log(probabilities(z)[y])
         for z, y in zip(*batch, strict=True)
     ]
-    got = by_name("focal", *batch, focal_gamma=gamma)
+    got = by_name("focal", *batch, gamma=gamma)
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
@@ -95,9 +81,19 @@ def test_focal_has_a_slope_where_the_label_is_certain():
     assert np.all(np.isfinite(slope))
 
 
+def test_symmetric(batch):
+    want = []
+    for z, y in zip(*batch, strict=True):
+        p, one_hot = probabilities(z), np.eye(C)[y]
+        log_label = np.where(one_hot > 0, 0.0, -4.0)
+        want.append(-0.3 * np.log(p[y]) - 2.0 * np.sum(p * log_label))
+    got = by_name("symmetric", *batch, alpha=0.3, beta=2.0)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_gce(batch):
     want = [(1 - probabilities(z)[y] ** 0.7) / 0.7 for z, y in zip(*batch, strict=True)]
-    np.testing.assert_allclose(by_name("gce", *batch, gce_q=0.7), want, rtol=1e-5)
+    np.testing.assert_allclose(by_name("gce", *batch, q=0.7), want, rtol=1e-5)
     # From cross entropy to absolute error.
     np.testing.assert_allclose(
         losses.generalized_cross_entropy(*map(jnp.asarray, batch), q=1e-4),
@@ -135,9 +131,7 @@ def test_ldam(batch):
 
 
 def test_ldam_drw_knows_margins_and_weights_of_the_classes():
-    method = methods.build(
-        "ldam_drw", num_families=3, hidden=5, start="torch", baseline=DEFAULTS
-    )
+    method = build("ldam_drw", num_classes=C)
     counts = np.array([10, 20, 40])
     features = method.class_features(counts)
     np.testing.assert_array_equal(features["margin"], class_sizes.ldam_margins(counts))
@@ -146,11 +140,11 @@ def test_ldam_drw_knows_margins_and_weights_of_the_classes():
     weighted = method.weight_fn({}, jnp.ones(2), {"class_weight": weights[[2, 0]]})
     np.testing.assert_array_equal(weighted, weights[[2, 0]])
     # In the warm-up it is LDAM already, not weighted yet.
-    assert method.warmup_losses is method.losses
+    assert method.warmup_losses(None) is method.losses
 
 
 def test_constant(batch):
-    method = methods.build("constant", num_families=3, hidden=5, start="torch")
+    method = build("constant")
     np.testing.assert_array_equal(method.weight_fn({}, jnp.arange(3.0), {}), 0.5)
 
 
@@ -168,9 +162,7 @@ def test_per_class_nets_share_nothing():
         z = hidden @ own["heads"]["kernel"][c, :, 0] + own["heads"]["bias"][c, 0]
         np.testing.assert_allclose(got, 1 / (1 + np.exp(-z)), rtol=1e-5)
     assert net.curves(params, jnp.arange(6.0)).shape == (C, 6)
-    method = methods.build(
-        "per_class", num_families=2, hidden=7, start="torch", num_classes=C
-    )
+    method = build("per_class", num_families=2, num_classes=C)
     np.testing.assert_array_equal(method.families(np.zeros(C, int)), np.arange(C))
 
 
@@ -227,7 +219,7 @@ def test_elr(batch):
     for z, y, t in zip(logits, labels, targets, strict=True):
         p = probabilities(z)
         want.append(-np.log(p[y]) + 3 * np.log(1 - p @ t))
-    got = by_name("elr", logits, labels, {"target": targets}, elr_strength=3.0)
+    got = by_name("elr", logits, labels, {"target": targets}, strength=3.0)
     np.testing.assert_allclose(got, want, rtol=1e-3)
 
 
@@ -291,35 +283,20 @@ def test_plc_averages_five_epochs_and_raises_its_threshold():
 
 def linear_config(method):
     """Softmax regression on few digits, with a batch of eight."""
-    c = config.base_config()
+    c = base_config()
     c.method = method
     c.model.options.hidden = ()
     c.data.train_size, c.data.batch_size, c.meta_set.batch_size = 400, 8, 12
     c.optim.learning_rate, c.optim.momentum, c.optim.weight_decay = 0.2, 0.0, 0.0
-    c.baseline.mcw_step = 4.0  # that it matters
+    c.baseline.mcw.step = 4.0  # that it matters
     c.data.imbalance_factor = 4.0
     return c
 
 
-def begun(config, tmp_path, num_devices=1):
-    """Problem, program, samples and first state of a run."""
-    problem = prepare(config)
-    program = programs.build(
-        programs.shared_part(config),
-        num_classes=10,
-        image_shape=problem.dataset.train_images.shape[1:],
-        num_families=3,
-        steps_per_epoch=5,
-        devices=tuple(jax.devices()[:num_devices]),
-    )
-    samples = build_sets(
-        config,
-        problem,
-        layout=program.layout,
-        method=program.method,
-        skipped=Skipped(tmp_path, set_names(problem)),
-    )
-    return problem, program, samples, program.init(0, problem)
+def begun(config, folder, num_devices=1):
+    """A run, and where it is before its first step."""
+    run = assemble(config, folder / "run", devices=tuple(jax.devices()[:num_devices]))
+    return run, Progress.of(run, run.start)
 
 
 def matrix_of(params):
@@ -329,8 +306,8 @@ def matrix_of(params):
 
 def inputs(table, train):
     """What is multiplied with it, `[N, D + 1]`; `train` says how to standardise."""
-    images = np.asarray(table.images, np.float64) / 255
-    x = (images - np.asarray(train.mean)) / np.asarray(train.std)
+    images = np.asarray(table.inputs, np.float64) / 255
+    x = (images - np.asarray(train.statistics[0])) / np.asarray(train.statistics[1])
     return np.column_stack([x.reshape(len(x), -1), np.ones(len(x))])
 
 
@@ -339,8 +316,9 @@ def inputs(table, train):
 def test_slot_and_class_weights_in_closed_form(tmp_path, name, num_devices):
     """Two steps; the second shows that the weights of the first are forgotten."""
     c = linear_config(name)
-    data, program, samples, state = begun(c, tmp_path, num_devices)
-    table, w = samples.train.table, matrix_of(state.learner.params)
+    run, progress = begun(c, tmp_path, num_devices)
+    data, program, state = run.problem, run.program, progress.state
+    table, w = run.sets.train.table, matrix_of(state.learner.params)
     x, y = inputs(table, table), np.eye(10)[data.labels]
 
     def gradients(w, index):  # of each sample, [B, D + 1, C]
@@ -379,10 +357,13 @@ def test_mixup_and_ema_in_closed_form(tmp_path):
     """Both labels of a mixed image are learned; their average over steps is judged."""
     c = linear_config("erm_mixup_ema")
     c.ema.decay = 0.6
-    data, program, samples, state = begun(c, tmp_path)
-    table, w = samples.train.table, matrix_of(state.learner.params)
+    run, progress = begun(c, tmp_path)
+    data, program, state = run.problem, run.program, progress.state
+    table, w = run.sets.train.table, matrix_of(state.learner.params)
     x, y, teacher, seen = inputs(table, table), np.eye(10)[data.labels], w, []
-    mixed_batch = jax.jit(Batches(c, None, program.method, None, 5).training)
+    mixed_batch = jax.jit(
+        Batches(c, None, program.method, program.view, None, 5).training
+    )
     rng = np.random.default_rng(0)
     for _ in range(3):
         index = rng.choice(data.train_index, 8, replace=False)
@@ -398,11 +379,12 @@ def test_mixup_and_ema_in_closed_form(tmp_path):
         assert np.any(index != index[batch["partner"]]) and batch["lam"][0] < 0.99
         w = w - 0.2 * slope
         teacher = 0.6 * teacher + 0.4 * w
-    metrics = measure.epoch_metrics(data, program, samples, state, data.meta_index)
+    progress.state = state
+    metrics = measure.epoch_metrics(run, progress)
     np.testing.assert_allclose(metrics["loss"], np.mean(seen), rtol=1e-4)
     for params, want in ((state.learner.params, w), (state.teacher.params, teacher)):
         np.testing.assert_allclose(matrix_of(params), want, rtol=1e-3, atol=1e-5)
-    test = samples.tests["test"].table
+    test = run.sets.tests["test"].table
     by_teacher, by_net = (
         np.mean(np.argmax(inputs(test, table) @ one, axis=1) == test.labels)
         for one in (teacher, w)
@@ -413,7 +395,7 @@ def test_mixup_and_ema_in_closed_form(tmp_path):
 @pytest.mark.parametrize("name", ["plc", "forward"])
 def test_predictions_are_not_taken_from_an_untrained_net(name):
     c = linear_config(name)
-    c.baseline.transition = "estimated"
+    c.baseline.forward.transition = "estimated"
     with pytest.raises(ValueError, match="config.warmup_epochs=0, but (PLC|Forward)"):
         check_config(c)
     c.warmup_epochs = 1

@@ -1,5 +1,7 @@
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.report.read import read_metrics
 from cmwjax.report.samples import read_samples
+from cmwjax.training.health import Diverged
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +39,8 @@ def test_numbers_are_those_of_single_runs(config, finished, tmp_path):
     result = train.run(single, tmp_path / "run")
     summary = json.loads((workdir / "summary.json").read_text())
     values = summary["methods"]["cmw_net"]
-    assert values["last_epoch"][1] == 100 * result.test_accuracy
-    assert values["selected_epoch"][1] == 100 * result.selected_accuracy
+    assert values["last_epoch"][1] == 100 * result.test_score
+    assert values["selected_epoch"][1] == 100 * result.selected_score
     assert values["wrong_label_auroc"][1] == result.auroc
     accuracies = values["last_epoch"]
     mean, spread = np.mean(accuracies), np.std(accuracies)
@@ -50,8 +53,8 @@ def test_selected_epoch_maximises_the_meta_accuracy_not_the_test_accuracy(finish
     epochs = read_metrics(folder)
     best = np.argmax([e["meta_accuracy"] for e in epochs])  # the first of equals
     result = train.summarise(folder)
-    assert result.selected_accuracy == epochs[best]["test_accuracy"]
-    assert result.test_accuracy == epochs[-1]["test_accuracy"]
+    assert result.selected_score == epochs[best]["test_accuracy"]
+    assert result.test_score == epochs[-1]["test_accuracy"]
 
 
 def test_auroc_is_over_the_noisy_training_set(finished):
@@ -84,6 +87,25 @@ def test_figures_are_there(finished):
     assert {"training_curves.png", "animation.gif"} <= names
     assert "cmw_net/seed_3/weight_curves.png" in names
     assert "cmw_net/seed_3/suspects.png" in names
+
+
+def test_of_several_processes_only_the_first_one_writes(
+    config, finished, tmp_path, monkeypatch
+):
+    shutil.copytree(finished[0], tmp_path / "runs")
+    for name in ("summary.json", "training_curves.png"):
+        (tmp_path / "runs" / name).unlink()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.*")}
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert compare.run(config, tmp_path / "runs") == finished[1]
+
+    def diverge(*arguments, **others):
+        raise Diverged("all is lost")
+
+    monkeypatch.setattr(train, "run", diverge)
+    assert compare.run_or_diverge(config, tmp_path / "runs" / "other") is None
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.*")}
+    assert after == before
 
 
 def test_another_configuration_is_refused_with_the_difference(config, finished):

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from cmwjax.config import base_config
-from cmwjax.config_check import check_config
+from cmwjax.config_check import REGROUPED, RENAMED, check_config
 from configs.common import parse_arg
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -32,9 +32,13 @@ def test_every_config_file_is_valid(path):
         ("parallel", "shard", r"config.parallel='shard' is unknown"),
         ("noise.kind", "flip", r"config.noise.kind='flip' is unknown"),
         ("loss", "hinge", r"config.loss='hinge' is unknown; choose one of"),
-        ("optim.schedule", "linear", r"config.optim.schedule='linear' is unknown"),
-        ("weighting.optimizer", "lion", r"config.weighting.optimizer='lion'"),
-        ("baseline.gce_q", 0.0, r"config.baseline.gce_q=0.0 is out of range"),
+        (
+            "optim.schedule.name",
+            "linear",
+            r"schedule.name='linear' is unknown",
+        ),
+        ("weighting.optimizer.name", "lion", r"config.weighting.optimizer.name='lion'"),
+        ("baseline.gce.q", 0.0, r"config.baseline.gce.q=0.0 is out of range"),
         ("meta_set.policy", "magic", r"config.meta_set.policy='magic'"),
         ("weighting.normalisation", "sum", r"config.weighting.normalisation='sum'"),
         ("weighting.num_families", 0, r"config.weighting.num_families=0"),
@@ -46,6 +50,45 @@ def test_values_out_of_range_are_named(field, value, message):
     config = base_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
+        check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "now"),
+    [
+        ("optim.boundaries", (3,), "config.optim.schedule.boundaries now"),
+        (
+            "weighting.learning_rate",
+            0.1,
+            "config.weighting.optimizer.learning_rate now",
+        ),
+        ("baseline.elr_strength", 7.0, "config.baseline.elr.strength now"),
+        ("optim.schedule", "steps", "a group: set config.optim.schedule.name"),
+        ("weighting.optimizer", "sgd", "a group: set config.weighting.optimizer.name"),
+    ],
+)
+def test_fields_of_earlier_versions_are_told_their_new_name(field, value, now):
+    config = ConfigDict(base_config().to_dict(), type_safe=False)
+    group, name = field.split(".")
+    config[group][name] = value
+    with pytest.raises(ValueError, match=rf"config.{field}=.* {now}"):
+        check_config(config)
+
+
+def test_new_names_of_fields_exist():
+    fields = base_config().to_dict()
+    for field in (*RENAMED.values(), *REGROUPED.values()):
+        value = fields
+        for part in field.partition(" ")[0].split("."):
+            value = value[part]
+
+
+def test_the_lookahead_by_the_optimizer_needs_sgd():
+    config = base_config()
+    config.weighting.lookahead = "optimizer"
+    check_config(config)
+    config.optim.name = "adam"
+    with pytest.raises(ValueError, match="config.optim.name='adam'.* only sgd"):
         check_config(config)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cmwjax.core.labels import class_counts
 from cmwjax.data import datasets
+from cmwjax.data.dataset import Dataset, validate
 from cmwjax.data.order import epoch_batches, meta_batches
 
 ARCHIVES = os.environ.get("CMWJAX_DATA_DIR")  # read before any test sets it
@@ -48,9 +49,9 @@ def test_digits_are_all_of_scikit_learns():
     from sklearn.datasets import load_digits
 
     digits = datasets.load("digits")
-    assert digits.train_images.shape == (1437, 8, 8, 1)
-    assert digits.test_images.shape == (360, 8, 8, 1)
-    assert digits.train_images.dtype == np.uint8 and digits.train_images.max() == 255
+    assert digits.train_inputs.shape == (1437, 8, 8, 1)
+    assert digits.test_inputs.shape == (360, 8, 8, 1)
+    assert digits.train_inputs.dtype == np.uint8 and digits.train_inputs.max() == 255
     assert digits.train_labels.dtype == digits.test_labels.dtype == np.int32
     assert digits.class_names == tuple("0123456789") and digits.num_classes == 10
 
@@ -61,19 +62,19 @@ def test_digits_are_all_of_scikit_learns():
     source = load_digits()
     scaled = [[round(value * 255 / 16) for value in row] for row in source.data]
     want = rows(np.array(scaled, np.uint8), source.target)
-    got = rows(digits.train_images, digits.train_labels)
-    got += rows(digits.test_images, digits.test_labels)
+    got = rows(digits.train_inputs, digits.train_labels)
+    got += rows(digits.test_inputs, digits.test_labels)
     assert got == want
 
     share = np.bincount(digits.test_labels) / np.bincount(source.target)
     np.testing.assert_allclose(share, 360 / 1797, atol=0.006)  # stratified
     again = datasets.load("digits")
-    np.testing.assert_array_equal(again.train_images, digits.train_images)
+    np.testing.assert_array_equal(again.train_inputs, digits.train_inputs)
 
 
 def test_archive_comes_back_as_written(archive):
     arrays, loaded = small_arrays(), datasets.load(archive())
-    for field, key in [("images", "x"), ("labels", "y")]:
+    for field, key in [("inputs", "x"), ("labels", "y")]:
         for split in ("train", "test"):
             got = getattr(loaded, f"{split}_{field}")
             np.testing.assert_array_equal(got, arrays[f"{key}_{split}"])
@@ -87,14 +88,14 @@ def test_archive_may_be_grey_float_and_have_a_column_of_labels(archive):
     floats = {key: value.astype(np.float32) / 255 for key, value in grey.items()}
     columns = {key: arrays[key][:, None] for key in ("y_train", "y_test")}
     loaded = datasets.load(archive(**floats, **columns))
-    np.testing.assert_array_equal(loaded.train_images, grey["x_train"][..., None])
-    np.testing.assert_array_equal(loaded.test_images, grey["x_test"][..., None])
+    np.testing.assert_array_equal(loaded.train_inputs, grey["x_train"][..., None])
+    np.testing.assert_array_equal(loaded.test_inputs, grey["x_test"][..., None])
     np.testing.assert_array_equal(loaded.train_labels, arrays["y_train"])
 
 
 def test_float_pixels_round_to_the_nearest(archive):
     x_train = np.full((6, 4, 5, 3), 0.999)  # 254.7
-    assert (datasets.load(archive(x_train=x_train)).train_images == 255).all()
+    assert (datasets.load(archive(x_train=x_train)).train_inputs == 255).all()
 
 
 def test_path_objects_and_other_entries_are_welcome(archive, tmp_path):
@@ -124,24 +125,24 @@ def test_train_size_takes_nested_stratified_beginnings():
     larger = datasets.load("digits", train_size=1000)
     for size in (10, 123, 500):
         smaller = datasets.load("digits", train_size=size)
-        np.testing.assert_array_equal(smaller.train_images, larger.train_images[:size])
+        np.testing.assert_array_equal(smaller.train_inputs, larger.train_inputs[:size])
         counts = np.bincount(smaller.train_labels, minlength=10)
         assert counts.sum() == size
         np.testing.assert_allclose(counts, size * share, atol=1)
-        np.testing.assert_array_equal(smaller.test_images, every.test_images)
-    ones = [split.train_images[split.train_labels == 1] for split in (every, larger)]
+        np.testing.assert_array_equal(smaller.test_inputs, every.test_inputs)
+    ones = [split.train_inputs[split.train_labels == 1] for split in (every, larger)]
     assert not np.array_equal(ones[0][:20], ones[1][:20])  # drawn, not in file order
     whole = datasets.load("digits", train_size=1437)
-    assert Counter(map(bytes, whole.train_images)) == Counter(
-        map(bytes, every.train_images)
+    assert Counter(map(bytes, whole.train_inputs)) == Counter(
+        map(bytes, every.train_inputs)
     )
 
 
 @real
 def test_real_fashion_mnist_subset():
     loaded = datasets.load("fashion_mnist", train_size=20_000)
-    assert loaded.train_images.shape == (20_000, 28, 28, 1)
-    assert loaded.test_images.shape == (10_000, 28, 28, 1)
+    assert loaded.train_inputs.shape == (20_000, 28, 28, 1)
+    assert loaded.test_inputs.shape == (10_000, 28, 28, 1)
     assert np.bincount(loaded.train_labels).tolist() == [2000] * 10
     assert loaded.class_names[7] == "Sneaker"
 
@@ -149,7 +150,7 @@ def test_real_fashion_mnist_subset():
 @real
 def test_real_cifar10():
     loaded = datasets.load("cifar10")
-    assert loaded.train_images.shape == (50_000, 32, 32, 3)
+    assert loaded.train_inputs.shape == (50_000, 32, 32, 3)
     assert np.bincount(loaded.train_labels).tolist() == [5000] * 10
     names = [loaded.class_names[label] for label in loaded.train_labels[:4]]
     assert names == ["frog", "truck", "truck", "deer"]
@@ -178,8 +179,8 @@ NAN = np.where(np.arange(6)[:, None, None, None] == 4, np.nan, 0.5 + 0.0 * IMAGE
         ({"y_train": np.eye(6, 3, dtype=int)}, r"y_train must .* \[6, 3\].*one class"),
         ({"y_train": np.zeros(6)}, "y_train must be integers .* got float64"),
         ({"y_train": np.array(list("abcabc"))}, "y_train must be integers"),
-        ({"y_train": np.array([0, 1, 2, 0, 1])}, "6 train_images, but 5 train_labels"),
-        ({"y_test": np.array([0, 1])}, "3 test_images, but 2 test_labels"),
+        ({"y_train": np.array([0, 1, 2, 0, 1])}, "6 train_inputs, but 5 train_labels"),
+        ({"y_test": np.array([0, 1])}, "3 test_inputs, but 2 test_labels"),
         ({"x_train": NAN}, "x_train contain NaN in 1 images, the first at position 4"),
         ({"x_train": IMAGES + 1.5}, r"x_train must be uint8.*float64 from 1\.5"),
         ({"x_train": IMAGES - 0.5}, r"x_train must be uint8.*from -0\.5"),
@@ -190,7 +191,7 @@ NAN = np.where(np.arange(6)[:, None, None, None] == 4, np.nan, 0.5 + 0.0 * IMAGE
             r"x_train must have shape \[N, H, W, C\].*\[5, 3\]",
         ),
         ({"x_test": IMAGES[:0]}, r"x_test must have shape .* got \[0, 4, 5, 3\]"),
-        ({"x_test": IMAGES[:3, 1:]}, r"train_images are \[4, 5, 3\], but test_images"),
+        ({"x_test": IMAGES[:3, 1:]}, r"train_inputs are \[4, 5, 3\], but test_inputs"),
         ({"x_test": None, "y_test": None}, "has no x_test, y_test"),
         ({"y_train": np.array([None] * 6)}, "cannot be read .*allow_pickle"),
     ],
@@ -227,7 +228,7 @@ def test_damaged_files_are_named(archive, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifar", "data 'cifar' is unknown: choose 'digits', 'cifar10'"),
+        ("cifar", "data 'cifar' is unknown: choose one of 'digits', .*'cifar10'"),
         ("nowhere/set.npz", r"no file nowhere/set\.npz.*x_train, y_train"),
         (".npz", r"no file \.npz"),
     ],
@@ -253,20 +254,20 @@ def test_bad_train_sizes_are_named(size, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_images": NAN}, "mine: train_images contain NaN"),
-        ({"train_images": IMAGES / 255}, "mine: train_images must be uint8"),
-        ({"train_images": IMAGES[..., 0]}, r"mine: train_images must have shape"),
+        ({"train_inputs": NAN}, "mine: train_inputs contain NaN"),
+        ({"train_inputs": IMAGES / 255}, "mine: train_inputs must be uint8"),
+        ({"train_inputs": IMAGES[..., 0]}, r"mine: train_inputs must have shape"),
         ({"train_labels": np.full(6, 3)}, r"mine: train_labels .* got 3 at position 0"),
-        ({"test_labels": np.zeros(2, int)}, "mine: 3 test_images, but 2 test_labels"),
+        ({"test_labels": np.zeros(2, int)}, "mine: 3 test_inputs, but 2 test_labels"),
         ({"class_names": ("a", "b")}, "mine: 2 class_names for 3 classes"),
         ({"num_classes": 4}, r"mine: no training sample of class 3 \(of 4\)"),
     ],
 )
 def test_validate_names_what_is_wrong_with_arrays_from_elsewhere(change, message):
-    good = datasets.Dataset(*small_arrays().values(), 3, ("a", "b", "c"))
-    datasets.validate(good, name="mine")
+    good = Dataset(*small_arrays().values(), 3, ("a", "b", "c"))
+    validate(good, name="mine")
     with pytest.raises(ValueError, match=message):
-        datasets.validate(good._replace(**change), name="mine")
+        validate(good._replace(**change), name="mine")
 
 
 def test_class_counts_counts_absent_classes_too():

@@ -101,7 +101,7 @@ def test_a_set_on_disk_as_a_data_set(folder):
     arrays = np.load(folder / "set.npz")
     name = f"folder:{folder}"
     whole = datasets.load(name, tests=["other", "test"], image_size=8)
-    assert whole.train_images.shape == (0, 8, 8, 3) and whole.num_classes == 3
+    assert whole.train_inputs.shape == (0, 8, 8, 3) and whole.num_classes == 3
     np.testing.assert_array_equal(whole.test_labels, arrays["y_other"])
     assert whole.knows_true_labels
     assert not datasets.load(name, tests=["test"], labels="given").knows_true_labels
@@ -111,7 +111,7 @@ def test_a_set_on_disk_as_a_data_set(folder):
     same = datasets.load(folder / "set.npz", train_size=20)
     np.testing.assert_array_equal(part.train_labels, same.train_labels)
     for i in range(20):
-        assert part.files.train.read(i) == as_file(same.train_images[i])
+        assert part.files.train.read(i) == as_file(same.train_inputs[i])
 
     (folder / "train" / "class3").mkdir()
     with pytest.raises(ValueError, match="no training sample of class 3"):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from cmwjax.models import build
+from cmwjax.models.catalogue import build
 
 TINY = {"mlp": {"hidden": (9,)}, "small_conv": {"features": (4,)}}
 

@@ -146,7 +146,7 @@ def test_loading_a_part_takes_its_observed_labels(file):
         x_train=images, y_train=TRUE, x_test=images, y_test=TRUE, y_train_human=NOISY
     )
     part = datasets.load(path, train_size=50, labels="human")
-    source = part.train_images.reshape(50, 2).copy().view(np.uint16)[:, 0]
+    source = part.train_inputs.reshape(50, 2).copy().view(np.uint16)[:, 0]
     np.testing.assert_array_equal(part.observed_labels, NOISY[source])
     np.testing.assert_array_equal(part.train_labels, TRUE[source])
     assert datasets.load(path).observed_labels is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from cmwjax.models import build
+from cmwjax.models.catalogue import build
 from cmwjax.models.torch_names import from_torch, torch_name
 
 KEY = jax.random.key(0)

@@ -93,11 +93,12 @@ def test_statistics_of_weights_leave_it_out():
 def test_nothing_is_blended_with_a_missing_image():
     p = problem()
     partner = jnp.roll(jnp.arange(BATCH), 1)
-    batch = lost_in({name: p.batch[name] for name in ("image", "label")})
+    lost = lost_in({name: p.batch[name] for name in ("image", "label")})
+    batch = {**lost, "input": lost["image"]}
     mixed = mixup.mix(batch, jnp.float32(0.75), partner)
     for i in OTHERS:
         lam = 1 if partner[i] == LOST else 0.75
-        image = lam * batch["image"][i] + (1 - lam) * batch["image"][partner[i]]
-        np.testing.assert_allclose(mixed["image"][i], image, rtol=1e-6)
+        image = lam * batch["input"][i] + (1 - lam) * batch["input"][partner[i]]
+        np.testing.assert_allclose(mixed["input"][i], image, rtol=1e-6)
         assert mixed["lam"][i] == np.float32(lam)
-    assert np.abs(mixed["image"][OTHERS]).max() < 100
+    assert np.abs(mixed["input"][OTHERS]).max() < 100

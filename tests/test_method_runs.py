@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from cmwjax import models, train
+from cmwjax import train
 from cmwjax.config import base_config
+from cmwjax.models import catalogue as models
 
 
 def small_config(method):
@@ -23,7 +24,7 @@ def small_config(method):
         c.model.name, c.model.options = "small_conv", {"features": (8,)}
     c.augment.pad, c.augment.flip, c.augment.meta = 1, True, True
     c.optim.learning_rate = 0.05
-    c.baseline.transition = "estimated"
+    c.baseline.forward.transition = "estimated"
     c.ema.decay = 0.9
     return c
 

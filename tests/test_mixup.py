@@ -44,9 +44,9 @@ def test_losses_and_weights_are_those_of_pairs():
     image = rng.normal(size=(4, 2, 2, 1)).astype("f")
     label, weight = np.array([0, 1, 2, 1]), np.array([0.9, 0.1, 0.6, 0.3], "f")
     partner, lam = np.array([2, 0, 1, 3]), 0.7
-    batch = {"image": image, "label": label, "weight": weight}
+    batch = {"input": image, "label": label, "weight": weight}
     mixed = mixup.mix(jax.tree.map(jnp.asarray, batch), jnp.float32(lam), partner)
-    logits = mixed["image"].reshape(4, 4)[:, :3]
+    logits = mixed["input"].reshape(4, 4)[:, :3]
     seen = []
 
     def weight_fn(meta_params, losses, batch):

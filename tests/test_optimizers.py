@@ -81,8 +81,8 @@ def test_optimizers_by_name(problem):
 
 def test_steps_and_linear_warm_up_go_by_epochs():
     rate = optimizers.learning_rate(
-        "steps",
         0.1,
+        name="steps",
         total_steps=200 * 3,
         steps_per_epoch=3,
         boundaries=(160, 180),
@@ -98,8 +98,8 @@ def test_steps_and_linear_warm_up_go_by_epochs():
 def test_cosine_restarts_after_a_constant_rate():
     """The feature-dependent schedule: 45 epochs, then cosines of 5, 10, 20 and 40."""
     rate = optimizers.learning_rate(
-        "restarts",
         0.1,
+        name="restarts",
         total_steps=120 * 2,
         steps_per_epoch=2,
         constant_epochs=45,
@@ -118,15 +118,15 @@ def test_cosine_restarts_after_a_constant_rate():
 
 def test_learning_rates():
     rate = optimizers.learning_rate(
-        "steps", 1.0, total_steps=9, boundaries=(3, 6), factor=0.1
+        1.0, name="steps", total_steps=9, boundaries=(3, 6), factor=0.1
     )
     np.testing.assert_allclose(
         [rate(t) for t in range(9)],
         [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01],
         rtol=1e-6,
     )
-    rate = optimizers.learning_rate("cosine", 2.0, total_steps=10)
+    rate = optimizers.learning_rate(2.0, name="cosine", total_steps=10)
     want = [1 + np.cos(np.pi * t / 10) for t in range(11)]
     np.testing.assert_allclose([rate(t) for t in range(11)], want, atol=1e-6)
     with pytest.raises(ValueError, match="'linear' is unknown"):
-        optimizers.learning_rate("linear", 1.0, total_steps=1)
+        optimizers.learning_rate(1.0, name="linear", total_steps=1)

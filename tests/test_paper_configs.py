@@ -27,9 +27,9 @@ LONG_TAIL = {
     "augment.mode": "reflect",
     "augment.flip": True,
     "augment.meta": True,
-    "weighting.optimizer": "amsgrad",
-    "weighting.learning_rate": 1e-4,
-    "weighting.weight_decay": 1e-5,
+    "weighting.optimizer.name": "amsgrad",
+    "weighting.optimizer.learning_rate": 1e-4,
+    "weighting.optimizer.weight_decay": 1e-5,
     "weighting.normalisation": "weights",
     "loss": "cross_entropy",
     "noise.kind": "none",
@@ -51,9 +51,9 @@ INDEPENDENT = {
     "augment.mode": "reflect",
     "augment.flip": True,
     "augment.meta": False,
-    "weighting.optimizer": "adam",
-    "weighting.learning_rate": 1e-4,
-    "weighting.weight_decay": 1e-4,
+    "weighting.optimizer.name": "adam",
+    "weighting.optimizer.learning_rate": 1e-4,
+    "weighting.optimizer.weight_decay": 1e-4,
     "weighting.normalisation": "mean",
     "noise.kind": "asymmetric",
     "noise.class_map": ("cifar10",),
@@ -64,7 +64,7 @@ FEATURE_DEPENDENT = INDEPENDENT | {
     "warmup_epochs": 45,
     "optim.weight_decay": 1e-3,
     "augment.mode": "zero",
-    "weighting.learning_rate": 1e-3,
+    "weighting.optimizer.learning_rate": 1e-3,
     "noise.kind": "none",
     "data.labels": "pmd_type1_035",
 }
@@ -80,7 +80,7 @@ WEBVISION = {
     "method": "cmw_net_sl",
     "optim.momentum": 0.9,
     "optim.nesterov": False,
-    "optim.factor": 0.1,
+    "optim.schedule.factor": 0.1,
     "augment.flip": True,
     "mixup.second_weight": "mixed",
     "ema.decay": 0.997,
@@ -131,7 +131,7 @@ WITH_PMD = f"cifar.py:{PMD}"
             f"cifar.py:{HUNDRED},noise=sym,rate=0.8",
             INDEPENDENT
             | {"epochs": 345, "warmup_epochs": 30, "noise.kind": "symmetric"}
-            | {"weighting.learning_rate": 1e-3},
+            | {"weighting.optimizer.learning_rate": 1e-3},
         ),
         ("cifar.py:labels=human_worse", INDEPENDENT | SOFT | HUMAN),
         (WITH_PMD, FEATURE_DEPENDENT),
@@ -186,7 +186,7 @@ def test_the_average_that_judges_erm_never_freezes():
                 "warmup_epochs": 10,
                 "optim.learning_rate": 0.2,
                 "optim.weight_decay": 5e-5,
-                "optim.boundaries": (30, 60),
+                "optim.schedule.boundaries": (30, 60),
                 "mixup.alpha": 0.2,
                 "meta_set.policy": "none",
             },
@@ -204,15 +204,15 @@ def test_the_average_that_judges_erm_never_freezes():
                 "warmup_epochs": 5,
                 "optim.learning_rate": 0.01,
                 "optim.weight_decay": 5e-4,
-                "optim.boundaries": (50,),
+                "optim.schedule.boundaries": (50,),
                 "mixup.alpha": 0.6,
                 "mixup.meta_alpha": 1.0,
                 "meta_every": 10,
                 "meta_set.policy": "lowest_loss",
                 "meta_set.per_class": 10,
                 "meta_set.batch_size": 32,
-                "weighting.optimizer": "adam",
-                "weighting.learning_rate": 1e-4,
+                "weighting.optimizer.name": "adam",
+                "weighting.optimizer.learning_rate": 1e-4,
                 "weighting.load": "",
             },
         ),
@@ -255,18 +255,10 @@ class ConfigView:
 def rates(text, method="cmw_net"):
     """The learning rate in every epoch."""
     config = one_run(read_config(text), method, 0)
-    optim = config.optim
     schedule = optimizers.learning_rate(
-        optim.schedule,
-        optim.learning_rate,
+        config.optim.learning_rate,
         total_steps=config.epochs,
-        boundaries=tuple(optim.boundaries),
-        factor=optim.factor,
-        constant_epochs=optim.constant_epochs,
-        period=optim.period,
-        multiplier=optim.multiplier,
-        minimum=optim.minimum,
-        linear_epochs=optim.linear_epochs,
+        **config.optim.schedule,
     )
     return np.array([schedule(epoch) for epoch in range(config.epochs)])
 
@@ -301,8 +293,8 @@ def test_ldam_drw_has_its_own_head_start_and_deferral():
     check_config(config)
     assert config.model.options.to_dict() == {"head": "cosine"}
     assert config.warmup_epochs == 160
-    assert (config.baseline.ldam_margin, config.baseline.ldam_scale) == (0.5, 30)
-    assert config.baseline.cb_beta == 0.9999
+    assert (config.baseline.ldam.margin, config.baseline.ldam.scale) == (0.5, 30)
+    assert config.baseline.ldam_drw.beta == 0.9999
     want = np.repeat([0.1, 1e-3, 1e-5], [160, 20, 20])
     want[:5] *= np.arange(1, 6) / 5
     got = rates("cifar_lt.py:methods=ldam_drw", "ldam_drw")
@@ -313,12 +305,12 @@ def test_ldam_drw_has_its_own_head_start_and_deferral():
     ("text", "method", "facts"),
     [
         ("cifar_lt.py", "class_balanced", {"warmup_epochs": 0}),
-        ("cifar_lt.py", "mcw", {"warmup_epochs": 160, "baseline.mcw_step": 0.01}),
-        ("cifar_lt.py", "focal", {"baseline.focal_gamma": 1.0}),
+        ("cifar_lt.py", "mcw", {"warmup_epochs": 160, "baseline.mcw.step": 0.01}),
+        ("cifar_lt.py", "focal", {"baseline.focal.gamma": 1.0}),
         ("cifar.py:noise=sym,rate=0.4", "l2rw", {"meta_every": 1}),
         ("cifar.py:noise=sym,rate=0.4", "mcw", {"meta_every": 1}),
-        ("cifar.py:noise=sym,rate=0.4", "gce", {"baseline.gce_q": 0.7}),
-        (WITH_PMD, "plc", {"warmup_epochs": 8, "baseline.plc_threshold": 0.3}),
+        ("cifar.py:noise=sym,rate=0.4", "gce", {"baseline.gce.q": 0.7}),
+        (WITH_PMD, "plc", {"warmup_epochs": 8, "baseline.plc.threshold": 0.3}),
         (
             f"cifar.py:{HUNDRED},{PMD},noise=hybrid_sym,rate=0.3",
             "plc",
@@ -327,12 +319,12 @@ def test_ldam_drw_has_its_own_head_start_and_deferral():
         (
             "cifar.py:noise=sym,rate=0.4",
             "elr",
-            {"baseline.elr_strength": 3, "baseline.elr_momentum": 0.7},
+            {"baseline.elr.strength": 3, "baseline.elr.momentum": 0.7},
         ),
         (
             f"cifar.py:{HUNDRED},noise=sym,rate=0.4",
             "elr",
-            {"baseline.elr_strength": 7, "baseline.elr_momentum": 0.9},
+            {"baseline.elr.strength": 7, "baseline.elr.momentum": 0.9},
         ),
     ],
 )
@@ -372,7 +364,7 @@ def test_ldam_without_a_cosine_head_is_refused():
     for field, value in (("method", "ldam_drw"), ("loss", "ldam")):
         wrong = config.copy_and_resolve_references()
         wrong[field] = value
-        with pytest.raises(ValueError, match="margins of LDAM are cosines"):
+        with pytest.raises(ValueError, match="set model.options.head='cosine'"):
             check_config(wrong)
         wrong.model.options = {"head": "cosine"}
         check_config(wrong)

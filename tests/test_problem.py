@@ -299,7 +299,10 @@ def test_of_labels_as_given_nobody_knows_which_are_wrong(configured):
     ("fields", "message"),
     [
         ({"meta_set.policy": "held_out"}, "held_out' trusts .* nobody knows"),
-        ({"method": "forward"}, "transition='known', but .* nobody knows it"),
+        (
+            {"method": "forward"},
+            "baseline.forward is for known labels, but .* nobody knows them",
+        ),
     ],
 )
 def test_what_takes_true_labels_is_refused_without_them(configured, fields, message):

@@ -158,9 +158,9 @@ def digits(tmp_path_factory):
     digits = datasets.load("digits")
     np.savez(
         path,
-        x_train=digits.train_images,
+        x_train=digits.train_inputs,
         y_train=digits.train_labels,
-        x_test=digits.test_images,
+        x_test=digits.test_inputs,
         y_test=digits.test_labels,
     )
     return make_pmd.classifier(str(path)), digits.train_labels

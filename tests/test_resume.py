@@ -12,16 +12,23 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from cmwjax import train
+from cmwjax.bias import meta_set
 from cmwjax.config import base_config
+from cmwjax.core.weighting import CMWNet
+from cmwjax.core.weighting_file import WeightingFunction, save_weighting
+from cmwjax.data import datasets
 from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
 from cmwjax.training import checkpoints, measure
 from cmwjax.training.health import Diverged, warn_if_collapsed
+from cmwjax.training.program import Program
 
 ROOT = Path(__file__).parents[1]
 STEPS = 15  # of a run of three epochs
@@ -51,9 +58,11 @@ def run(config, workdir, *, devices=1, **kwargs):
     return train.run(config, workdir, devices=tuple(jax.devices()[:devices]), **kwargs)
 
 
-def newest(workdir):
+def newest(workdir, *, seconds=False):
+    """The arrays of the last checkpoint, with or without how long it took."""
     steps = (workdir / "checkpoints").iterdir()
-    return checkpoints.read(max(steps, key=lambda path: int(path.name)))
+    arrays = checkpoints.read(max(steps, key=lambda path: int(path.name)))
+    return arrays if seconds else {k: v for k, v in arrays.items() if k != "seconds"}
 
 
 def metrics(workdir):
@@ -331,67 +340,58 @@ def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
         run(tiny(), tmp_path / "run")
     with pytest.raises(ValueError, match="noise.rate is 0.3 there and 0.2 here"):
         run(tiny(**{"noise.rate": 0.2}), tmp_path / "run")
-    prepare = train.prepare
-
-    def other_images(config):
-        problem = prepare(config)
-        images = problem.dataset.train_images.copy()
-        images[0, 0, 0] ^= 1
-        return problem._replace(dataset=problem.dataset._replace(train_images=images))
-
-    monkeypatch.setattr(train, "prepare", other_images)
-    with pytest.raises(ValueError, match="data are not what the run in .* began with"):
-        run(tiny(), tmp_path / "run")
-
-    def other_labels(config):
-        problem = prepare(config)
-        return problem._replace(labels=np.roll(problem.labels, 1))
-
-    monkeypatch.setattr(train, "prepare", other_labels)
+    digits = datasets.load("digits")
+    images, labels = digits.train_inputs.copy(), np.roll(digits.train_labels, 1)
+    images[:, 0, 0] ^= 1
+    for other in ({"train_inputs": images}, {"train_labels": labels}):
+        with pytest.raises(ValueError, match="data are not what the run in .* began"):
+            run(tiny(), tmp_path / "run", arrays=digits._replace(**other))
+    same = digits._replace(observed_labels=labels)
     with pytest.raises(ValueError, match="labels are not what the run in"):
-        run(tiny(), tmp_path / "run")
+        run(tiny(), tmp_path / "run", arrays=same)
 
 
-def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(
-    tmp_path, monkeypatch
-):
-    build_sets = train.build_sets
+class NotANumber(nn.Module):
+    """A classifier of which nothing can be learned."""
 
-    def damaged_sets(*arguments, **others):
-        sets = build_sets(*arguments, **others)
-        table = sets.train.table
-        table = table._replace(mean=np.nan * table.mean)
-        return sets._replace(train=sets.train._replace(table=table))
+    @nn.compact
+    def __call__(self, images, train):
+        del train
+        return nn.Dense(10)(images.reshape(len(images), -1)) * jnp.nan
 
-    monkeypatch.setattr(train, "build_sets", damaged_sets)
-    config = tiny(max_skips_in_a_row=6)
+
+def test_a_run_that_diverges_stops_and_names_the_last_good_checkpoint(tmp_path):
+    config, model = tiny(max_skips_in_a_row=6), NotANumber()
     with pytest.raises(Diverged, match=r"last 8 updates before step 8 .* of step 4\."):
-        run(config, tmp_path / "run")
+        run(config, tmp_path / "run", model=model)
     good = newest(tmp_path / "run")
     assert all(np.isfinite(x).all() for x in good.values())
     assert good["run/learner/skipped_in_a_row"] == 4
     with pytest.raises(Diverged, match=r"checkpoint is that of step 4\. .*=0\.1"):
-        run(config, tmp_path / "run")  # again the same, not something worse
+        run(config, tmp_path / "run", model=model)  # again the same, not worse
     with pytest.raises(Diverged, match="before step 5 .*There is no good"):
         run(
             tiny(**{"max_skips_in_a_row": 5, "checkpoint.every_steps": 0}),
             tmp_path / "no checkpoint",
+            model=model,
         )
 
 
-def test_parameters_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
-    first = train.first
+class Overflown(nn.Module):
+    """A classifier that begins with a parameter that is not finite."""
 
-    def overflown(run, problem):
-        start = first(run, problem)
-        start.run.learner.params["Dense_0"]["bias"][0] = np.inf
-        return start
+    @nn.compact
+    def __call__(self, images, train):
+        del train
+        bias = nn.initializers.constant(np.inf)
+        return nn.Dense(10, bias_init=bias)(images.reshape(len(images), -1))
 
-    monkeypatch.setattr(train, "first", overflown)
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(
         Diverged, match=r"params\['Dense_0'\].* step 4, .*There is no good"
     ):
-        run(tiny(), tmp_path / "run")
+        run(tiny(), tmp_path / "run", model=Overflown())
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -406,10 +406,16 @@ def test_collapsed_weights_are_called_so(tmp_path, caplog):
     assert "in epoch 7 the weights of every family" in caplog.text
 
 
-def test_a_run_whose_weights_collapse_warns_once(tmp_path, monkeypatch, caplog):
-    collapsed = {"weight_mean": [0.0], "weight_low": [1.0], "weight_high": [0.0]}
-    monkeypatch.setattr(measure, "summarise_weights", lambda moments: collapsed)
-    run(tiny(warmup_epochs=0), tmp_path / "run")
+def test_a_run_whose_weights_collapse_warns_once(tmp_path, caplog):
+    loss = np.zeros(1, np.float32)
+    params = CMWNet(3).init(jax.random.key(0), loss, loss.astype(int))["params"]
+    params["heads"]["bias"] += -50.0  # no sample counts
+    centres = np.array([1.0, 2.0, 3.0])
+    save_weighting(tmp_path / "none.safetensors", WeightingFunction(params, centres))
+    fields = {"weighting.load": str(tmp_path / "none.safetensors")}
+    fields |= {"meta_set.policy": "none", "data.imbalance_factor": 3.0}
+    run(tiny(**fields, warmup_epochs=0), tmp_path / "run")
+    assert len(metrics(tmp_path / "run")) > 1
     assert caplog.text.count("the weights of every family") == 1
 
 
@@ -428,14 +434,14 @@ def test_a_signal_saves_and_stops(tmp_path, uninterrupted, number):
 
 
 @pytest.mark.parametrize(
-    ("module", "place"), [(measure, "epoch_metrics"), (train, "_choose_meta_set")]
+    ("module", "place"), [(measure, "epoch_metrics"), (meta_set, "lowest_loss")]
 )
 def test_a_signal_ends_evaluation(tmp_path, monkeypatch, module, place):
     config = tiny(**{"meta_set.policy": "lowest_loss", "data.train_size": 200})
     run(config, tmp_path / "once")
     original = getattr(module, place)
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **others):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)  # Python runs its handlers between two instructions
         pytest.fail("went on")
@@ -446,6 +452,54 @@ def test_a_signal_ends_evaluation(tmp_path, monkeypatch, module, place):
     monkeypatch.setattr(module, place, original)
     run(config, tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "once")
+
+
+def test_a_signal_before_an_epoch_leaves_the_metrics_of_the_one_before(
+    tmp_path, monkeypatch
+):
+    """The meta set of the next epoch is chosen already, but it has not begun."""
+    config = tiny(**{"meta_set.policy": "lowest_loss", "data.train_size": 200})
+    run(config, tmp_path / "once")
+    chosen, lowest_loss = [], meta_set.lowest_loss
+
+    def spy(*arguments, **others):
+        chosen.append(lowest_loss(*arguments, **others))
+        return chosen[-1]
+
+    def interrupted(*arguments):
+        if len(chosen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+            pytest.fail("went on")
+        return arguments[1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(meta_set, "lowest_loss", spy)
+        patch.setattr(Program, "refresh", interrupted)
+        with pytest.raises(Interrupted, match="continues from step 10[.]"):
+            run(config, tmp_path / "run")
+    assert not np.array_equal(*chosen)  # else either would do
+    np.testing.assert_array_equal(newest(tmp_path / "run")["meta_index"], chosen[0])
+    run(config, tmp_path / "run")
+    assert_same(tmp_path / "run", tmp_path / "once")
+
+
+def test_seconds_count_what_a_stopped_process_has_spent(tmp_path, monkeypatch):
+    def check(self, step):
+        if step == 3:
+            time.sleep(1)
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Signals, "check", check)
+        with pytest.raises(Interrupted):
+            run(tiny(method="erm"), tmp_path / "run")
+    seconds, stall = newest(tmp_path / "run", seconds=True)["seconds"]
+    assert seconds >= 1 > stall == 0
+    result = run(tiny(method="erm"), tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    epochs = [json.loads(line)["seconds"] for line in lines]
+    assert epochs[0] > seconds and sum(epochs) == result.seconds
 
 
 # One call into C for minutes, as a compilation: no Python handler gets a chance to run.

@@ -1,7 +1,6 @@
 """CMW-Net-SL: losses and meta-gradient, sample by sample; its state over steps."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -11,17 +10,18 @@ import optax
 import pytest
 from problems import assert_close
 
-from cmwjax import models, train
+from cmwjax import train
 from cmwjax.bias import meta_set
 from cmwjax.config import base_config
 from cmwjax.core.meta import MetaState, meta_step
 from cmwjax.core.weighting import CMWNet
-from cmwjax.data.skipped import Skipped
+from cmwjax.data import view
 from cmwjax.data.table import Table
-from cmwjax.methods import method as methods
-from cmwjax.methods import mixup, soft_labels
-from cmwjax.training import batches, measure, sets, steps
-from cmwjax.training import program as programs
+from cmwjax.methods import catalogue, mixup, soft_labels
+from cmwjax.methods.method import cross_entropy
+from cmwjax.models import catalogue as models
+from cmwjax.training import batches, checkpoints, steps
+from cmwjax.training.run import Progress, assemble
 
 C, B, LR = 3, 6, 0.5
 
@@ -41,7 +41,7 @@ def random_batch(seed=0, dtype=np.float32):
     rng = np.random.default_rng(seed)
     label = rng.integers(C, size=B)
     batch = {
-        "image": rng.normal(size=(B, 6, 6, 2)).astype(dtype),
+        "input": rng.normal(size=(B, 6, 6, 2)).astype(dtype),
         "label": label.astype(np.int32),
         "family": np.array([2, 0, 1], np.int32)[label],
         "soft_label": rng.dirichlet(np.ones(C), B).astype(dtype),
@@ -57,10 +57,11 @@ NET, KEY = CMWNet(hidden=5), jax.random.key(0)
 def terms_of(form):
     """Losses and coefficients; `form` is the second weight of MixUp, or none."""
     config = base_config()
+    config.method, config.weighting.hidden = "cmw_net_sl", 5
     config.mixup.alpha = 0.0 if form == "none" else 1.0
     config.mixup.second_weight = "permuted" if form == "none" else form
-    method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
-    return steps.loss_terms(config, method)
+    method = catalogue.build(config, num_families=3)
+    return method.terms()
 
 
 def v_of(meta_params, loss, family):
@@ -120,7 +121,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
         variables = jax.tree.map(
             lambda x: np.random.default_rng(x.size).normal(0, 0.5, x.shape),
             jax.eval_shape(
-                lambda: model.init(jax.random.key(0), batch["image"], False)
+                lambda: model.init(jax.random.key(0), batch["input"], False)
             ),
         )
         params, stats = variables.pop("params"), jax.tree.map(jnp.abs, variables)
@@ -149,7 +150,9 @@ def test_meta_gradient_is_the_papers_closed_form(form):
             tx=tx,
             meta_tx=record,
             inner_lr=optax.constant_schedule(LR),
-            meta_loss_fn=steps.meta_loss(model, is_mixed=True),
+            meta_loss_fn=steps.meta_loss(
+                model, mixup.mixed_label_losses(cross_entropy)
+            ),
         )
 
         def logits_at(w, images):
@@ -159,7 +162,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
 
         def ce_at(w, i, target):
             return -jnp.sum(
-                target * jax.nn.log_softmax(logits_at(w, batch["image"])[i])
+                target * jax.nn.log_softmax(logits_at(w, batch["input"])[i])
             )
 
         gradient = jax.jit(jax.grad(ce_at))
@@ -187,7 +190,7 @@ def test_meta_gradient_is_the_papers_closed_form(form):
             slopes.append((share, slope, optax.tree.sub(given, soft)))
 
         def meta_loss(w):
-            logp = jax.nn.log_softmax(logits_at(w, meta_batch["image"]))
+            logp = jax.nn.log_softmax(logits_at(w, meta_batch["input"]))
             own, other = meta_batch["label"], meta_batch["label"][PARTNER[::-1]]
             at = np.arange(B)
             return -jnp.mean(0.6 * logp[at, own] + 0.4 * logp[at, other])
@@ -263,24 +266,10 @@ def finished(config, workdir, devices=1):
 
 
 def steps_of(config, count, devices):
-    """The state after so many steps, meta steps where the method has them."""
-    problem = train.prepare(config)
-    program = programs.build(
-        programs.shared_part(config),
-        num_classes=10,
-        image_shape=problem.dataset.train_images.shape[1:],
-        num_families=len(problem.families.centres),
-        steps_per_epoch=10,
-        devices=tuple(jax.devices()[:devices]),
-    )
-    table = sets.build_sets(
-        config,
-        problem,
-        layout=program.layout,
-        method=program.method,
-        skipped=Skipped(Path(), sets.set_names(problem)),
-    ).train.table
-    state, split = program.init(0, problem), program.layout.split
+    """The state after `count` steps, meta steps where the method has them."""
+    run = assemble(config, "never made", devices=tuple(jax.devices()[:devices]))
+    program, problem, table = run.program, run.problem, run.sets.train.table
+    state, split = Progress.of(run, run.start).state, program.layout.split
     rng = np.random.default_rng(0)
     shards = problem.train_index[: 4 * 80].reshape(80, 4).T  # 4 virtual ones
     for _ in range(count):
@@ -318,26 +307,28 @@ def test_one_two_and_four_devices_end_alike_after_twenty_steps(fields):
                 np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4, err_msg=name)
 
 
-@pytest.fixture
-def teachers(monkeypatch):
-    """The teachers at the ends of the epochs of a run."""
-    seen, metrics = [], measure.epoch_metrics
-
-    def spy(problem, program, tables, state, *rest):
-        seen.append(jax.device_get(state.teacher))
-        return metrics(problem, program, tables, state, *rest)
-
-    monkeypatch.setattr(measure, "epoch_metrics", spy)
-    return seen
+EVERY_EPOCH = {"checkpoint.every_steps": 10, "checkpoint.keep": 3}
 
 
-def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path, teachers):
-    lines = finished(small_config(**{"ema.freeze_epoch": 2}), tmp_path / "run")
-    moved, still = (
-        [np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, pair), strict=True)]
-        for pair in (teachers[:2], teachers[1:])
-    )
-    assert not any(moved) and all(still)
+def teachers(workdir):
+    """The teacher at the end of each of three epochs, arrays by name."""
+    prefix, parts = "run/teacher/", []
+    for step in (10, 20, 30):
+        saved = checkpoints.read(workdir / "checkpoints" / str(step))
+        parts.append(
+            {k.removeprefix(prefix): v for k, v in saved.items() if prefix in k}
+        )
+    return parts
+
+
+def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path):
+    config = small_config(**{"ema.freeze_epoch": 2}, **EVERY_EPOCH)
+    lines = finished(config, tmp_path / "run")
+    first, second, third = teachers(tmp_path / "run")
+    assert first.keys() == second.keys() == third.keys() and first
+    for name in first:
+        assert not np.array_equal(first[name], second[name]), name
+        np.testing.assert_array_equal(second[name], third[name])
     # It teaches on, but the classifier is what is judged.
     assert all(line["test_accuracy"] == line["net_accuracy"] for line in lines)
     assert len({line["teacher_accuracy"] for line in lines}) == 2
@@ -352,18 +343,19 @@ def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path, teachers):
     assert lines[-1]["meta_purity"] > 1 - wrong.mean()
 
 
-def test_a_teacher_may_have_its_own_batch_statistics(tmp_path, teachers):
+def test_a_teacher_may_have_its_own_batch_statistics(tmp_path):
     """As the authors': those of its predictions, and none from the warm-up."""
     fields = {"method": "constant_sl", "ema.batch_stats": False}
-    lines = finished(small_config(**fields), tmp_path / "run")
+    lines = finished(small_config(**fields, **EVERY_EPOCH), tmp_path / "run")
     assert "meta_purity" not in lines[-1]
-    seen = [teacher.model_state["batch_stats"] for teacher in teachers]
-    (norm,) = seen[0]
-    np.testing.assert_array_equal(seen[0][norm]["mean"], 0)
-    np.testing.assert_array_equal(seen[0][norm]["var"], 1)
+    first, second, _ = teachers(tmp_path / "run")
+    (mean,) = (name for name in first if name.endswith("mean"))
+    (var,) = (name for name in first if name.endswith("var"))
+    np.testing.assert_array_equal(first[mean], 0)
+    np.testing.assert_array_equal(first[var], 1)
     # Ten predictions in an epoch: the initial values keep 0.9 ** 10 of their weight.
-    assert np.abs(seen[1][norm]["mean"]).min() > 0
-    left = (seen[1][norm]["var"] - 0.9**10) / (1 - 0.9**10)
+    assert np.abs(second[mean]).min() > 0
+    left = (second[var] - 0.9**10) / (1 - 0.9**10)
     assert np.all(left > 0) and np.abs(left - 1).min() > 0.01
 
 
@@ -381,23 +373,22 @@ def test_without_mixup_the_plain_form_weights_given_labels_alone(tmp_path):
 
 
 def test_the_meta_batch_is_mixed_within_virtual_shards():
-    method = methods.build("cmw_net_sl", num_families=3, hidden=5, start="torch")
+    config = small_config(method="cmw_net_sl", **{"augment.meta": False})
+    method = catalogue.build(config, num_families=3)
     rng = np.random.default_rng(0)
     table = Table(
-        images=rng.integers(256, size=(40, 2, 2, 1)).astype(np.uint8),
+        inputs=rng.integers(256, size=(40, 2, 2, 1)).astype(np.uint8),
         labels=np.arange(40, dtype=np.int32) % 10,
-        family=np.zeros(10, np.int32),
-        mean=np.zeros(1, np.float32),
-        std=np.ones(1, np.float32),
+        family=np.zeros(40, np.int32),
+        statistics=(np.zeros(1, np.float32), np.ones(1, np.float32)),
     )
     learner = SimpleNamespace(key=jax.random.key(0), step=jnp.int32(3))
-    config = small_config(**{"augment.meta": False})
-    make = batches.Batches(config, None, method, None, 10)
+    make = batches.Batches(config, None, method, view.build("images", config), None, 10)
     rows = {"index": jnp.arange(20)}
     batch = make.meta(learner, jax.tree.map(jnp.asarray, table), rows)
     partner, lam = np.asarray(batch["partner"]), np.asarray(batch["lam"])
     np.testing.assert_array_equal(partner // 5, np.arange(20) // 5)
     assert 0.5 <= lam[0] < 1 and np.all(lam == lam[0])
-    images = table.images[:20] / np.float32(255)
+    images = table.inputs[:20] / np.float32(255)
     want = lam[0] * images + (1 - lam[0]) * images[partner]
-    np.testing.assert_allclose(batch["image"], want, rtol=1e-5)
+    np.testing.assert_allclose(batch["input"], want, rtol=1e-5)

@@ -128,7 +128,7 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
         for i, position in enumerate(index):
             rng = np.random.default_rng([3, *key, position])
             want, code = decode.load(read, position, view, rng)
-            np.testing.assert_array_equal(host["image"][i], want)
+            np.testing.assert_array_equal(host["input"][i], want)
             assert host["mask"][i] == (code == 0)
 
     order, steps = Order(table, 3), range(4, 8)
@@ -334,7 +334,7 @@ def test_several_test_sets_and_the_five_likeliest(tmp_path, monkeypatch):
     }
     result = run(config(tmp_path / "images", **fields), tmp_path / "run")
     last = metrics(tmp_path / "run")[-1]
-    assert result.test_accuracy == last["test_accuracy"]
+    assert result.test_score == last["test_accuracy"]
     assert np.isnan(result.auroc)  # nobody knows which labels are wrong
     for name, size in [("test", 29), ("far", 21)]:
         hits = [last[f"{name}_{what}"] * size for what in ("accuracy", "top5")]
@@ -352,7 +352,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 from cmwjax import train
-from test_stream import RANDOM, config, images, np
+from test_stream import RANDOM, config, decode, np
 seen, load = [], decode.load
 def counted(read, position, view, rng):
     if view.crop != "centre":
@@ -400,7 +400,7 @@ import os, signal, sys, threading, time
 sys.path[:0] = ["tests"]
 if __name__ == "__main__":
     from multiprocessing import active_children
-    from test_stream import View, encoded, layout, np, Skipped, stream
+    from test_stream import View, layout, np, on_disk, Skipped, stream
     stream.WORTH_A_WORKER = 1
     read = on_disk.load(f"folder:{sys.argv[1]}", tests=["test"]).train.read
     source = stream.Streamed("train", read, layout("jit"), seed=0, workers=2,

@@ -11,10 +11,9 @@ from cmwjax.bias import problem
 from cmwjax.config import base_config
 from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import WeightingFunction, read_weighting, save_weighting
-from cmwjax.data.skipped import Skipped
 from cmwjax.report.samples import read_samples
-from cmwjax.training import measure, sets
-from cmwjax.training import program as programs
+from cmwjax.training import checkpoints
+from cmwjax.training.run import Progress, assemble
 
 
 def config_for(path, **fields):
@@ -48,22 +47,21 @@ def function(tmp_path):
 
 @pytest.mark.parametrize("method", ["cmw_net", "cmw_net_sl"])
 def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
-    tmp_path, function, method, monkeypatch
+    tmp_path, function, method
 ):
-    states, metrics = [], measure.epoch_metrics
-
-    def spy(problem, program, sets, state, *rest):
-        states.append(jax.device_get(state.learner))
-        return metrics(problem, program, sets, state, *rest)
-
-    monkeypatch.setattr(measure, "epoch_metrics", spy)
-    config = config_for(tmp_path / "learned.safetensors", method=method)
+    config = config_for(
+        tmp_path / "learned.safetensors",
+        **{"method": method, "checkpoint.every_steps": 14},
+    )
     train.run(config, tmp_path / "run", devices=tuple(jax.devices()[:1]))
-    for state in states:
-        jax.tree.map(
-            np.testing.assert_array_equal, state.meta_params["params"], function.params
-        )
-        assert state.meta_opt_state == ()
+    folders = list((tmp_path / "run" / "checkpoints").iterdir())
+    assert len(folders) > 1
+    for saved in map(checkpoints.read, folders):
+        for part, value in jax.tree.leaves_with_path(function.params):
+            name = jax.tree_util.keystr(part, simple=True, separator="/")
+            found = saved[f"run/learner/meta_params/params/{name}"]
+            np.testing.assert_array_equal(found, value)
+        assert not any("meta_opt_state" in name for name in saved)
     assert not (tmp_path / "run" / "weighting.safetensors").exists()
     samples = read_samples(tmp_path / "run" / "samples.csv")
     given = samples["given_label"]
@@ -120,21 +118,10 @@ def test_the_authors_state_dict_is_read_as_well(tmp_path, function):
 
 def flops(config, tmp_path):
     """Of a step after the warm-up, by XLA's count."""
-    p = problem.prepare(config)
-    program = programs.build(
-        programs.shared_part(config),
-        num_classes=10,
-        image_shape=p.dataset.train_images.shape[1:],
-        num_families=3,
-        steps_per_epoch=10,
-        devices=tuple(jax.devices()[:1]),
-    )
-    skipped = Skipped(tmp_path, sets.set_names(p))
-    table = sets.build_sets(
-        config, p, layout=program.layout, method=program.method, skipped=skipped
-    ).train.table
-    rows = program.layout.split({"index": np.arange(40, dtype=np.int32)})
-    lowered = program.step.weighted.lower(program.init(0, p), table, rows)
+    run = assemble(config, tmp_path / "run", devices=tuple(jax.devices()[:1]))
+    state = Progress.of(run, run.start).state
+    rows = run.program.layout.split({"index": np.arange(40, dtype=np.int32)})
+    lowered = run.program.step.weighted.lower(state, run.sets.train.table, rows)
     return lowered.cost_analysis()["flops"]
 
 

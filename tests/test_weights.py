@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from cmwjax import train
 from cmwjax.config import base_config
-from cmwjax.models import build
+from cmwjax.models.catalogue import build
 from cmwjax.models.pretrained import load_weights, save_weights
 
 

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cmwjax.core.labels import Seed, check_labels
 
+POLICIES = ("held_out", "external", "balanced", "lowest_loss", "none")
+
 
 def held_out(
     labels: ArrayLike, *, per_class: int, num_classes: int, seed: Seed

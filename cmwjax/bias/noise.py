@@ -15,8 +15,13 @@ from cmwjax.core.labels import Seed, check_labels
 
 ClassMap = Mapping[int, int] | Iterable[tuple[int, int]]
 KINDS = (
-    *("none", "symmetric", "symmetric_other"),
-    *("asymmetric", "superclass", "blocks", "pair_flip"),
+    "none",
+    "symmetric",
+    "symmetric_other",
+    "asymmetric",
+    "superclass",
+    "blocks",
+    "pair_flip",
 )
 
 # truck -> automobile, bird -> airplane, deer -> horse, cat -> dog; dog stays dog.
@@ -62,7 +67,7 @@ def symmetric(
       ValueError: for a label outside [0, C) or a rate outside [0, 1].
     """
     labels = check_labels(labels, num_classes)
-    chosen, rng = _draw(len(labels), rate, seed)
+    chosen, rng = draw(len(labels), rate, seed)
     noisy = labels.copy()
     noisy[chosen] = rng.integers(num_classes, size=len(chosen))
     return NoisyLabels(noisy, noisy != labels)
@@ -93,7 +98,7 @@ def symmetric_other(
             f"num_classes is {num_classes}, so there is no other class to move to: "
             "choose noise kind 'none'."
         )
-    chosen, rng = _draw(len(labels), rate, seed)
+    chosen, rng = draw(len(labels), rate, seed)
     noisy = labels.copy()
     noisy[chosen] += rng.integers(1, num_classes, size=len(chosen), dtype=np.int32)
     noisy %= num_classes
@@ -146,7 +151,7 @@ def asymmetric(
                     f"integers in [0, {num_classes}): correct the map or num_classes."
                 )
         target[source] = wrong
-    chosen, _ = _draw(len(labels), rate, seed)
+    chosen, _ = draw(len(labels), rate, seed)
     noisy = labels.copy()
     noisy[chosen] = target[labels[chosen]]
     return NoisyLabels(noisy, noisy != labels)
@@ -208,7 +213,7 @@ def superclass(
             f"superclasses are given for {superclasses.size} classes, but there are "
             f"{num_classes}: noise kind 'superclass' is for CIFAR-100 (100 classes)."
         )
-    chosen, rng = _draw(len(labels), rate, seed)
+    chosen, rng = draw(len(labels), rate, seed)
     pick = rng.random(len(chosen))
     noisy = labels.copy()
     for label in range(num_classes):
@@ -318,7 +323,7 @@ def _find_map(class_map: Any, num_classes: int) -> ClassMap:
     return class_map
 
 
-def _draw(
+def draw(
     size: int, rate: float, seed: Seed
 ) -> tuple[NDArray[np.int64], np.random.Generator]:
     """Draws `floor(rate * size)` of `size` positions, and returns the generator."""

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cmwjax.bias import long_tail, meta_set, noise
+from cmwjax.bias import long_tail, meta_set, noise, targets
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, class_counts
 from cmwjax.data import datasets
+from cmwjax.data.dataset import Dataset, select
 
 # Streams of randomness under the seeds of a run.
 NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
@@ -22,27 +23,57 @@ NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
 class Problem(NamedTuple):
     """Arrays over the whole training set, `[N]`, and who plays which part in it."""
 
-    dataset: datasets.Dataset
-    labels: np.ndarray  # int32 [N], as observed; those of the data where held out
+    dataset: Dataset
+    labels: np.ndarray  # [N], as observed; those of the data where held out
     train_index: np.ndarray  # int32, positions that training visits
     meta_index: np.ndarray | None  # int32, the held-out meta set, if there is one
     validation_index: np.ndarray  # int32, to select models with; may be empty
     families: Families  # of the observed class sizes in train_index
+    # float64 [G - 1], targets at which one group of samples ends and the next begins;
+    # None: the groups are the classes.
+    borders: np.ndarray | None = None
 
     @property
     def true_labels(self) -> np.ndarray:
-        """int32 [N], as the data set has them; `UNKNOWN` if nobody knows them."""
+        """[N], those of the data; if nobody knows them `UNKNOWN`, for targets NaN."""
         if self.dataset.knows_true_labels:
             return self.dataset.train_labels
-        return np.full_like(self.dataset.train_labels, UNKNOWN)
+        unknown = UNKNOWN if self.dataset.num_classes else np.nan
+        return np.full_like(self.dataset.train_labels, unknown)
 
     @property
     def is_wrong(self) -> np.ndarray:
         """bool [N], where the observed label is known not to be the true one."""
         return self.dataset.knows_true_labels & (self.labels != self.true_labels)
 
+    @property
+    def num_groups(self) -> int:
+        """G, groups of samples that families are made of: classes, or target ranges."""
+        return len(self.families.family)
 
-def prepare(config: ConfigDict) -> Problem:
+    def group_of(self, labels: np.ndarray) -> np.ndarray:
+        """The group of each label, int32 `[N]`: the class itself, or the range."""
+        return group_of(labels, self.borders)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """int32 `[N]`, the group of each observed label."""
+        return self.group_of(self.labels)
+
+    @property
+    def group_counts(self) -> np.ndarray:
+        """int64 `[G]`, observed samples of each group that training visits."""
+        return class_counts(self.groups[self.train_index], self.num_groups)
+
+
+def group_of(labels: np.ndarray, borders: np.ndarray | None) -> np.ndarray:
+    """Groups of labels; see `Problem.group_of`."""
+    if borders is None:
+        return labels
+    return np.searchsorted(borders, labels, side="right").astype(np.int32)
+
+
+def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     """Loads the data, sets samples aside, puts the bias in, groups the classes.
 
     Samples without an observed label (PMD leaves 5,000 of CIFAR, with their true
@@ -50,25 +81,28 @@ def prepare(config: ConfigDict) -> Problem:
     comes out of the training set with true labels, and `config.data.validation`
     samples with observed ones.
 
+    Args:
+      config: a checked configuration.
+      arrays: the data set, in place of the one that `config.data.name` names.
+
     Raises:
       ValueError: if the data or label set are unfit, see `datasets.load`, or the bias
         leaves a class without samples, or with too few for the meta set.
     """
-    dataset = datasets.load(
-        config.data.name,
-        train_size=config.data.train_size or None,
-        labels=config.data.labels,
-        tests=config.data.stream.tests,
-        image_size=config.data.stream.image_size,
-    )
+    dataset = _dataset(config, arrays)
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
+    borders = None
+    if not num_classes:
+        borders = targets.borders(true_labels, config.weighting.num_families)
     data_seed, noise_seed = seeds(config)
     labels, train_index, clean_index = _observe(dataset)
-    meta_index = None
+    meta_index = _external(dataset, config)
+    if meta_index is not None:
+        train_index = np.setdiff1d(train_index, meta_index).astype(np.int32)
     if config.meta_set.policy == "held_out":
         source = clean_index if clean_index.size else train_index
         meta_index, rest = _hold_out(
-            true_labels, source, config, seed=[data_seed, META_SET]
+            group_of(true_labels, borders), source, config, seed=[data_seed, META_SET]
         )
         labels[meta_index] = true_labels[meta_index]
         if clean_index.size:
@@ -83,24 +117,53 @@ def prepare(config: ConfigDict) -> Problem:
             imbalance_factor=config.data.imbalance_factor,
             seed=[data_seed, LONG_TAIL],
         )
-    labels[train_index] = noise.corrupt(
-        labels[train_index],
-        kind=config.noise.kind,
-        rate=config.noise.rate,
-        num_classes=num_classes,
-        seed=[noise_seed, NOISE],
-        class_map=config.noise.class_map,
-    ).labels
+    labels[train_index] = _corrupt(
+        labels[train_index], num_classes, config, seed=[noise_seed, NOISE]
+    )
     validation_index = clean_index
     if config.data.validation:
         _check_no_clean(clean_index, config)
         train_index, validation_index = _split(
             train_index, config.data.validation, seed=[data_seed, VALIDATION]
         )
-    counts = class_counts(labels[train_index], num_classes)
+    groups = group_of(labels[train_index], borders)
+    num_groups = num_classes if borders is None else len(borders) + 1
+    counts = class_counts(groups, num_groups)
     _check_counts(counts, config)
-    families = group_classes(counts, config.weighting.num_families)
-    return Problem(dataset, labels, train_index, meta_index, validation_index, families)
+    if borders is None:
+        families = group_classes(counts, config.weighting.num_families)
+    else:  # the ranges of targets are families already, in ascending order
+        means = np.bincount(groups, weights=labels[train_index]) / counts
+        families = Families(np.arange(len(counts), dtype=np.int32), means)
+    return Problem(
+        dataset, labels, train_index, meta_index, validation_index, families, borders
+    )
+
+
+def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
+    """The images and labels that the configuration wants, checked."""
+    wanted = dict(
+        name=config.data.name,
+        train_size=config.data.train_size or None,
+        labels=config.data.labels,
+    )
+    if arrays is not None:
+        dataset = select(arrays, **wanted)
+    else:
+        dataset = datasets.load(
+            **wanted,
+            tests=config.data.stream.tests,
+            image_size=config.data.stream.image_size,
+            task=config.task,
+            csv=config.data.csv,
+        )
+    has = "regression" if not dataset.num_classes else "classification"
+    if has != config.task:
+        raise ValueError(
+            f"config.task={config.task!r}, but the labels of {config.data.name!r} are "
+            f"those of a {has}: set config.task={has!r}."
+        )
+    return dataset
 
 
 def seeds(config: ConfigDict) -> tuple[int, int]:
@@ -111,9 +174,12 @@ def seeds(config: ConfigDict) -> tuple[int, int]:
 
 
 def _observe(
-    dataset: datasets.Dataset,
+    dataset: Dataset,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels `[N]`, and the positions that have an observed one or have none."""
+    if not dataset.num_classes:
+        every = np.arange(len(dataset.train_labels), dtype=np.int32)
+        return dataset.train_labels.copy(), every, every[:0]
     observed = dataset.observed_labels
     if observed is None:
         observed = dataset.train_labels
@@ -134,6 +200,38 @@ def _hold_out(
         seed=seed,
     )
     return source[chosen], source[rest]
+
+
+def _external(dataset: Dataset, config: ConfigDict) -> np.ndarray | None:
+    """The trusted samples that came with the data, if they are to be the meta set."""
+    trusted, policy = dataset.trusted_index, config.meta_set.policy
+    if (trusted is None) != (policy != "external"):
+        has = "no trusted samples" if trusted is None else "trusted samples"
+        remedy = "give a file of them, or choose another policy"
+        if trusted is not None:
+            remedy = "set it to 'external', or give none"
+        raise ValueError(
+            f"meta_set.policy={policy!r}, but data {config.data.name!r} comes with "
+            f"{has}: {remedy}."
+        )
+    return trusted
+
+
+def _corrupt(
+    labels: np.ndarray, num_classes: int, config: ConfigDict, *, seed: list[int]
+) -> np.ndarray:
+    """Labels with the noise of the configuration on top."""
+    kind, rate = config.noise.kind, config.noise.rate
+    if not num_classes:
+        return targets.corrupt(labels, kind=kind, rate=rate, seed=seed)
+    return noise.corrupt(
+        labels,
+        kind=kind,
+        rate=rate,
+        num_classes=num_classes,
+        seed=seed,
+        class_map=config.noise.class_map,
+    ).labels
 
 
 def _check_no_clean(clean_index: np.ndarray, config: ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""Classes grouped by size: the families that the weighting net tells apart."""
+"""The families that the weighting net tells apart: of classes, or of targets."""
 
 import warnings
 from typing import NamedTuple

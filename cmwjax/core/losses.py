@@ -5,6 +5,7 @@ Logits are `[B, C]`, labels integers `[B]` in [0, C), losses `[B]` in nats.
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.scipy.special import logsumexp
 
 
@@ -107,3 +108,53 @@ def early_learning(
     p = jnp.clip(jax.nn.softmax(logits), 1e-4, 1 - 1e-4)
     disagreement = 1 - jnp.sum(p * targets, axis=-1)
     return cross_entropy(logits, labels) + strength * jnp.log(disagreement)
+
+
+def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """`(output - target)^2`, without a half.
+
+    Args:
+      outputs: of a model of width one, `[B, 1]`, or `[B]`.
+      targets: `[B]`, in the units of the outputs.
+
+    Returns:
+      Losses `[B]`, in these units squared.
+
+    Raises:
+      ValueError: for outputs or targets of another shape.
+    """
+    return optax.losses.squared_error(_one_output(outputs, targets), targets)
+
+
+def huber(outputs: jax.Array, targets: jax.Array, *, delta: float) -> jax.Array:
+    """Half the squared error up to delta, from there on `delta * (|error| - delta/2)`.
+
+    Args:
+      outputs: of a model of width one, `[B, 1]`, or `[B]`.
+      targets: `[B]`, in the units of the outputs.
+      delta: the error, in these units, from which on the loss is linear; above 0.
+
+    Returns:
+      Losses `[B]`, in these units squared.
+
+    Raises:
+      ValueError: for outputs or targets of another shape, or a delta of no use.
+
+    References:
+      Huber, Robust estimation of a location parameter, Annals of Mathematical
+      Statistics 35/1, 1964.
+    """
+    if not delta > 0:
+        raise ValueError(f"delta={delta} must be above 0: choose an error.")
+    return optax.losses.huber_loss(_one_output(outputs, targets), targets, delta=delta)
+
+
+def _one_output(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Outputs `[B]`; refuses what would be broadcast to `[B, B]`."""
+    if targets.ndim != 1 or outputs.shape not in (targets.shape, (*targets.shape, 1)):
+        raise ValueError(
+            f"outputs are {list(outputs.shape)} and targets {list(targets.shape)}, but "
+            "must be [B, 1] or [B] and [B]: give the model one output, and every "
+            "sample one target."
+        )
+    return outputs.reshape(targets.shape)

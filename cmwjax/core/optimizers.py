@@ -1,12 +1,14 @@
 """Optimizers and schedules with the meaning PyTorch gives them."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+OPTIMIZERS = ("sgd", "adam", "amsgrad")
 SCHEDULES = ("constant", "cosine", "steps", "restarts")
 
 
@@ -46,7 +48,14 @@ def build(
     momentum: float,
     nesterov: bool,
 ) -> optax.GradientTransformation:
-    """Either by name: `'sgd'`, or without momentum `'adam'` and `'amsgrad'`.
+    """Builds an optimizer by its name, one of `OPTIMIZERS`.
+
+    Args:
+      name: `'sgd'`; or `'adam'` and `'amsgrad'`, which have no use for momentum.
+      learning_rate: a number, or a schedule called with the step.
+      weight_decay: coupled, as in PyTorch.
+      momentum: in [0, 1).
+      nesterov: whether the momentum is Nesterov's.
 
     Raises:
       ValueError: on another name.
@@ -62,7 +71,7 @@ def build(
         return torch_adam(
             learning_rate, weight_decay=weight_decay, amsgrad=name == "amsgrad"
         )
-    raise ValueError(f"optimizer={name!r} is unknown; choose sgd, adam or amsgrad.")
+    raise ValueError(f"optimizer={name!r} is unknown; choose one of {OPTIMIZERS}.")
 
 
 class AmsgradState(NamedTuple):
@@ -104,12 +113,12 @@ def scale_by_torch_amsgrad(
 
 
 def learning_rate(
-    name: str,
     peak: float,
     *,
+    name: str,
     total_steps: int,
     steps_per_epoch: int = 1,
-    boundaries: tuple[int, ...] = (),
+    boundaries: Sequence[int] = (),
     factor: float = 0.1,
     constant_epochs: int = 0,
     period: int = 1,
@@ -120,14 +129,15 @@ def learning_rate(
     """Learning rate as a function of the step; constant within an epoch but for cosine.
 
     Args:
-      name: `'constant'`; `'cosine'`, from peak to 0 over total_steps; `'steps'`,
-        multiplied by factor at each boundary; or `'restarts'`, peak for
-        constant_epochs, then cosines down to minimum, again and again.
       peak: the rate at step 0.
+      name: one of `SCHEDULES`: `'constant'`; `'cosine'`, from peak to 0 over
+        total_steps; `'steps'`, multiplied by factor at each boundary; or
+        `'restarts'`, peak for constant_epochs, then cosines down to minimum, again
+        and again.
       total_steps: steps of the run.
-      steps_per_epoch: of which an epoch has so many.
+      steps_per_epoch: number of steps in an epoch.
       boundaries: epochs, for `'steps'`.
-      factor: what a boundary multiplies by.
+      factor: the rate is multiplied by this at each boundary.
       constant_epochs: epochs before the first cosine of `'restarts'`.
       period: epochs of this first cosine.
       multiplier: how many times longer each cosine is than the one before.

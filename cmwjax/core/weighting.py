@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmwjax.core.initializers import torch_uniform
+
 STARTS = ("torch", "flat")
 MOMENTS = ("family_share", "weight", "weight_squared", "weight_low", "weight_high")
 
@@ -42,14 +44,14 @@ class CMWNet(nn.Module):
         flat = self.start == "flat"
         shared = nn.Dense(
             self.hidden,
-            kernel_init=_torch_uniform(1),
-            bias_init=_torch_uniform(1),
+            kernel_init=torch_uniform(1),
+            bias_init=torch_uniform(1),
             name="shared",
         )
         heads = nn.Dense(
             self.num_families,
-            kernel_init=nn.initializers.zeros if flat else _torch_uniform(self.hidden),
-            bias_init=nn.initializers.zeros if flat else _torch_uniform(self.hidden),
+            kernel_init=nn.initializers.zeros if flat else torch_uniform(self.hidden),
+            bias_init=nn.initializers.zeros if flat else torch_uniform(self.hidden),
             name="heads",
         )
         every_weight = nn.sigmoid(heads(nn.relu(shared(losses[:, None]))))  # [B, K]
@@ -84,16 +86,6 @@ class PerClassNet(CMWNet):
         own = one_each(1, self.hidden, self.start, name="classes")
         every_weight = own(losses, jnp.zeros_like(family))  # [B, C]
         return jnp.take_along_axis(every_weight, family[:, None], axis=1)[:, 0]
-
-
-def _torch_uniform(fan_in: int):
-    """PyTorch's default for weights and biases of a linear layer."""
-    bound = fan_in**-0.5
-
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
 
 
 def weight_fn(net: CMWNet):

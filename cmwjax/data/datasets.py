@@ -1,46 +1,36 @@
-"""Image sets as arrays: uint8 images and int32 labels, checked.
+"""Data sets by name: archives, image folders, csv files, and those that are embedded.
 
 Images of sets that do not fit in memory stay encoded on disk; see `on_disk`.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmwjax.core.labels import check_labels, class_counts
-from cmwjax.data import label_sets, on_disk
+from cmwjax.core.labels import check_labels
+from cmwjax.data import csv_sets, on_disk
 from cmwjax.data.archive import read_arrays
+from cmwjax.data.csv_sets import Rows
+from cmwjax.data.dataset import Dataset, check_images, select
+from cmwjax.data.embedded import EMBEDDED
 
+# fmt: off
 CLASS_NAMES = {
     "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
+        "airplane", "automobile", "bird", "cat", "deer",
+        "dog", "frog", "horse", "ship", "truck",
     ),
     "fashion_mnist": (
-        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
 }
+# fmt: on
 ARCHIVE_KEYS = ("x_train", "y_train", "x_test", "y_test")
-
-
-class Dataset(NamedTuple):
-    """Images and labels of a training and a test set."""
-
-    train_images: NDArray[np.uint8]  # [N, H, W, C]; [0, H, W, C] if they are on disk
-    train_labels: NDArray[np.int32]  # [N], the true ones unless nobody knows them
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int32]
-    num_classes: int
-    class_names: tuple[str, ...]
-    # [N], another label set of the training images; UNLABELLED (-1) where it has none
-    observed_labels: NDArray[np.int32] | None = None
-    knows_true_labels: bool = True
-    files: on_disk.Encoded | None = None  # where the images are, if on disk
 
 
 def load(
@@ -50,19 +40,23 @@ def load(
     labels: str = "true",
     tests: Sequence[str] = (),
     image_size: int = 0,
+    task: str = "classification",
+    csv: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Reads a data set and checks it.
 
-    An archive holds `x_train, y_train, x_test, y_test`. Images are `[N, H, W]` or
+    An archive holds `x_train, y_train, x_test, y_test`. Rows of a table are floats
+    `[N, D]`. Images are `[N, H, W]` or
     `[N, H, W, C]`, uint8 or floats in [0, 1], which are scaled to 0..255 and rounded.
     Labels are integers, `[N]` or `[N, 1]`; without a name for the set, there are as
     many classes as the largest training label says.
 
     Args:
-      name: 'digits' (1437 training and 360 test images, from scikit-learn), the path
-        of an `.npz` archive, or 'cifar10' / 'fashion_mnist' for the archive of that
-        name in the folder that the environment variable `CMWJAX_DATA_DIR` names; or
-        one of `on_disk.load`, whose images stay on disk.
+      name: 'digits' (1437 training and 360 test images, from scikit-learn) or another
+        of `EMBEDDED`, the path of an `.npz` archive or of a `.csv` or `.tsv` file, or
+        'cifar10' / 'fashion_mnist' for the archive of that name in the folder that the
+        environment variable `CMWJAX_DATA_DIR` names; or one of `on_disk.load`, whose
+        images stay on disk.
       train_size: take only that many training images, the first of a fixed random order
         in which every class advances at the pace of its size. A smaller set is thus the
         beginning of a larger one.
@@ -70,6 +64,8 @@ def load(
         set's own labels are correct, 'given' if nobody knows which of them are.
       tests: test sets of data on disk.
       image_size: pixels per side that images on disk are to have.
+      task: 'regression' takes labels of csv files for targets.
+      csv: arguments of `csv_sets.load`, for such files.
 
     Returns:
       The data set.
@@ -79,99 +75,21 @@ def load(
         `train_size` is not in [1, N], `validate` rejects the arrays, or the label set
         is missing or not one of these images.
     """
-    name = os.fspath(name)
+    name, archive = os.fspath(name), None
     if on_disk.is_name(name):
         dataset = _on_disk(on_disk.load(name, tests=tests), image_size)
+    elif csv_sets.is_name(name):
+        dataset = csv_sets.load(name, task=task, **(csv or {}))
+    elif name in EMBEDDED:
+        dataset = EMBEDDED[name]()
     else:
-        dataset = _digits() if name == "digits" else _from_archive(name)
-    validate(dataset, name=name)
-    dataset = dataset._replace(knows_true_labels=labels != "given")
-    if labels not in ("true", "given"):
-        observed = label_sets.read(
-            labels,
-            archive=None if name == "digits" or dataset.files else _archive_path(name),
-            true_labels=dataset.train_labels,
-            num_classes=dataset.num_classes,
-        )
-        dataset = dataset._replace(observed_labels=observed)
-    if train_size is None:
-        return dataset
-    if not 1 <= train_size <= len(dataset.train_labels):
-        raise ValueError(
-            f"train_size is {train_size}, but {name} has {len(dataset.train_labels)} "
-            "training images: choose a size from 1 to that, or None for all."
-        )
-    first = _stratified_order(dataset.train_labels)[:train_size]
-    dataset = dataset._replace(
-        train_images=dataset.train_images[first if dataset.files is None else []],
-        train_labels=dataset.train_labels[first],
-        files=dataset.files and dataset.files.subset(first),
+        dataset, archive = _from_archive(name, task), _archive_path(name)
+    return select(
+        dataset, name=name, train_size=train_size, labels=labels, archive=archive
     )
-    if dataset.observed_labels is not None:
-        dataset = dataset._replace(observed_labels=dataset.observed_labels[first])
-    validate(dataset, name=f"{name} with train_size={train_size}")
-    return dataset
 
 
-def validate(dataset: Dataset, *, name: str) -> None:
-    """Raises one clear error if training on this data set cannot go well.
-
-    Args:
-      dataset: what `load` returns, or arrays from elsewhere.
-      name: what the error calls the data set.
-
-    Raises:
-      ValueError: if images are not uint8 `[N, H, W, C]`, contain NaN or differ in
-        shape between training and test; if a label is not an integer in [0, C); if
-        images and labels differ in number, or there are none; if a class has no
-        training sample; or if there is not one name per class.
-    """
-    for split in ("train", "test"):
-        images, labels = (
-            np.asarray(getattr(dataset, f"{split}_{part}"))
-            for part in ("images", "labels")
-        )
-        if dataset.files is None:
-            _check_images(images, name=f"{name}: {split}_images")
-        check_labels(labels, dataset.num_classes, name=f"{name}: {split}_labels")
-        if dataset.files is None and len(images) != len(labels):
-            raise ValueError(
-                f"{name}: {len(images)} {split}_images, but {len(labels)} "
-                f"{split}_labels: give every image one label."
-            )
-    if dataset.train_images.shape[1:] != dataset.test_images.shape[1:]:
-        raise ValueError(
-            f"{name}: train_images are {list(dataset.train_images.shape[1:])}, but "
-            f"test_images {list(dataset.test_images.shape[1:])}: resize one of them."
-        )
-    empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
-    if empty.size:
-        raise ValueError(
-            f"{name}: no training sample of class {empty[0]} (of "
-            f"{dataset.num_classes}): add samples, or number the classes without gaps."
-        )
-    if len(dataset.class_names) != dataset.num_classes:
-        raise ValueError(
-            f"{name}: {len(dataset.class_names)} class_names for "
-            f"{dataset.num_classes} classes: give every class one name."
-        )
-
-
-def _digits() -> Dataset:
-    # Here, because scikit-learn takes a second to import.
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
-    images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    train_images, test_images, train_labels, test_labels = train_test_split(
-        images, labels.astype(np.int32), test_size=360, stratify=labels, random_state=0
-    )
-    names = tuple(str(label) for label in range(10))
-    return Dataset(train_images, train_labels, test_images, test_labels, 10, names)
-
-
-def _from_archive(name: str) -> Dataset:
+def _from_archive(name: str, task: str) -> Dataset:
     path = _archive_path(name)
     if not path.is_file():
         raise ValueError(
@@ -187,21 +105,30 @@ def _from_archive(name: str) -> Dataset:
             f"{', '.join(ARCHIVE_KEYS)}."
         )
     x_train, y_train, x_test, y_test = (arrays[key] for key in ARCHIVE_KEYS)
-    train_images = _as_images(x_train, name=f"{name}: x_train")
-    test_images = _as_images(x_test, name=f"{name}: x_test")
+    kind, shown = "images", None
+    if x_train.ndim == x_test.ndim == 2:
+        kind, x_train, x_test = "rows", _as_rows(x_train), _as_rows(x_test)
+        shown = Rows([f"column {c}" for c in range(x_train.shape[1])], x_train)
+    else:
+        x_train = _as_images(x_train, name=f"{name}: x_train")
+        x_test = _as_images(x_test, name=f"{name}: x_test")
     y_train, y_test = _one_axis(y_train), _one_axis(y_test)
+    if task == "regression":
+        return Dataset(x_train, y_train, x_test, y_test, 0, (), kind=kind, shown=shown)
     names = CLASS_NAMES.get(name)
     if names is None:
         # N samples cannot fill more than N classes, so a label from N on is an error.
         labels = check_labels(y_train, y_train.size, name=f"{name}: y_train")
         names = tuple(str(label) for label in range(labels.max(initial=0) + 1))
     return Dataset(
-        train_images,
+        x_train,
         check_labels(y_train, len(names), name=f"{name}: y_train"),
-        test_images,
+        x_test,
         check_labels(y_test, len(names), name=f"{name}: y_test"),
         len(names),
         names,
+        kind=kind,
+        shown=shown,
     )
 
 
@@ -230,8 +157,9 @@ def _archive_path(name: str) -> Path:
         return Path(folder, f"{name}.npz")
     if not name.endswith(".npz"):
         raise ValueError(
-            f"data {name!r} is unknown: choose 'digits', "
-            f"{', '.join(map(repr, CLASS_NAMES))}, or the path of an .npz archive."
+            f"data {name!r} is unknown: choose one of "
+            f"{', '.join(map(repr, (*EMBEDDED, *CLASS_NAMES)))}, or the path of an "
+            ".npz archive or a .csv or .tsv file."
         )
     return Path(name)
 
@@ -243,41 +171,15 @@ def _as_images(images: np.ndarray, *, name: str) -> NDArray[np.uint8]:
     floats = np.issubdtype(images.dtype, np.floating)
     if floats and np.all((images >= 0) & (images <= 1)):
         images = np.rint(images * 255).astype(np.uint8)
-    _check_images(images, name=name)
+    check_images(images, name=name)
     return images
+
+
+def _as_rows(rows: np.ndarray) -> np.ndarray:
+    """Numbers of any type as float32; what is no number stays, to be refused."""
+    return rows.astype(np.float32) if rows.dtype.kind in "iuf" else rows
 
 
 def _one_axis(labels: np.ndarray) -> np.ndarray:
     """Drops the second axis of `[N, 1]`."""
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-
-
-def _check_images(images: np.ndarray, *, name: str) -> None:
-    if images.ndim != 4 or not images.size:
-        raise ValueError(
-            f"{name} must have shape [N, H, W, C], all at least 1, got "
-            f"{list(images.shape)}: reshape or add images."
-        )
-    if np.issubdtype(images.dtype, np.floating) and np.isnan(images).any():
-        bad = np.flatnonzero(np.isnan(images).any(axis=(1, 2, 3)))
-        raise ValueError(
-            f"{name} contain NaN in {len(bad)} images, the first at position {bad[0]}: "
-            "repair or remove them."
-        )
-    if images.dtype != np.uint8:
-        numeric = images.dtype.kind in "iuf"
-        extent = f" from {images.min()} to {images.max()}" if numeric else ""
-        raise ValueError(
-            f"{name} must be uint8, or in an archive floats in [0, 1], got "
-            f"{images.dtype}{extent}: convert them."
-        )
-
-
-def _stratified_order(labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """A fixed random order, every beginning of which has nearly the classes' shares."""
-    shuffled = np.random.default_rng(0).permutation(len(labels))
-    progress = np.empty(len(labels))  # how far through its class a sample comes
-    for label in np.unique(labels):
-        members = shuffled[labels[shuffled] == label]
-        progress[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return shuffled[np.argsort(progress[shuffled], kind="stable")]

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 # Why an image has no pixels; its position here is the code that travels with it.
 REASONS = ("", "missing", "empty", "not an image", "damaged", "too large")
 
+CROPS = ("centre", "random_crop", "random_resized_crop")
 # Of the area and of the aspect ratio of a random resized crop, and how often to draw.
 SCALE, RATIO, ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
 # JPEG files may be decoded at half, quarter or eighth size, if that leaves at least so
@@ -30,8 +31,8 @@ class View(NamedTuple):
       size: pixels per side of what comes out.
       resize: pixels of the shorter side before the crop; 0: as it is, and where it is
         too short for a crop of that size, `size`.
-      crop: `'centre'`, `'random_crop'`, or `'random_resized_crop'` (a random part of
-        random shape, brought to `size`).
+      crop: one of `CROPS`; `'random_resized_crop'` is a random part of random shape,
+        brought to `size`.
       flip: whether to mirror left and right, with probability 1/2.
     """
 

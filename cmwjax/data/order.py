@@ -103,18 +103,11 @@ def meta_batches(
       Positions, int32 `[steps, m]`.
 
     Raises:
-      ValueError: if `batch_size` is not a positive multiple of `shards`, or the meta
-        set has fewer samples than there are shards.
+      ValueError: as `check_meta_batches`.
     """
-    _check_batch_size(batch_size, shards)
     meta_index = np.asarray(meta_index, np.int32)
+    check_meta_batches(len(meta_index), batch_size=batch_size, shards=shards)
     part = min(batch_size, len(meta_index)) // shards
-    if not part:
-        raise ValueError(
-            f"meta set has {len(meta_index)} samples, fewer than the {shards} shards: "
-            "choose more meta samples per class, or lower shards."
-        )
-
     columns = []
     for shard in range(shards):
         # The last number keeps these draws apart from those of the training set.
@@ -124,6 +117,21 @@ def meta_batches(
         order = np.concatenate([rng.permutation(members) for _ in range(rounds)])
         columns.append(order[: steps * part].reshape(steps, part))
     return np.hstack(columns)
+
+
+def check_meta_batches(num_samples: int, *, batch_size: int, shards: int) -> None:
+    """Refuses what `meta_batches` cannot make a row of.
+
+    Raises:
+      ValueError: if `batch_size` is not a positive multiple of `shards`, or a meta set
+        of this many samples has fewer than there are shards.
+    """
+    _check_batch_size(batch_size, shards)
+    if num_samples < shards:
+        raise ValueError(
+            f"meta set has {num_samples} samples, fewer than the {shards} shards: "
+            "choose more meta samples per class, or lower shards."
+        )
 
 
 def _check_batch_size(batch_size: int, shards: int) -> None:

@@ -1,7 +1,7 @@
 """How the samples that a step works on get from the host to the devices.
 
 The host names them in `rows`, a dict of arrays `[B, ...]` cut over the devices: `index`
-int32, and where the images do not lie on the devices already, `image` uint8 and `mask`
+int32, and where the inputs do not lie on the devices already, `input` and `mask`
 bool; see `table.make_batch`. A source makes rows. They are a pure function of the step,
 so a run goes on at any step without having seen those before.
 """

@@ -200,7 +200,7 @@ class _Batches:
         for i, position in enumerate(positions.tolist()):
             rng = np.random.default_rng([*key, position])
             pixels[i], codes[i] = decode.load(self._read, position, self._view, rng)
-        return {"index": positions, "image": pixels, "code": codes}
+        return {"index": positions, "input": pixels, "code": codes}
 
 
 def _check_shared_memory(workers: int, batch: int) -> None:

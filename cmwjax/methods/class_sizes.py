@@ -1,7 +1,51 @@
-"""What class sizes alone say about weights and margins."""
+"""What class sizes alone say: class-balanced weights, and LDAM's margins."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from cmwjax.core import losses
+from cmwjax.methods.method import Context, Method, check_range
+
+
+def class_balanced(context: Context, *, beta: float = 0.9999) -> Method:
+    """The loss of the run, weighted by `balanced_weights`."""
+    return with_class_weights(context.base, beta=beta)
+
+
+def ldam(*, margin: float = 0.5, scale: float = 30.0) -> Method:
+    """ERM with LDAM, see `core.losses`; `margin` is that of the smallest class."""
+    check_range("margin", margin, 0)
+    check_range("scale", scale, 0)
+
+    def terms(logits, batch):
+        return losses.ldam(logits, batch["label"], batch["margin"], scale=scale)
+
+    def class_features(counts):
+        return {"margin": ldam_margins(counts, largest=margin)}
+
+    return Method(terms, class_features=class_features, head="cosine")
+
+
+def ldam_drw(context: Context, *, beta: float = 0.9999) -> Method:
+    """LDAM whose weights are deferred (DRW): they come after the warm-up."""
+    return with_class_weights(context.loss("ldam"), beta=beta)
+
+
+def with_class_weights(method: Method, *, beta: float) -> Method:
+    """Adds the weights of the classes to a method's features, and weights by them."""
+    check_range("beta", beta, 0, 1)
+
+    def class_features(counts):
+        weights = balanced_weights(counts, beta=beta)
+        return {**method.class_features(counts), "class_weight": weights}
+
+    return method._replace(weight_fn=class_weight, class_features=class_features)
+
+
+def class_weight(meta_params, losses, batch):
+    """The weight that the size of the sample's class gives it."""
+    del meta_params, losses
+    return batch["class_weight"]
 
 
 def balanced_weights(counts: ArrayLike, *, beta: float) -> NDArray[np.float32]:

@@ -3,7 +3,23 @@
 import jax.numpy as jnp
 import numpy as np
 
+from cmwjax.core import losses
 from cmwjax.methods.memory import Memory, write
+from cmwjax.methods.method import Context, Method, check_range
+
+
+def elr(context: Context, *, strength: float = 3.0, momentum: float = 0.7) -> Method:
+    """Early-learning regularisation; for CIFAR-100, strength 7 and momentum 0.9."""
+    del context
+    check_range("strength", strength, 0)
+    check_range("momentum", momentum, 0, 1)
+
+    def terms(logits, batch):
+        return losses.early_learning(
+            logits, batch["label"], batch["target"], strength=strength
+        )
+
+    return Method(terms, memory=early_targets(momentum))
 
 
 def early_targets(momentum: float) -> Memory:

@@ -3,9 +3,23 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cmwjax.core import losses
 from cmwjax.methods.memory import Memory
+from cmwjax.methods.method import Context, Method, check_choice
 
+SOURCES = ("known", "estimated")
 QUANTILE = 0.97  # of the confidence, as the authors take it for noisy labels
+
+
+def forward(context: Context, *, transition: str = "known") -> Method:
+    """Forward correction; `transition` is the source of its matrix."""
+    del context
+    check_choice("transition", transition, SOURCES)
+
+    def terms(logits, batch):
+        return losses.forward(logits, batch["column"])
+
+    return Method(terms, memory=transition_memory(transition))
 
 
 def count_transitions(
@@ -57,8 +71,8 @@ def transition_memory(source: str) -> Memory:
     """The matrix for `losses.forward`; `batch['column']` gets `T[:, y]`, `[B, C]`.
 
     Args:
-      source: `'known'`, counted with the true labels, or `'estimated'`, from the
-        classifier as it is after the warm-up.
+      source: one of `SOURCES`: `'known'`, counted with the true labels, or
+        `'estimated'`, from the classifier as it is after the warm-up.
     """
 
     def init(problem):
@@ -79,4 +93,6 @@ def transition_memory(source: str) -> Memory:
             return memory
         return {"transition": estimate_transitions(predict())}
 
-    return Memory(init, read, refresh=refresh if source == "estimated" else None)
+    if source == "known":
+        return Memory(init, read, needs_true_labels=True)
+    return Memory(init, read, refresh=refresh)

@@ -30,12 +30,14 @@ class Memory(NamedTuple):
         epoch. The first epoch after the warm-up is number 0, those of the warm-up are
         negative; `predict()` gives probabilities `[n, C]` of `problem.train_index`, in
         evaluation mode. None where nothing happens then.
+      needs_true_labels: whether `init` reads `problem.true_labels`.
     """
 
     init: Callable[[Any], Any]
     read: Callable[[Any, Batch], Batch]
     observe: Callable[[Any, Batch, jax.Array, str | None], Any] | None = None
     refresh: Callable[[Any, Any, int, Predict], Any] | None = None
+    needs_true_labels: bool = False
 
 
 def write(

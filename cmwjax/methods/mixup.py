@@ -1,6 +1,6 @@
-"""MixUp: every image is blended with a partner, and learns both labels.
+"""MixUp: every input is blended with a partner, and learns both labels.
 
-One share for the entire batch, `lam >= 1/2`, comes from a key that all devices have; a
+One share for the whole batch, `lam >= 1/2`, comes from a key that all devices have; a
 partner is drawn within the sample's virtual shard, from a key folded with the number of
 the shard. Neither depends on how many devices there are.
 
@@ -9,7 +9,7 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,20 @@ import jax.numpy as jnp
 Batch = dict[str, jax.Array]
 
 SECOND_WEIGHTS = ("permuted", "mixed")
+
+
+class MixUp(NamedTuple):
+    """How inputs are blended.
+
+    Attributes:
+      alpha: of Beta(alpha, alpha), for training inputs; 0: they stay as they are.
+      second_weight: see `mixed_weights`.
+      meta_alpha: the same of the meta batch.
+    """
+
+    alpha: float = 0.0
+    second_weight: str = SECOND_WEIGHTS[0]
+    meta_alpha: float = 0.0
 
 
 def share(key: jax.Array, alpha: float) -> jax.Array:
@@ -46,23 +60,27 @@ def partners(key: jax.Array, *, shard_size: int, first: Any, count: int) -> jax.
 
 
 def mix(batch: Batch, lam: jax.Array, partner: jax.Array) -> Batch:
-    """Blends images; the batch gains `lam` and `partner`, both `[B]`.
+    """Blends inputs; the batch gains `lam` and `partner`, both `[B]`.
 
-    With a partner that has no image (`batch['mask']` false), a sample stays as it is.
+    With a partner that has no input (`batch['mask']` false), a sample stays as it is.
     """
-    image, lam = batch["image"], jnp.full(partner.shape, lam)
+    lam = jnp.full(partner.shape, lam)
     if "mask" in batch:
         lam = jnp.where(batch["mask"][partner], lam, 1)
-    share = lam.reshape(-1, *(1,) * (image.ndim - 1))
-    image = share * image + (1 - share) * image[partner]
-    return {**batch, "image": image, "lam": lam, "partner": partner}
+
+    def blend(x):
+        share = lam.reshape(-1, *(1,) * (x.ndim - 1))
+        return share * x + (1 - share) * x[partner]
+
+    inputs = jax.tree.map(blend, batch["input"])
+    return {**batch, "input": inputs, "lam": lam, "partner": partner}
 
 
 def mixed_losses(losses: Callable[[jax.Array, Batch], jax.Array]):
-    """Loss terms `[B, 2 T]` of mixed images: those of the sample, then the partner's.
+    """Loss terms `[B, 2 T]` of mixed inputs: those of the sample, then the partner's.
 
     Args:
-      losses: `(logits [B, C], batch) -> [B]` (T = 1) or `[B, T]`, of images that are
+      losses: `(logits [B, C], batch) -> [B]` (T = 1) or `[B, T]`, of inputs that are
         not mixed.
     """
 
@@ -78,10 +96,10 @@ def mixed_weights(weight_fn, second_weight: str = "permuted"):
 
     Args:
       weight_fn: `(meta_params, losses, batch) -> v1`, losses and result `[B]` (T = 1)
-        or `[B, T]`. It sees the losses of the mixed image against the sample's labels.
+        or `[B, T]`. It sees the losses of the mixed input against the sample's labels.
       second_weight: `'permuted'`, v2 is the v1 of the partner, which saw the partner's
-        own mixed image (the authors' main script); or `'mixed'`, v2 comes of the losses
-        of this mixed image against the partner's labels (their other scripts).
+        own mixed input (the authors' main script); or `'mixed'`, v2 comes of the losses
+        of this mixed input against the partner's labels (their other scripts).
 
     Raises:
       ValueError: if `second_weight` is neither.
@@ -110,7 +128,7 @@ def mixed_weights(weight_fn, second_weight: str = "permuted"):
 
 
 def mixed_label_losses(losses: Callable[[jax.Array, Batch], jax.Array]):
-    """Losses `[B]` of mixed images against both labels, `lam` and `1 - lam` of each."""
+    """Losses `[B]` of mixed inputs against both labels, `lam` and `1 - lam` of each."""
 
     def mean(logits, batch):
         own, other = losses(logits, batch), losses(logits, partners_batch(batch))
@@ -121,4 +139,4 @@ def mixed_label_losses(losses: Callable[[jax.Array, Batch], jax.Array]):
 
 def partners_batch(batch: Batch) -> Batch:
     """All that a mixed batch holds, of each sample's partner."""
-    return {name: x[batch["partner"]] for name, x in batch.items()}
+    return jax.tree.map(lambda x: x[batch["partner"]], batch)

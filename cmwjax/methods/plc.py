@@ -4,10 +4,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cmwjax.methods.memory import Memory
+from cmwjax.methods.method import Context, Method, check_range
 
 WINDOW = 5  # epochs over which predictions are averaged
 RAISE, HIGHEST = 0.1, 0.9  # of the threshold, when labels hardly change any more
 FEW = 0.001  # share of labels that counts as hardly
+
+
+def plc(context: Context, *, threshold: float = 0.3) -> Method:
+    """Progressive label correction; `threshold` is the first one."""
+    del context
+    check_range("threshold", threshold, 0, 1)
+    return Method(memory=refurbished_labels(threshold))
 
 
 def correct(

@@ -9,6 +9,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cmwjax.methods.class_sizes import with_class_weights
+from cmwjax.methods.method import Context, Method, check_range
+
+
+def l2rw(context: Context) -> Method:
+    """Learning to reweight: one number per slot, whatever the sample."""
+    return context.base._replace(
+        weight_fn=slot_weights, meta_tx=rectified_and_normalised()
+    )
+
+
+def mcw(context: Context, *, step: float = 0.01, beta: float = 0.9999) -> Method:
+    """Meta class weights: one number per slot, on top of class-balanced weights."""
+    check_range("step", step, 0)
+    return with_class_weights(context.base, beta=beta)._replace(
+        weight_fn=balanced_slot_weights, meta_tx=gradient_step(step)
+    )
+
 
 def slot_weights(eps, losses, batch):
     """The `weight_fn` of L2RW: `eps` at the sample's position in the global batch."""

@@ -20,6 +20,8 @@ from cmwjax.methods.memory import Memory, write
 
 Batch = dict[str, jax.Array]
 
+STARTS = ("predicted", "one_hot")
+
 
 def soft_losses(given_losses: Callable[[jax.Array, Batch], jax.Array]):
     """Loss terms `[B, 2]`: against the given label, and `batch['soft_label'] [B, C]`.

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from cmwjax.core.initializers import torch_uniform
+from cmwjax.models.initializers import torch_kernel
+
 HEADS = ("linear", "cosine")
 
 
@@ -28,6 +31,24 @@ def build(head: str, num_classes: int, scale: float, **linear) -> nn.Module:
     if head == "cosine":
         return CosineHead(num_classes, scale, name="head")
     return nn.Dense(num_classes, name="head", **linear)
+
+
+def torch_linear(num_classes: int, features: int) -> nn.Module:
+    """Makes the linear last layer, called `head`, that starts as PyTorch's.
+
+    Args:
+      num_classes: C.
+      features: F.
+
+    Returns:
+      A module from features `[B, F]` to logits `[B, C]`.
+    """
+    return nn.Dense(
+        num_classes,
+        kernel_init=torch_kernel,
+        bias_init=torch_uniform(features),
+        name="head",
+    )
 
 
 class CosineHead(nn.Module):

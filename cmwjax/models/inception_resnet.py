@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmwjax.models.batch_norm import BatchNorm
-from cmwjax.models.initializers import torch_bias, torch_kernel
+from cmwjax.core.initializers import torch_uniform
+from cmwjax.models import heads
+from cmwjax.models.initializers import torch_kernel
+from cmwjax.models.layers import conv_and_norm
 
 SMALLEST_IMAGE = 75  # pixels; of anything less the last reduction leaves nothing
 
@@ -64,25 +66,20 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, in]` -> `[B, H', W', features / shrink]`."""
-        x = nn.Conv(
+        conv, norm = conv_and_norm(
+            self.train,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            kernel_init=torch_kernel,
+        )
+        x = conv(
             self.features // self.shrink,
-            self.kernel_size,
+            kernel_size=self.kernel_size,
             strides=self.strides,
             padding=self.padding or ("SAME" if self.strides == 1 else "VALID"),
-            use_bias=False,
-            kernel_init=torch_kernel,
-            dtype=self.dtype,
             name="conv",
         )(x)
-        return nn.relu(
-            BatchNorm(
-                use_running_average=not self.train,
-                epsilon=1e-3,
-                axis_name=self.axis_name,
-                dtype=self.dtype,
-                name="bn",
-            )(x)
-        )
+        return nn.relu(norm(epsilon=1e-3, name="bn")(x))
 
 
 class Mixed(nn.Module):
@@ -131,7 +128,7 @@ class Block(nn.Module):
             x.shape[-1],
             K1,
             kernel_init=torch_kernel,
-            bias_init=torch_bias(y.shape[-1]),
+            bias_init=torch_uniform(y.shape[-1]),
             dtype=self.dtype,
             name="conv2d",
         )(y)
@@ -218,12 +215,7 @@ class InceptionResNetV2(nn.Module):
         x = block(BLOCK_8, 1.0, relu=False, name="block8")(x)
         x = jnp.mean(layer(1536, K1, name="conv2d_7b")(x), axis=(1, 2))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(
-            self.num_classes,
-            kernel_init=torch_kernel,
-            bias_init=torch_bias(x.shape[-1]),
-            name="head",
-        )(x)
+        return heads.torch_linear(self.num_classes, x.shape[-1])(x)
 
     def _check(self, x):
         if min(x.shape[1:3]) < SMALLEST_IMAGE:

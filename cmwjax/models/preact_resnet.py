@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmwjax.models.batch_norm import BatchNorm
-from cmwjax.models.initializers import torch_bias, torch_kernel
+from cmwjax.models import heads
+from cmwjax.models.initializers import torch_kernel
+from cmwjax.models.layers import conv_and_norm
 
 
 class PreActBlock(nn.Module):
@@ -61,19 +62,11 @@ class PreActResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images `[B, H, W, channels]` -> logits `[B, C]`."""
-        conv = partial(
-            nn.Conv,
-            kernel_size=(3, 3),
-            padding=1,
-            use_bias=False,
-            kernel_init=torch_kernel,
-            dtype=self.dtype,
-        )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
+        conv, norm = conv_and_norm(
+            train,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            kernel_init=torch_kernel,
         )
         x = nn.relu(norm()(conv(self.width)(x)))
         for stage, blocks in enumerate(self.stage_sizes):
@@ -81,9 +74,4 @@ class PreActResNet(nn.Module):
                 strides = 2 if stage and not block else 1
                 x = PreActBlock(self.width * 2**stage, strides, conv, norm)(x)
         x = jnp.mean(x, axis=(1, 2))
-        return nn.Dense(
-            self.num_classes,
-            kernel_init=torch_kernel,
-            bias_init=torch_bias(x.shape[-1]),
-            name="head",
-        )(x)
+        return heads.torch_linear(self.num_classes, x.shape[-1])(x)

@@ -1,17 +1,15 @@
 """The thin residual nets for CIFAR: ResNet-20, -32, -44, -56, -110."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cmwjax.core.initializers import torch_uniform
 from cmwjax.models import heads
-from cmwjax.models.batch_norm import BatchNorm
-from cmwjax.models.initializers import torch_bias
-
-kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+from cmwjax.models.initializers import kaiming_normal
+from cmwjax.models.layers import conv_and_norm
 
 
 class ResNetCifar(nn.Module):
@@ -43,19 +41,11 @@ class ResNetCifar(nn.Module):
         """Images `[B, H, W, channels]` -> logits `[B, C]`."""
         if self.depth < 8 or self.depth % 6 != 2:
             raise ValueError(f"depth={self.depth} must be 6n + 2: 8, 14, 20, 26, 32...")
-        conv = partial(
-            nn.Conv,
-            kernel_size=(3, 3),
-            padding=1,
-            use_bias=False,
-            kernel_init=kaiming_normal,
-            dtype=self.dtype,
-        )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
+        conv, norm = conv_and_norm(
+            train,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            kernel_init=kaiming_normal,
         )
         x = nn.relu(norm()(conv(16)(x)))
         for stage, features in enumerate((16, 32, 64)):
@@ -70,7 +60,7 @@ class ResNetCifar(nn.Module):
             self.num_classes,
             self.scale,
             kernel_init=kaiming_normal,
-            bias_init=torch_bias(x.shape[-1]),
+            bias_init=torch_uniform(x.shape[-1]),
         )(x)
 
 

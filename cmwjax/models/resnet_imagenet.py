@@ -1,15 +1,15 @@
 """ResNet-50 and its relatives for large images."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmwjax.models.batch_norm import BatchNorm
-from cmwjax.models.initializers import kaiming_normal_fan_out, torch_bias, torch_kernel
+from cmwjax.models import heads
+from cmwjax.models.initializers import kaiming_normal_fan_out
+from cmwjax.models.layers import conv_and_norm
 
 
 class Bottleneck(nn.Module):
@@ -67,18 +67,13 @@ class ResNetImageNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images `[B, H, W, channels]` -> logits `[B, C]`."""
-        conv = partial(
-            nn.Conv,
-            kernel_size=(1, 1),
-            use_bias=False,
-            kernel_init=kaiming_normal_fan_out,
-            dtype=self.dtype,
-        )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
+        conv, norm = conv_and_norm(
+            train,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            kernel_size=(1, 1),
+            padding=0,
+            kernel_init=kaiming_normal_fan_out,
         )
         x = conv(self.width, kernel_size=(7, 7), strides=2, padding=3, name="conv1")(x)
         x = nn.relu(norm(name="bn1")(x))
@@ -89,9 +84,4 @@ class ResNetImageNet(nn.Module):
                 name = f"layer{stage + 1}_{block}"
                 x = Bottleneck(self.width * 2**stage, strides, conv, norm, name=name)(x)
         x = jnp.mean(x, axis=(1, 2))
-        return nn.Dense(
-            self.num_classes,
-            kernel_init=torch_kernel,
-            bias_init=torch_bias(x.shape[-1]),
-            name="head",
-        )(x)
+        return heads.torch_linear(self.num_classes, x.shape[-1])(x)

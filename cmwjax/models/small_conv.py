@@ -1,14 +1,13 @@
 """A convolutional net for small images on few CPU cores."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
 from flax import linen as nn
 
 from cmwjax.models import heads
-from cmwjax.models.batch_norm import BatchNorm
+from cmwjax.models.layers import conv_and_norm
 
 
 class SmallConv(nn.Module):
@@ -37,19 +36,11 @@ class SmallConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images `[B, H, W, channels]` -> logits `[B, C]`."""
-        conv = partial(
-            nn.Conv,
-            kernel_size=(3, 3),
-            strides=2,
-            padding=1,
-            use_bias=False,
-            dtype=self.dtype,
-        )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
+        conv, norm = conv_and_norm(
+            train,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            strides=2,
         )
         for features in self.features:
             x = nn.relu(norm()(conv(features)(x)))

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmwjax.models.batch_norm import BatchNorm
 from cmwjax.models.initializers import kaiming_normal_fan_out
+from cmwjax.models.layers import conv_and_norm
 from cmwjax.models.preact_resnet import PreActBlock
 
 
@@ -41,19 +41,11 @@ class WideResNet(nn.Module):
         """Images `[B, H, W, channels]` -> logits `[B, C]`."""
         if self.depth < 10 or self.depth % 6 != 4:
             raise ValueError(f"depth={self.depth} must be 6n + 4: 10, 16, 22, 28...")
-        conv = partial(
-            nn.Conv,
-            kernel_size=(3, 3),
-            padding=1,
-            use_bias=False,
-            kernel_init=kaiming_normal_fan_out,
-            dtype=self.dtype,
-        )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
+        conv, norm = conv_and_norm(
+            train,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            kernel_init=kaiming_normal_fan_out,
         )
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         x = conv(16)(x)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmwjax.config import METHODS, method_of, title
 from cmwjax.files import SAMPLES, replacing
+from cmwjax.methods.catalogue import METHODS, method_of, title
 from cmwjax.report.plot_style import (
     MUTED,
     end_labels,
@@ -18,8 +18,14 @@ from cmwjax.report.plot_style import (
     styled,
     weight_limit,
 )
-from cmwjax.report.read import find_runs, read_accuracies, read_curves
-from cmwjax.report.samples import read_samples
+from cmwjax.report.read import (
+    find_runs,
+    read_curves,
+    read_metrics,
+    read_scores,
+    task_of,
+)
+from cmwjax.report.samples import is_known, is_wrong, read_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,21 +69,21 @@ def comparison_figures(comparison_dir: str | os.PathLike) -> list[Path]:
 
 @styled()
 def training_curves(comparison_dir: str | os.PathLike) -> "Figure":
-    """Test accuracy of each method over the epochs: mean ± std (ddof 0) over seeds."""
-    accuracies = read_accuracies(comparison_dir)
+    """Test score of each method over the epochs: mean ± std (ddof 0) over seeds."""
+    scores = read_scores(comparison_dir)
     figure = new_figure(7.2, 4)
     axes = figure.subplots()
-    draw = _accuracy_panel(axes, accuracies)
-    draw(next(iter(accuracies.values())).shape[1])
-    axes.set_title(f"Test accuracy (%), {_over_seeds(accuracies)}")
+    draw = _score_panel(axes, scores)
+    draw(next(iter(scores.values())).shape[1])
+    axes.set_title(f"Test {_score_title(comparison_dir)} (%), {_over_seeds(scores)}")
     return figure
 
 
 def animation(comparison_dir: str | os.PathLike, path: str | os.PathLike) -> Path:
-    """Writes a looping GIF of the weighting functions and accuracies over the epochs.
+    """Writes a looping GIF of the weighting functions and scores over the epochs.
 
     Left, the family curves of CMW-Net's first seed, with MW-Net's single curve; right,
-    the test accuracies so far, mean ± std over seeds. One frame per epoch, at most 60
+    the test scores so far, mean ± std over seeds. One frame per epoch, at most 60
     (then of evenly spaced epochs); the last is held for two seconds.
 
     Raises:
@@ -147,7 +153,7 @@ def _scene(comparison_dir: str | os.PathLike):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    accuracies = read_accuracies(comparison_dir)
+    scores = read_scores(comparison_dir)
     runs = find_runs(comparison_dir)
     curves = {method: read_curves(folders[0]) for method, folders in runs.items()}
     if curves.get("cmw_net") is None:
@@ -160,19 +166,23 @@ def _scene(comparison_dir: str | os.PathLike):
     right = figure.add_axes((0.56, 0.14, 0.29, 0.64))
     _heading(left, "How much a label is trusted", "weight of a sample by its loss")
     wrong = _wrong_share(runs["cmw_net"][0])
-    _heading(right, "Test accuracy", f"%, {_over_seeds(accuracies)}{wrong}")
+    _heading(
+        right,
+        f"Test {_score_title(comparison_dir)}",
+        f"%, {_over_seeds(scores)}{wrong}",
+    )
     clock = figure.text(
         0.985, 0.877, "", ha="right", color=MUTED, fontsize=12, animated=True
     )
     draw_curves = _curve_panel(left, curves["cmw_net"], curves.get("mw_net"))
-    draw_accuracies = _accuracy_panel(right, accuracies)
+    draw_scores = _score_panel(right, scores)
 
     def draw(epoch: int) -> None:
         clock.set_text(f"epoch {epoch}")
         draw_curves(epoch)
-        draw_accuracies(epoch)
+        draw_scores(epoch)
 
-    return FigureCanvasAgg(figure), draw, accuracies["cmw_net"].shape[1]
+    return FigureCanvasAgg(figure), draw, scores["cmw_net"].shape[1]
 
 
 def _curve_panel(
@@ -200,12 +210,10 @@ def _curve_panel(
     return draw
 
 
-def _accuracy_panel(
-    axes: "Axes", accuracies: dict[str, np.ndarray]
-) -> Callable[[int], None]:
-    """The same for accuracies in percent, [seeds, E] by method."""
+def _score_panel(axes: "Axes", scores: dict[str, np.ndarray]) -> Callable[[int], None]:
+    """The same for scores in percent, [seeds, E] by method."""
     lines, bands, data = [], [], []  # label, mean [E], std [E]
-    for method, values in accuracies.items():
+    for method, values in scores.items():
         label, style = method_style(method)
         lines += axes.plot([], [], **MOVING, **style, marker="o", markevery=[-1], ms=5)
         band = axes.fill_between([], [], color=style["color"], alpha=0.18, lw=0)
@@ -242,8 +250,14 @@ def _heading(axes: "Axes", title: str, subtitle: str) -> None:
     )
 
 
-def _over_seeds(accuracies: dict[str, np.ndarray]) -> str:
-    seeds = sorted({len(values) for values in accuracies.values()})
+def _score_title(comparison_dir: str | os.PathLike) -> str:
+    """What the score is: accuracy, or R²."""
+    run = next(iter(find_runs(comparison_dir).values()))[0]
+    return task_of(read_metrics(run)[-1]).title
+
+
+def _over_seeds(scores: dict[str, np.ndarray]) -> str:
+    seeds = sorted({len(values) for values in scores.values()})
     if seeds == [1]:
         return "one seed"
     return f"mean ± std over {'–'.join(map(str, seeds))} seeds"
@@ -254,7 +268,7 @@ def _wrong_share(run_dir: Path) -> str:
     if not (run_dir / SAMPLES).is_file():
         return ""
     samples = read_samples(run_dir / SAMPLES)
-    if (samples["true_label"] < 0).any():
+    if not is_known(samples["true_label"]).all():
         return ""
-    wrong = np.mean(samples["given_label"] != samples["true_label"])
+    wrong = np.mean(is_wrong(samples))
     return f" · {100 * wrong:.0f} % of labels wrong"

@@ -5,6 +5,7 @@ and `save` writes one as PNG; `run_figures` and `comparison_figures` write all o
 """
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,12 @@ from cmwjax.report.plot_style import (
     weight_limit,
 )
 from cmwjax.report.read import read_centres, read_curves
-from cmwjax.report.samples import read_samples, wrong_label_auroc
+from cmwjax.report.samples import (
+    is_known,
+    is_wrong,
+    read_samples,
+    wrong_label_auroc,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,21 +51,27 @@ def run_figures(
 
     Args:
       run_dir: a finished run.
-      images: its training images [N, H, W, C], for the grid of suspects; or what has
-        their number as `len` and gives them by position.
+      images: its training images [N, H, W, C] or texts [N], for the list of suspects;
+        or what has their number as `len` and gives them by position.
       class_names: names of the classes; their numbers by default.
 
     Returns:
-      The files: `weight_curves.png`, `weight_histogram.png`, `transition_matrix.png`
-      and, with images, `suspects.png`.
+      The files: `weight_curves.png`, `weight_histogram.png`; `transition_matrix.png`,
+      or of a regression `targets.png`; and, with images or texts, `suspects.png`.
     """
     figures = {
         "weight_curves": weight_curves(run_dir),
         "weight_histogram": weight_histogram(run_dir),
-        "transition_matrix": transition_matrix(run_dir, class_names=class_names),
     }
-    if images is not None:
-        figures["suspects"] = suspects(run_dir, images, class_names=class_names)
+    if np.issubdtype(_read_samples(run_dir)["given_label"].dtype, np.floating):
+        figures["targets"] = targets(run_dir)
+    else:
+        figures["transition_matrix"] = transition_matrix(
+            run_dir, class_names=class_names
+        )
+    if images is not None and len(images):
+        draw = text_suspects if isinstance(images[0], str) else suspects
+        figures["suspects"] = draw(run_dir, images, class_names=class_names)
     folder = Path(run_dir)
     return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
@@ -193,6 +205,87 @@ def transition_matrix(
 
 
 @styled()
+def targets(run_dir: str | os.PathLike) -> "Figure":
+    """Given and suggested targets of a regression, coloured by the truth if known."""
+    samples = _read_samples(run_dir)
+    figure = new_figure(5.6, 5.2)
+    axes = figure.subplots()
+    for name, chosen, colour in _truth_groups(samples):
+        axes.scatter(
+            samples["given_label"][chosen],
+            samples["suggested_label"][chosen],
+            s=4 + 26 * samples["weight"][chosen],
+            color=colour,
+            alpha=0.7,
+            linewidths=0,
+            label=f"{name} ({chosen.sum():,})",
+        )
+    axes.axline((0, 0), slope=1, color=MUTED, linewidth=1)
+    low, high = samples["given_label"].min(), samples["given_label"].max()
+    room = 0.05 * (high - low)
+    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room))
+    axes.set(xlabel="given target", ylabel="suggested target")
+    axes.set_title("Targets; the larger a dot, the more it weighs")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@styled()
+def text_suspects(
+    run_dir: str | os.PathLike,
+    texts: Sequence[str],
+    *,
+    count: int = 24,
+    class_names: Sequence[str] | None = None,
+) -> "Figure":
+    """The most suspicious texts with "given → suggested" before them, rank 1 first.
+
+    Where the truth is known, labels that are indeed wrong are coloured.
+
+    Args:
+      run_dir: the run.
+      texts: its training samples as a person reads them, in training-set order.
+      count: how many to show.
+      class_names: names of the classes; their numbers by default.
+    """
+    samples = {k: v[:count] for k, v in _read_samples(run_dir).items()}
+    wrong, name = is_wrong(samples), _label_names(samples, class_names)
+    size = len(wrong)
+    figure = new_figure(9, 0.26 * size + 0.6)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(size, 0))
+    for i in range(size):
+        given, suggested = (
+            name(samples[f"{kind}_label"][i]) for kind in ("given", "suggested")
+        )
+        text = " ".join(texts[samples["index"][i]].split())
+        axes.text(
+            0,
+            i + 0.5,
+            f"{given} → {suggested}",
+            color=CORRUPTED if wrong[i] else INK,
+            va="center",
+        )
+        row = f"row {samples['index'][i]}"
+        axes.text(0.27, i + 0.5, row, color=MUTED, va="center", fontsize=8)
+        axes.text(0.36, i + 0.5, textwrap.shorten(text, 80), va="center", fontsize=9)
+    title = f"The {size} most suspicious labels: given → suggested"
+    known = is_known(samples["true_label"]).all()
+    headline(figure, f"{title} ({wrong.sum()} indeed wrong)" if known else title)
+    return figure
+
+
+def _label_names(samples, class_names):
+    """Says a label: the name of a class, or the number that a target is."""
+    if np.issubdtype(samples["given_label"].dtype, np.floating):
+        return lambda target: f"{target:.4g}"
+    size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
+    names = _names(class_names, size)
+    return lambda label: names[label]
+
+
+@styled()
 def suspects(
     run_dir: str | os.PathLike,
     images: Any,
@@ -256,8 +349,7 @@ def _read_samples(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray, str]]:
     """Name, mask and colour of the clean, the corrupted and the unknown samples."""
-    known = samples["true_label"] >= 0
-    wrong = known & (samples["true_label"] != samples["given_label"])
+    known, wrong = is_known(samples["true_label"]), is_wrong(samples)
     groups = [
         ("clean labels", known & ~wrong, CLEAN),
         ("corrupted labels", wrong, CORRUPTED),
@@ -268,8 +360,7 @@ def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray,
 
 def _auroc(samples: dict[str, np.ndarray], prefix: str) -> str:
     """`prefix` and the AUROC of the samples of known truth; empty if undefined."""
-    known = samples["true_label"] >= 0
-    wrong = samples["true_label"] != samples["given_label"]
+    known, wrong = is_known(samples["true_label"]), is_wrong(samples)
     auroc = wrong_label_auroc(samples["weight"][known], wrong[known])
     return "" if np.isnan(auroc) else f"{prefix}{auroc:.3f}"
 

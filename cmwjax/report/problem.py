@@ -44,14 +44,14 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
 
     Counts and shares are those of the samples that training visits. A share of wrong
     labels is that of the samples *observed* in a class or family. What it takes true
-    labels to tell is None where nobody knows them.
+    labels to tell is None where nobody knows them. In a regression, ranges of targets
+    take the place of classes.
     """
-    num_classes = problem.dataset.num_classes
     data_seed, noise_seed = seeds(config)
     index, family = problem.train_index, problem.families.family
-    observed, wrong = problem.labels[index], problem.is_wrong[index]
+    observed, wrong = problem.groups[index], problem.is_wrong[index]
     known = problem.dataset.knows_true_labels
-    observed_counts = class_counts(observed, num_classes)
+    observed_counts = problem.group_counts
     return {
         "biases": {
             "imbalance_factor": config.data.imbalance_factor,
@@ -71,7 +71,9 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
             not problem.is_wrong[problem.validation_index].any() if known else None
         ),
         "true_class_counts": (
-            class_counts(problem.true_labels[index], num_classes).tolist()
+            class_counts(
+                problem.group_of(problem.true_labels[index]), problem.num_groups
+            ).tolist()
             if known
             else None
         ),

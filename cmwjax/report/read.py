@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.config import METHODS, method_of  # METHOD/seed_K/ in a comparison folder
 from cmwjax.files import DIVERGED, METRICS, WEIGHTING
+from cmwjax.methods.catalogue import (  # METHOD/seed_K/ in a comparison folder
+    METHODS,
+    method_of,
+)
+from cmwjax.tasks.catalogue import TASKS
+from cmwjax.tasks.task import Task
 
 
 def find_runs(comparison_dir: str | os.PathLike) -> dict[str, list[Path]]:
@@ -90,34 +95,45 @@ def read_centres(run_dir: str | os.PathLike, num_families: int) -> list[float] |
     return centres if centres and len(centres) == num_families else None
 
 
-def read_accuracies(comparison_dir: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Test accuracy in percent, [seeds, E], of each method that was run.
+def task_of(metrics: dict[str, Any]) -> Task:
+    """The task of a run, by the metrics of an epoch."""
+    for task in TASKS.values():
+        if f"test_{task.criterion}" in metrics:
+            return task
+    return TASKS["classification"]
+
+
+def read_scores(comparison_dir: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Test score in percent, [seeds, E], of each method that was run.
+
+    The score is the criterion of the task: accuracy, or R² of a regression.
 
     Raises:
       FileNotFoundError: if the folder holds no run.
-      ValueError: if a run has fewer epochs than another, or lacks the accuracy.
+      ValueError: if a run has fewer epochs than another, or lacks the score.
     """
     runs = find_runs(comparison_dir)
-    accuracies = {run: _accuracies(run) for folders in runs.values() for run in folders}
-    epochs = max(map(len, accuracies.values()))
-    for run, values in accuracies.items():
+    scores = {run: _scores(run) for folders in runs.values() for run in folders}
+    epochs = max(map(len, scores.values()))
+    for run, values in scores.items():
         if len(values) < epochs:
             raise ValueError(
                 f"{run} has {len(values)} of {epochs} epochs: continue it by running "
                 "its command again"
             )
     return {
-        method: np.array([accuracies[run] for run in folders])
+        method: np.array([scores[run] for run in folders])
         for method, folders in runs.items()
     }
 
 
-def _accuracies(run_dir: Path) -> list[float]:
+def _scores(run_dir: Path) -> list[float]:
     rows = read_metrics(run_dir)
+    name = f"test_{task_of(rows[0]).criterion}"
     for row in rows:
-        if row.get("test_accuracy") is None:
+        if row.get(name) is None:
             raise ValueError(
-                f"{run_dir}/metrics.jsonl lacks test_accuracy in epoch {row['epoch']}: "
+                f"{run_dir}/metrics.jsonl lacks {name} in epoch {row['epoch']}: "
                 "run it with an evaluation after every epoch"
             )
-    return [100 * row["test_accuracy"] for row in rows]
+    return [100 * row[name] for row in rows]

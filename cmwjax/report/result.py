@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from cmwjax.core.labels import UNKNOWN
 from cmwjax.files import SAMPLES
-from cmwjax.report.read import read_metrics
-from cmwjax.report.samples import read_samples, wrong_label_auroc
+from cmwjax.report.read import read_metrics, task_of
+from cmwjax.report.samples import is_known, is_wrong, read_samples, wrong_label_auroc
 
 
 class Result(NamedTuple):
     """What a finished run is judged by."""
 
-    test_accuracy: float  # after the last epoch
-    selected_accuracy: float | None  # of the epoch best on validation or meta set
+    criterion: str  # the metric of the scores: accuracy, or R² of a regression
+    test_score: float  # on the test set, after the last epoch
+    selected_score: float | None  # of the epoch best on validation or meta set
+    average_precision: float | None  # of class 1 on the test set, of two classes
     auroc: float  # of "this label is wrong", by weight; NaN if none is
     seconds: float  # all epochs together
     checkpoint_seconds: float  # of which training waited for checkpoints
@@ -23,18 +24,20 @@ def summarise(workdir: Path) -> Result:
     """The result of a finished run, from its files."""
     epochs = read_metrics(workdir)
     samples = read_samples(workdir / SAMPLES)
-    last = epochs[-1]
+    last, criterion = epochs[-1], task_of(epochs[-1]).criterion
     selected = None
-    criteria = [k for k in ("validation_accuracy", "meta_accuracy") if k in last]
-    if criteria:
-        best = max(epochs, key=lambda metrics: metrics[criteria[0]])
-        selected = best["test_accuracy"]
-    known = samples["true_label"] != UNKNOWN
-    is_wrong = known & (samples["given_label"] != samples["true_label"])
+    for name in (f"{part}_{criterion}" for part in ("validation", "meta")):
+        if name in last:
+            best = max(epochs, key=lambda metrics: metrics[name])
+            selected = best[f"test_{criterion}"]
+            break
+    known = is_known(samples["true_label"])
     return Result(
-        test_accuracy=last["test_accuracy"],
-        selected_accuracy=selected,
-        auroc=wrong_label_auroc(samples["weight"][known], is_wrong[known]),
+        criterion=criterion,
+        test_score=last[f"test_{criterion}"],
+        selected_score=selected,
+        average_precision=last.get("test_average_precision"),
+        auroc=wrong_label_auroc(samples["weight"][known], is_wrong(samples)[known]),
         seconds=sum(metrics["seconds"] for metrics in epochs),
         checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
     )

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ from cmwjax.files import replacing
 
 COLUMNS = {
     "index": np.int64,
-    "given_label": np.int32,
-    "suggested_label": np.int32,
-    "true_label": np.int32,
+    "given_label": None,  # int32 classes, or float64 targets of a regression
+    "suggested_label": None,
+    "true_label": None,
     "family": np.int32,
     "loss": np.float64,
     "weight": np.float64,
     "rank": np.int64,
 }
+_INTEGER = re.compile(r"-?\d+")
 
 
 def write_samples(
@@ -43,7 +45,8 @@ def write_samples(
       index: position of each sample in the training set, distinct integers [N].
       given_label: the label it was trained with, [N].
       suggested_label: the label the model would give it, [N].
-      true_label: its true label where known, [N]; negative or `None`: unknown.
+      true_label: its true label where known, [N]; a negative class, a target that is
+        NaN, or `None`: unknown.
       family: the family of its given class, [N]; negative or `None`: no families.
       losses: its training loss, finite, [N].
       weights: its weight, finite, [N].
@@ -66,7 +69,7 @@ def write_samples(
     columns = {name: column[order] for name, column in columns.items()}
     columns["rank"] = np.arange(1, order.size + 1)
     for name in ("true_label", "family"):
-        known = columns[name] >= 0
+        known = is_known(columns[name])
         columns[name] = np.where(known, columns[name].astype(str), "")
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -84,7 +87,7 @@ def read_samples(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Returns:
       One array [N] per column, under the names of `COLUMNS`. A `true_label` or `family`
-      that is not known is -1 (`UNKNOWN`).
+      that is not known is -1 (`UNKNOWN`), a target NaN.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -104,9 +107,13 @@ def read_samples(path: str | os.PathLike) -> dict[str, np.ndarray]:
         lack = f"the columns {missing}" if missing else "samples"
         raise ValueError(f"{path} lacks {lack}: write it again with write_samples")
     samples = {}
+    is_class = all(_INTEGER.fullmatch(row["given_label"]) for row in rows)
+    label, unknown = (np.int32, UNKNOWN) if is_class else (np.float64, np.nan)
     for name, dtype in COLUMNS.items():
         optional = name in ("true_label", "family")
-        cells = [UNKNOWN if optional and not row[name] else row[name] for row in rows]
+        missing = unknown if dtype is None else UNKNOWN
+        dtype = dtype or label
+        cells = [missing if optional and not row[name] else row[name] for row in rows]
         try:
             samples[name] = np.array(cells, str).astype(dtype)
         except ValueError as error:
@@ -155,6 +162,19 @@ def wrong_label_auroc(
     pairs = np.stack([-weights, losses], axis=1)
     _, score = np.unique(pairs, axis=0, return_inverse=True)
     return float(roc_auc_score(is_wrong, score))
+
+
+def is_known(labels: np.ndarray) -> np.ndarray:
+    """Where a column of labels or families has a value, bool [N]."""
+    if np.issubdtype(labels.dtype, np.floating):
+        return np.isfinite(labels)
+    return labels >= 0
+
+
+def is_wrong(samples: dict[str, np.ndarray]) -> np.ndarray:
+    """Where the given label is known not to be the true one, bool [N]."""
+    known = is_known(samples["true_label"])
+    return known & (samples["true_label"] != samples["given_label"])
 
 
 def _or_unknown(column: ArrayLike | None, size: int) -> np.ndarray:

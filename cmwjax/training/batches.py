@@ -1,6 +1,5 @@
 """What a step is given: samples, augmented, with what the method adds to them."""
 
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +10,7 @@ from jax import lax
 from cmwjax.core.meta import MetaState
 from cmwjax.data import augment
 from cmwjax.data.table import Table, make_batch
+from cmwjax.data.view import View
 from cmwjax.methods import mixup
 from cmwjax.methods.method import Method
 from cmwjax.methods.slot_weights import slots
@@ -23,16 +23,6 @@ AUGMENT, META_AUGMENT, SHARE, PARTNERS, OBSERVE = range(2**31, 2**31 + 5)
 META_SHARE, META_PARTNERS = range(2**31 + 5, 2**31 + 7)
 
 
-def mixes(config: Any, method: Method) -> bool:
-    """Whether training images are blended after the warm-up."""
-    return method.mixup and config.mixup.alpha > 0
-
-
-def mixes_meta(config: Any, method: Method) -> bool:
-    """Whether images of the meta set are blended."""
-    return method.mixup and config.mixup.meta_alpha > 0
-
-
 class Batches:
     """Makes the batches of a run's steps; every method is a pure function.
 
@@ -40,8 +30,9 @@ class Batches:
       config: a checked configuration.
       model: the classifier.
       method: what the batches are for.
+      view: how inputs are prepared.
       axis_name: mapped axis over which batches are split.
-      steps_per_epoch: a sample is augmented in one way for so many steps.
+      steps_per_epoch: number of steps for which a sample is augmented in one way.
     """
 
     def __init__(
@@ -49,17 +40,20 @@ class Batches:
         config: Any,
         model: nn.Module,
         method: Method,
+        view: View,
         axis_name: str | None,
         steps_per_epoch: int,
     ) -> None:
-        self._config, self._model, self._method = config, model, method
+        self._config, self._model = config, model
+        self._method, self._view = method, view
         self._axis_name, self._steps_per_epoch = axis_name, steps_per_epoch
 
     def plain(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
-        """Of ordinary training."""
-        epoch = learner.step // self._steps_per_epoch
-        batch = make_batch(table, rows, self._augmentation(learner, AUGMENT, epoch))
-        return {**batch, "slot": slots(len(rows["index"]), self._axis_name)}
+        """Batch for ordinary training."""
+        epoch, index = learner.step // self._steps_per_epoch, rows["index"]
+        keys = self._keys(learner, AUGMENT, epoch, index)
+        batch = make_batch(table, rows, self._view.prepare, keys)
+        return {**batch, "slot": slots(len(index), self._axis_name)}
 
     def training(
         self, state: RunState, table: Table, rows: Batch
@@ -75,35 +69,25 @@ class Batches:
                 )
                 state = state._replace(memory=remembered)
             batch = memory.read(state.memory, batch)
-        if mixes(self._config, self._method):
-            alpha = self._config.mixup.alpha
+        if self._method.mixes:
+            alpha = self._method.mixup.alpha
             batch = self._mix(state.learner, batch, alpha, (SHARE, PARTNERS))
         return state, batch
 
     def meta(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
-        """Of the meta set, whose samples return within an epoch."""
-        augmentation = None
+        """Meta batch; its samples return within an epoch."""
+        keys = None
         if self._config.augment.meta:
-            augmentation = self._augmentation(learner, META_AUGMENT, learner.step)
-        batch = make_batch(table, rows, augmentation)
-        if mixes_meta(self._config, self._method):
-            alpha = self._config.mixup.meta_alpha
+            keys = self._keys(learner, META_AUGMENT, learner.step, rows["index"])
+        batch = make_batch(table, rows, self._view.prepare, keys)
+        if self._method.mixes_meta:
+            alpha = self._method.mixup.meta_alpha
             batch = self._mix(learner, batch, alpha, (META_SHARE, META_PARTNERS))
         return batch
 
-    def _augmentation(self, learner, stream, moment):
-        config = self._config.augment
-        if not config.pad and not config.flip:
-            return None
-        change = partial(
-            augment.crop_and_flip, pad=config.pad, mode=config.mode, flip=config.flip
-        )
+    def _keys(self, learner, stream, moment, index):
         key = jax.random.fold_in(learner.key, stream)
-
-        def augmentation(images, index):
-            return change(images, augment.sample_keys(key, moment, index))
-
-        return augmentation
+        return augment.sample_keys(key, moment, index)
 
     def _mix(self, learner, batch, alpha, streams):
         def key(stream):  # all devices have the same
@@ -137,12 +121,14 @@ class Batches:
         net = state.teacher if self._method.soft_labels else learner
         logits, model_state = self._model.apply(
             {"params": net.params, **net.model_state},
-            batch["image"],
+            batch["input"],
             True,
             mutable=list(net.model_state),
             rngs={"dropout": key},
         )
-        if self._method.soft_labels and not self._config.ema.batch_stats:
+        averaging = self._method.teacher
+        own_statistics = averaging is not None and not averaging.batch_stats
+        if self._method.soft_labels and own_statistics:
             teacher = state.teacher._replace(model_state=model_state)
             state = state._replace(teacher=teacher)
         probabilities = jax.nn.softmax(logits)

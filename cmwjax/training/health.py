@@ -1,5 +1,6 @@
 """Signs that a run learns nothing any more: updates skipped, weights collapsed."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,46 +10,45 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cmwjax.core.meta import MetaState
-from cmwjax.training.checkpoints import Checkpoints
 
 ALIKE = 2.0  # family sizes within this factor say little about a class
 COLLAPSE = 0.999  # share of weights near 0, or near 1, that is called collapsed
+LastGood = Callable[[], int | None]  # step of the last good checkpoint, if there is one
 
 
 class Diverged(RuntimeError):
     """Numbers are not finite, and training on would not change that."""
 
 
-def check_skips(
-    learner: MetaState, config: ConfigDict, checkpoints: Checkpoints
-) -> None:
+def check_skips(learner: MetaState, config: ConfigDict, last: LastGood) -> None:
     """Raises `Diverged` if too many updates in a row were skipped."""
     if learner.skipped_in_a_row >= config.max_skips_in_a_row:
         raise Diverged(
             f"the last {learner.skipped_in_a_row} updates before step {learner.step} "
             "were skipped, because loss, gradient or meta-gradient are not finite. "
-            f"{_last_good(checkpoints)} Most often a learning rate is too high: lower "
+            f"{_last_good(last)} Most often a learning rate is too high: lower "
             f"optim.learning_rate={config.optim.learning_rate} or "
-            f"weighting.learning_rate={config.weighting.learning_rate}."
+            f"weighting.optimizer.learning_rate="
+            f"{config.weighting.optimizer.learning_rate}."
         )
 
 
-def check_finite(learner: MetaState, checkpoints: Checkpoints) -> None:
+def check_finite(learner: MetaState, last: LastGood) -> None:
     """Raises `Diverged` if the learner, on the host, holds what is not finite."""
     for path, leaf in jax.tree.leaves_with_path(learner):
         if not np.all(np.isfinite(leaf)):
             raise Diverged(
                 f"{jax.tree_util.keystr(path)} is not finite after step {learner.step},"
-                f" which is not saved. {_last_good(checkpoints)} Most often a learning "
+                f" which is not saved. {_last_good(last)} Most often a learning "
                 "rate is too high: lower optim.learning_rate."
             )
 
 
-def _last_good(checkpoints):
-    last = checkpoints.last
-    if last is None:
+def _last_good(last: LastGood) -> str:
+    step = last()
+    if step is None:
         return "There is no good checkpoint."
-    return f"The last good checkpoint is that of step {last}."
+    return f"The last good checkpoint is that of step {step}."
 
 
 def warn_if_sizes_alike(centres: np.ndarray) -> None:
@@ -76,7 +76,7 @@ def warn_if_collapsed(metrics: dict[str, Any], workdir: Path) -> bool:
         logging.warning(
             "%s: in epoch %d the weights of every family are all near 0 or all near 1 "
             "(means %s): the weighting net tells no samples apart any more. Lower "
-            "weighting.learning_rate, or look at the meta set.",
+            "weighting.optimizer.learning_rate, or look at the meta set.",
             *(workdir, metrics["epoch"], np.round(metrics["weight_mean"], 3)),
         )
     return bool(collapsed)

@@ -1,32 +1,28 @@
 """What is measured of a run: at the end of every epoch, and at its own end."""
 
+from typing import Any
+
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from cmwjax.bias import meta_set
-from cmwjax.bias.problem import Problem
 from cmwjax.core import weighting_file
 from cmwjax.core.weighting import summarise_weights
 from cmwjax.files import SAMPLES, WEIGHTING
 from cmwjax.report.samples import write_samples
-from cmwjax.training import evaluate, steps
-from cmwjax.training.program import Program
-from cmwjax.training.sets import Sets
+from cmwjax.training import steps
+from cmwjax.training.run import Progress, Run
 from cmwjax.training.state import RunState
 
 CURVE_LOSSES = 10 * np.linspace(0, 1, 61, dtype=np.float32) ** 2  # dense near 0
 
 
-def epoch_metrics(
-    problem: Problem,
-    program: Program,
-    sets: Sets,
-    state: RunState,
-    meta_index: np.ndarray | None,
-):
-    """Metrics of the epoch that ends here, in which the meta set was `meta_index`."""
-    learner, judged = state.learner, program.judged(state)
-    tests = _test_metrics(problem, program, sets, judged)
+def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
+    """Metrics of the epoch that ends here."""
+    problem, program, state = run.problem, run.program, progress.state
+    learner, judged = state.learner, program.evaluated(state)
+    tests = _test_metrics(run, judged)
     means = steps.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
@@ -37,18 +33,19 @@ def epoch_metrics(
     others = {"meta": problem.meta_index, "validation": problem.validation_index}
     for name, index in others.items():
         if index is not None and len(index):
-            scores = program.score(judged, sets.train, index)
-            metrics[f"{name}_accuracy"] = scores.accuracy(problem.labels[index])
+            scores = program.score(judged, run.sets.train, index)
+            metrics |= _named(name, run.summary(scores, problem.labels[index]))
     knows = problem.dataset.knows_true_labels
-    if knows and program.method.has_meta_step and meta_index is not None:
+    if knows and program.method.has_meta_step and progress.meta_set is not None:
         metrics["meta_purity"] = meta_set.purity(
-            meta_index, problem.labels, problem.true_labels
+            progress.meta_set, problem.labels, problem.true_labels
         )
     if state.teacher is not None:
         for name, one in (("teacher", state), ("net", state.without_teacher)):
             same = (one.teacher is None) == (judged.teacher is None)
-            scores = tests if same else _test_metrics(problem, program, sets, one)
-            metrics[f"{name}_accuracy"] = scores["test_accuracy"]
+            scores = tests if same else _test_metrics(run, one)
+            criterion = program.task.criterion
+            metrics[f"{name}_{criterion}"] = scores[f"test_{criterion}"]
     if moments is not None:
         metrics |= summarise_weights(moments)
     if program.curve is not None:
@@ -57,54 +54,62 @@ def epoch_metrics(
     return metrics
 
 
-def _test_metrics(problem: Problem, program: Program, sets: Sets, state: RunState):
-    """Accuracy on each test set; of many classes, also that of the five likeliest."""
+def _test_metrics(run: Run, state: RunState) -> dict[str, float]:
+    """Metrics of each test set."""
     metrics = {}
-    for name, samples in sets.tests.items():
+    for name, samples in run.sets.tests.items():
         labels = np.asarray(samples.table.labels)
-        scores = program.score(state, samples, np.arange(len(labels)))
-        metrics[f"{name}_accuracy"] = scores.accuracy(labels)
-        if problem.dataset.num_classes > 2 * evaluate.TOP:
-            metrics[f"{name}_top{evaluate.TOP}"] = scores.top
+        scores = run.program.score(state, samples, np.arange(len(labels)))
+        metrics |= _named(name, run.summary(scores, labels))
     return metrics
 
 
-def write_results(workdir, config, problem, program, sets, state, skipped):
+def _named(name: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{name}_{metric}": value for metric, value in metrics.items()}
+
+
+def write_results(run: Run, progress: Progress) -> None:
     """Scores every training sample and writes the files that end a run."""
-    judged = program.judged(state)
-    scores = program.score(judged, sets.train, problem.train_index)
-    skipped.write()
+    problem, method = run.problem, run.program.method
+    judged = run.program.evaluated(progress.state)
+    scores = run.program.score(judged, run.sets.train, problem.train_index)
+    run.skipped.write()
     index = problem.train_index[scores.seen]
-    given = problem.labels[index]
+    in_units = problem.dataset.in_units
     if jax.process_index() > 0:
         return
-    net, by_class = program.method.net, program.method.by_class
+    net = method.net
     # Classes mean nothing to other data, and what was applied as it is has its file.
-    if net is not None and not by_class and not program.method.frozen:
+    if net is not None and not method.by_class and not method.frozen:
         centres = problem.families.centres if net.num_families > 1 else None
         function = weighting_file.WeightingFunction(
-            params=state.learner.meta_params["params"],
+            params=progress.state.learner.meta_params["params"],
             centres=centres,
-            loss=config.loss,
-            normalisation=config.weighting.normalisation,
-            provenance={
-                "data": config.data.name,
-                "labels": config.data.labels,
-                "imbalance_factor": config.data.imbalance_factor,
-                "noise": config.noise.to_dict(),
-                "epochs": config.epochs,
-                "seed": config.seed,
-            },
+            loss=run.config.loss,
+            normalisation=run.config.weighting.normalisation,
+            provenance=_provenance(run.config),
         )
-        weighting_file.save_weighting(workdir / WEIGHTING, function)
+        weighting_file.save_weighting(run.workdir / WEIGHTING, function)
     # Last, and in one piece: that it exists means that the run is finished.
     write_samples(
-        workdir / SAMPLES,
+        run.workdir / SAMPLES,
         index=index,
-        given_label=given,
-        suggested_label=scores.predictions[scores.seen],
-        true_label=problem.true_labels[index],
-        family=None if net is None else np.asarray(sets.train.table.family)[given],
+        given_label=in_units(problem.labels[index]),
+        suggested_label=in_units(scores.predictions[scores.seen]),
+        true_label=in_units(problem.true_labels[index]),
+        family=None if net is None else np.asarray(run.sets.train.table.family)[index],
         losses=scores.losses[scores.seen],
         weights=scores.weights[scores.seen],
     )
+
+
+def _provenance(config: ConfigDict) -> dict[str, Any]:
+    """Where a weighting function was learned."""
+    return {
+        "data": config.data.name,
+        "labels": config.data.labels,
+        "imbalance_factor": config.data.imbalance_factor,
+        "noise": config.noise.to_dict(),
+        "epochs": config.epochs,
+        "seed": config.seed,
+    }

@@ -1,5 +1,6 @@
 """The compiled functions of a run, and the state they carry."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,17 +14,24 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from cmwjax import models
 from cmwjax.bias.problem import Problem
 from cmwjax.core import optimizers
 from cmwjax.core.meta import MetaState
 from cmwjax.core.parallel import Layout, layout
+from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import WeightingFunction, check_families, read_weighting
+from cmwjax.data import view as views
 from cmwjax.data.on_disk import is_name
 from cmwjax.data.sources import Samples
-from cmwjax.methods import method as methods
+from cmwjax.data.view import Spec, View
+from cmwjax.methods import catalogue
+from cmwjax.methods.cmw_net import with_net
+from cmwjax.methods.method import Method
 from cmwjax.methods.teacher import Teacher
+from cmwjax.models import catalogue as models
 from cmwjax.models.pretrained import load_weights
+from cmwjax.tasks.catalogue import TASKS
+from cmwjax.tasks.task import Task
 from cmwjax.training import evaluate, steps
 from cmwjax.training.state import RunState
 from cmwjax.training.steps import Steps, zero_sums
@@ -31,56 +39,152 @@ from cmwjax.training.steps import Steps, zero_sums
 EVALUATION_BATCH = 1000
 
 
-class Program(NamedTuple):
-    """Compiled functions of a run; the same for all seeds."""
-
-    layout: Layout
-    method: methods.Method
-    schedule: Callable[[Any], Any]  # learning rate of the classifier by step
-    init: Callable[[int, Problem], RunState]  # from the seed
-    step: Steps  # compiled; the state that goes in is donated
-    several: Steps  # likewise, of `config.steps_per_call` steps at once
-    reset_sums: Callable[[RunState], RunState]  # for a new epoch
-    refresh: Callable[..., RunState]  # (state, samples, problem, epoch), before one
-    score: Callable[[RunState, Samples, np.ndarray], evaluate.Scores]
-    judged: Callable[[RunState], RunState]  # who is evaluated: see `build`
-    curve: Callable[[Any, np.ndarray], Any] | None  # weights [K, G] of losses [G]
-
-
 class Parts(NamedTuple):
     """What the configuration's names stand for."""
 
     layout: Layout
     model: nn.Module
-    method: methods.Method
-    schedule: optax.Schedule
+    method: Method
+    task: Task
+    view: View
+    schedule: optax.Schedule  # learning rate of the classifier by step
     tx: optax.GradientTransformation
     meta_tx: optax.GradientTransformation
-    function: WeightingFunction | None  # that is applied as it is
+    function: WeightingFunction | None  # applied as it is
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Compiled functions of a run; the same for all seeds.
+
+    Attributes:
+      config: the `shared_part` of a configuration.
+      parts: what it names.
+      step: compiled steps; the state that goes in is donated.
+      several: likewise, of `config.steps_per_call` steps at once.
+      curve: weights `[K, G]` of losses `[G]`; None without a weighting net.
+    """
+
+    config: FrozenConfigDict
+    parts: Parts
+    step: Steps
+    several: Steps
+    curve: Callable[[Any, np.ndarray], Any] | None
+    _first_learner: Callable[[int], MetaState]
+    _score: Callable[[MetaState, Samples, np.ndarray], evaluate.Scores]
+    _predict: Callable[[MetaState, Samples, np.ndarray], np.ndarray]
+
+    @property
+    def layout(self) -> Layout:
+        """How state and batches lie on the devices."""
+        return self.parts.layout
+
+    @property
+    def method(self) -> Method:
+        """What is minimised, and how it is weighted."""
+        return self.parts.method
+
+    @property
+    def task(self) -> Task:
+        """What outputs mean."""
+        return self.parts.task
+
+    @property
+    def view(self) -> View:
+        """How inputs are prepared."""
+        return self.parts.view
+
+    @property
+    def schedule(self) -> optax.Schedule:
+        """Learning rate of the classifier by step."""
+        return self.parts.schedule
+
+    def init(self, seed: int, problem: Problem) -> RunState:
+        """The state before the first step, on the devices.
+
+        Raises:
+          ValueError: if the model does not work on these images, or the file that it
+            starts from is unfit.
+        """
+        learner, method = self._first_learner(seed), self.method
+        if self.config.model.weights:
+            first = {"params": learner.params, **learner.model_state}
+            first = load_weights(self.config.model.weights, like=first)
+            learner = learner._replace(params=first.pop("params"), model_state=first)
+        state = RunState(learner, zero_sums(method))
+        if method.teacher is not None:
+            teacher = Teacher(learner.params, learner.model_state)
+            state = state._replace(teacher=teacher)
+        if method.memory is not None:
+            state = state._replace(memory=method.memory.init(problem))
+        return self.layout.replicate(state)
+
+    def reset_sums(self, state: RunState) -> RunState:
+        """The state with the sums of an epoch that has not begun."""
+        return state._replace(sums=self.layout.replicate(zero_sums(self.method)))
+
+    def refresh(
+        self, state: RunState, samples: Samples, problem: Problem, epoch: int
+    ) -> RunState:
+        """Before an epoch, lets the method's memory look at what is predicted now.
+
+        Args:
+          state: the state.
+          samples: the training set.
+          problem: what the run learns from.
+          epoch: number of the epoch after the warm-up, whose own are negative.
+        """
+        memory = self.method.memory
+        if memory is None or memory.refresh is None:
+            return state
+
+        def predict():
+            return self._predict(state.scoring, samples, problem.train_index)
+
+        new = memory.refresh(jax.device_get(state.memory), problem, epoch, predict)
+        return state._replace(memory=self.layout.replicate(new))
+
+    def evaluated(self, state: RunState) -> RunState:
+        """The state whose classifier is evaluated: the teacher's, if there is one.
+
+        A teacher that is frozen part-way only teaches, and the classifier is evaluated.
+        """
+        teacher = self.method.teacher
+        if teacher is not None and teacher.freezes:
+            return state.without_teacher
+        return state
+
+    def score(
+        self, state: RunState, samples: Samples, index: np.ndarray
+    ) -> evaluate.Scores:
+        """Scores of samples by the state's teacher, if there is one."""
+        return self._score(state.scoring, samples, index)
 
 
 @functools.lru_cache(maxsize=8)
 def build(
     config: FrozenConfigDict,
     *,
+    inputs: Spec,
     num_classes: int,
-    image_shape: tuple[int, ...],
+    num_groups: int,
     num_families: int,
     steps_per_epoch: int,
     devices: tuple[jax.Device, ...] | None = None,
+    model: nn.Module | None = None,
 ) -> Program:
     """Builds model, method, optimizers and steps; compiles them when first called.
 
-    A run is judged by its teacher, if it has one. Only a teacher that is frozen on the
-    way is there to teach, and the classifier, which goes on, is judged.
-
     Args:
       config: the `shared_part` of a checked configuration.
-      num_classes: C.
-      image_shape: (H, W, channels).
+      inputs: of one sample.
+      num_classes: C; 0 where labels are no classes.
+      num_groups: groups of samples that the families are made of.
       num_families: families there are, at most those that the configuration wants.
-      steps_per_epoch: unit of the epochs in the schedule.
+      steps_per_epoch: number of steps in an epoch.
       devices: what to run on, by default everything there is.
+      model: the classifier, `module(inputs, train)`, in place of that of the
+        configuration.
 
     Raises:
       ValueError: if devices do not divide the virtual shards, or the model is unknown.
@@ -92,16 +196,24 @@ def build(
             f"config.data.shards={shards} is not a multiple of the {num_devices} "
             "devices; choose one, since a device owns whole shards."
         )
-    parts = _parts(config, spread, num_classes, num_families, steps_per_epoch)
-    batch_size = evaluation_batch(config)
-    method, score = (
-        parts.method,
-        evaluate.scorer(parts.model, parts.method, spread, batch_size=batch_size),
+    parts = _parts(
+        config,
+        spread,
+        model,
+        inputs,
+        num_classes=num_classes,
+        num_groups=num_groups,
+        num_families=num_families,
+        steps_per_epoch=steps_per_epoch,
     )
+    method, task, view = parts.method, parts.task, parts.view
+    batch_size = evaluation_batch(config)
     step = steps.build(
         config,
         model=parts.model,
         method=method,
+        task=task,
+        view=view,
         tx=parts.tx,
         meta_tx=parts.meta_tx,
         schedule=parts.schedule,
@@ -110,17 +222,16 @@ def build(
     )
     several = steps.several(step, meta_every=config.meta_every)
     return Program(
-        layout=spread,
-        method=method,
-        schedule=parts.schedule,
-        init=_init(config, parts, image_shape),
+        config=config,
+        parts=parts,
         step=_compiled(step, spread),
         several=_compiled(several, spread, stacked=True),
-        reset_sums=lambda s: s._replace(sums=spread.replicate(zero_sums(method))),
-        refresh=_refresh(parts, batch_size),
-        score=lambda state, samples, index: score(state.scoring, samples, index),
-        judged=_judged(config),
         curve=None if method.net is None else jax.jit(method.net.curves),
+        _first_learner=_first_learner(config, parts, inputs),
+        _score=evaluate.scorer(
+            parts.model, method, task, view, spread, batch_size=batch_size
+        ),
+        _predict=evaluate.predictor(parts.model, view, spread, batch_size=batch_size),
     )
 
 
@@ -139,66 +250,64 @@ def evaluation_batch(config) -> int:
     return EVALUATION_BATCH
 
 
-def _parts(config, spread, num_classes, num_families, steps_per_epoch) -> Parts:
-    function, hidden = None, config.weighting.hidden
-    if config.weighting.load:
+def _parts(
+    config,
+    spread: Layout,
+    model: nn.Module | None,
+    inputs: Spec,
+    *,
+    num_classes: int,
+    num_groups: int,
+    num_families: int,
+    steps_per_epoch: int,
+) -> Parts:
+    task, view = TASKS[config.task], views.build(inputs.kind, config)
+    method = catalogue.build(config, num_families=num_families, num_classes=num_groups)
+    if (method.mixes or method.mixes_meta) and not view.blends:
+        raise ValueError(
+            f"config.method={config.method!r} blends inputs (MixUp), and "
+            f"{inputs.kind} cannot be blended: set config.mixup.alpha and "
+            "config.mixup.meta_alpha to 0, or choose another method."
+        )
+    function = None
+    if config.weighting.load and method.net is not None:
         function = weighting_function(config)
-        hidden = function.net.hidden
-    method = methods.build(
-        config.method,
-        num_families=num_families,
-        hidden=hidden,
-        start=config.weighting.start,
-        num_classes=num_classes,
-        loss=config.loss,
-        baseline=config.baseline,
-        soft_labels=config.soft_labels,
-    )
-    if function is not None and method.net is not None:
-        check_families(config.weighting.load, function, method.net.num_families)
-        normalisation = config.weighting.normalisation
-        if function.normalisation != normalisation and not method.soft_labels:
-            logging.warning(
-                "%s was learned with weighting.normalisation=%r and is applied with "
-                "%r, which scales the loss, and so the learning rate, differently.",
-                *(config.weighting.load, function.normalisation, normalisation),
-            )
-        method = method._replace(frozen=True)
-    model = models.build(
-        config.model.name,
-        num_classes=num_classes,
-        axis_name=spread.axis_name,
-        **config.model.options,
-    )
-    optim, meta = config.optim, config.weighting
+        method = _applied(config, method, method.net, function)
+    if model is None:
+        model = models.build(
+            config.model.name,
+            num_classes=task.width(num_classes),
+            axis_name=spread.axis_name,
+            vocabulary_size=inputs.vocabulary_size,
+            **config.model.options,
+        )
+    optim = dict(config.optim)
     schedule = optimizers.learning_rate(
-        optim.schedule,
-        optim.learning_rate,
+        optim.pop("learning_rate"),
         total_steps=config.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
-        boundaries=tuple(optim.boundaries),
-        factor=optim.factor,
-        constant_epochs=optim.constant_epochs,
-        period=optim.period,
-        multiplier=optim.multiplier,
-        minimum=optim.minimum,
-        linear_epochs=optim.linear_epochs,
+        **optim.pop("schedule"),
     )
-    tx = optimizers.build(
-        optim.name,
-        schedule,
-        weight_decay=optim.weight_decay,
-        momentum=optim.momentum,
-        nesterov=optim.nesterov,
-    )
-    meta_tx = method.meta_tx or optimizers.build(
-        meta.optimizer,
-        meta.learning_rate,
-        weight_decay=meta.weight_decay,
-        momentum=0.9,
-        nesterov=True,
-    )
-    return Parts(spread, model, method, schedule, tx, meta_tx, function)
+    tx = optimizers.build(learning_rate=schedule, **optim)
+    meta_tx = method.meta_tx or optimizers.build(**config.weighting.optimizer)
+    return Parts(spread, model, method, task, view, schedule, tx, meta_tx, function)
+
+
+def _applied(
+    config, method: Method, net: CMWNet, function: WeightingFunction
+) -> Method:
+    """The method with a function in the place of its net, which stays as it is."""
+    check_families(config.weighting.load, function, net.num_families)
+    normalisation = config.weighting.normalisation
+    if function.normalisation != normalisation and not method.soft_labels:
+        logging.warning(
+            "%s was learned with weighting.normalisation=%r and is applied with %r, "
+            "which scales the loss, and so the learning rate, differently.",
+            config.weighting.load,
+            function.normalisation,
+            normalisation,
+        )
+    return with_net(method, function.net)._replace(frozen=True)
 
 
 def weighting_function(config: Any) -> WeightingFunction:
@@ -225,13 +334,14 @@ def weighting_function(config: Any) -> WeightingFunction:
     return function
 
 
-def _init(config, parts: Parts, image_shape):
-    method = parts.method
+def _first_learner(config, parts: Parts, inputs: Spec) -> Callable[[int], MetaState]:
+    """Compiles `(seed) -> learner`, on the default device."""
+    method, example = parts.method, views.blank(parts.view, inputs)
 
     @jax.jit  # op by op, this would take longer than a short run
-    def first_learner(seed):
+    def first(seed):
         key, model_key, net_key = jax.random.split(jax.random.PRNGKey(seed), 3)
-        variables = parts.model.init(model_key, jnp.zeros((1, *image_shape)), False)
+        variables = parts.model.init(model_key, example, False)
         params = variables.pop("params")
         meta_params, one = {}, jnp.zeros((1,))
         if parts.function is not None:
@@ -249,28 +359,19 @@ def _init(config, parts: Parts, image_shape):
             key=key,
         )
 
-    def init(seed, problem):
+    def first_or_error(seed):
         try:
-            learner = first_learner(seed)
+            return first(seed)
         except (TypeError, ValueError, flax.errors.FlaxError) as error:
             raise ValueError(
                 f"config.model.name={config.model.name!r} with options "
-                f"{config.model.options.to_dict()} does not work on images of shape "
-                f"{list(image_shape)}: {error}"
+                f"{config.model.options.to_dict()} does not work on "
+                f"{inputs.kind} of "
+                f"shape {inputs.shapes}: correct config.model.options, or choose "
+                f"another model. {error}"
             ) from error
-        if config.model.weights:
-            first = {"params": learner.params, **learner.model_state}
-            first = load_weights(config.model.weights, like=first)
-            learner = learner._replace(params=first.pop("params"), model_state=first)
-        state = RunState(learner, zero_sums(method))
-        if method.teacher:
-            teacher = Teacher(learner.params, learner.model_state)
-            state = state._replace(teacher=teacher)
-        if method.memory is not None:
-            state = state._replace(memory=method.memory.init(problem))
-        return parts.layout.replicate(state)
 
-    return init
+    return first_or_error
 
 
 def _compiled(step: Steps, spread: Layout, *, stacked: bool = False) -> Steps:
@@ -282,28 +383,3 @@ def _compiled(step: Steps, spread: Layout, *, stacked: bool = False) -> Steps:
     return Steps(
         compiled(step.warmup, 1), compiled(step.weighted, 1), compiled(step.meta, 2)
     )
-
-
-def _judged(config):
-    if config.ema.freeze_epoch < 0:
-        return lambda state: state
-    return lambda state: state.without_teacher
-
-
-def _refresh(parts: Parts, batch_size: int):
-    """Before an epoch, for methods whose memory changes then."""
-    memory = parts.method.memory
-    if memory is None or memory.refresh is None:
-        return lambda state, samples, problem, epoch: state
-    predict = evaluate.predictor(parts.model, parts.layout, batch_size=batch_size)
-
-    def refresh(state, samples, problem, epoch):
-        new = memory.refresh(
-            jax.device_get(state.memory),
-            problem,
-            epoch,
-            lambda: predict(state.scoring, samples, problem.train_index),
-        )
-        return state._replace(memory=parts.layout.replicate(new))
-
-    return refresh

@@ -9,15 +9,15 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from cmwjax.bias.problem import Problem
-from cmwjax.core.labels import class_counts
 from cmwjax.core.parallel import Layout
-from cmwjax.data import datasets, decode
-from cmwjax.data.decode import View
+from cmwjax.data import decode
+from cmwjax.data.dataset import Dataset
 from cmwjax.data.on_disk import Encoded, Reader
 from cmwjax.data.skipped import Skipped
 from cmwjax.data.sources import InMemory, Samples
 from cmwjax.data.stream import Streamed, Views
-from cmwjax.data.table import IMAGENET, Table, pixel_statistics
+from cmwjax.data.table import Table
+from cmwjax.data.view import Statistics, View
 from cmwjax.methods.method import Method
 
 STATISTICS_OF = 1000  # images on disk, drawn at random, give mean and deviation
@@ -42,6 +42,7 @@ def build_sets(
     *,
     layout: Layout,
     method: Method,
+    view: View,
     skipped: Skipped,
 ) -> Sets:
     """Places the tables and opens the images.
@@ -51,19 +52,31 @@ def build_sets(
       problem: what the run learns from.
       layout: how tables and rows lie on the devices.
       method: which features of a class its losses read.
+      view: what inputs are standardised by.
       skipped: where images are listed that could not be read.
     """
     dataset, replicate = problem.dataset, layout.replicate
-    mean, std = _statistics(config, dataset)
+    statistics = _statistics(config, dataset, view)
     family = method.families(problem.families.family)
-    counts = class_counts(problem.labels[problem.train_index], dataset.num_classes)
-    per_class = family, mean, std, method.class_features(counts)
+    features = method.class_features(problem.group_counts)
+
+    def table(inputs, labels):
+        group = problem.group_of(labels)
+        return replicate(
+            Table(
+                inputs,
+                labels,
+                family[group],
+                statistics,
+                {name: values[group] for name, values in features.items()},
+            )
+        )
+
     if dataset.files is None:
         memory = InMemory(layout)
-        train = Table(dataset.train_images, problem.labels, *per_class)
-        test = Table(dataset.test_images, dataset.test_labels, *per_class)
-        tests = {"test": Samples(replicate(test), memory)}
-        return Sets(Samples(replicate(train), memory), tests)
+        train = table(dataset.train_inputs, problem.labels)
+        test = table(dataset.test_inputs, dataset.test_labels)
+        return Sets(Samples(train, memory), {"test": Samples(test, memory)})
 
     streamed = partial(
         Streamed,
@@ -79,9 +92,7 @@ def build_sets(
         *dataset.files.tests.values(),
     )
     every = {
-        name: Samples(
-            replicate(Table(None, part.labels, *per_class)), streamed(name, part.read)
-        )
+        name: Samples(table(None, part.labels), streamed(name, part.read))
         for name, part in zip(set_names(problem), parts, strict=True)
     }
     return Sets(every.pop("train"), every)
@@ -100,23 +111,19 @@ class Pictures:
         return _picture(self._set.read, position, self._view)
 
 
-def _picture(read: Reader, position: int, view: View) -> NDArray[np.uint8]:
-    return decode.load(read, position, view, np.random.default_rng(0))[0]
+def _picture(read: Reader, position: int, look: decode.View) -> NDArray[np.uint8]:
+    return decode.load(read, position, look, np.random.default_rng(0))[0]
 
 
-def _statistics(
-    config: ConfigDict, dataset: datasets.Dataset
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation by which pixels are standardised, per channel."""
-    if config.data.standardise == "imagenet":
-        return IMAGENET
-    if dataset.files is None:
-        return pixel_statistics(dataset.train_images)
+def _statistics(config: ConfigDict, dataset: Dataset, view: View) -> Statistics:
+    """What inputs are standardised by; of images on disk, a sample of them tells."""
+    if dataset.files is None or config.data.standardise == "imagenet":
+        return view.statistics(dataset.train_inputs)
     read, labels = dataset.files.train
     some = np.random.default_rng(0).permutation(len(labels))[:STATISTICS_OF]
-    view, loaded = _views(config).evaluation, []
+    look, loaded = _views(config).evaluation, []
     for position in np.sort(some):
-        pixels, code = decode.load(read, int(position), view, np.random.default_rng(0))
+        pixels, code = decode.load(read, int(position), look, np.random.default_rng(0))
         if not code:
             loaded.append(pixels)
     if not loaded:
@@ -124,12 +131,12 @@ def _statistics(
             f"data: none of {len(some)} images of {config.data.name} could be read: "
             "correct the data."
         )
-    return pixel_statistics(np.stack(loaded))
+    return view.statistics(np.stack(loaded))
 
 
 def _views(config: ConfigDict) -> Views:
     stream = config.data.stream
-    centre = View(stream.image_size, stream.resize)
+    centre = decode.View(stream.image_size, stream.resize)
     train = centre._replace(crop=stream.crop, flip=config.augment.flip)
     return Views(train, train if config.augment.meta else centre, centre)
 

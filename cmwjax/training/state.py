@@ -39,6 +39,7 @@ class Saved(NamedTuple):
 
     run: RunState
     meta_index: np.ndarray  # int32, of this epoch; see `meta_set`
+    seconds: np.ndarray  # float64 [2], of this epoch so far, and saving's share of them
     # What it learns from. It is made anew each time, and must not have changed.
     data: np.ndarray  # uint8 [32], SHA-256 of training and test set, or their names
     labels: np.ndarray  # int32 [N], as observed
@@ -51,22 +52,28 @@ class Saved(NamedTuple):
         """Positions of the meta set of this epoch, int32; None if there is none."""
         return None if self.meta_index[0] == _NO_META_SET[0] else self.meta_index
 
-    def at(self, run: RunState, meta_set: np.ndarray | None) -> "Saved":
+    def at(
+        self,
+        run: RunState,
+        meta_set: np.ndarray | None,
+        seconds: tuple[float, float],
+    ) -> "Saved":
         """The same run at another moment."""
         index = _NO_META_SET if meta_set is None else meta_set
-        return self._replace(run=run, meta_index=index)
+        return self._replace(run=run, meta_index=index, seconds=np.array(seconds))
 
 
 def first(run: RunState, problem: Problem) -> Saved:
     """What would be saved before the first step."""
     digest = hashlib.sha256()
-    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+    for name in ("train_inputs", "train_labels", "test_inputs", "test_labels"):
         digest.update(np.ascontiguousarray(getattr(problem.dataset, name)))
     if problem.dataset.files is not None:  # too many to read; their names must do
         digest.update(problem.dataset.files.identity.encode())
     return Saved(
         run=run,
         meta_index=_NO_META_SET if problem.meta_index is None else problem.meta_index,
+        seconds=np.zeros(2),
         data=np.frombuffer(digest.digest(), np.uint8),
         labels=problem.labels,
         train_index=problem.train_index,

@@ -17,11 +17,11 @@ from jax import lax
 
 from cmwjax.core import weighting
 from cmwjax.core.meta import LossFn, meta_step, weighted_step
-from cmwjax.methods import method as methods
-from cmwjax.methods import mixup
-from cmwjax.methods import soft_labels as soft
+from cmwjax.data.view import View
+from cmwjax.methods.method import Losses, Method, constant_one
 from cmwjax.methods.teacher import update_teacher
-from cmwjax.training.batches import Batches, mixes, mixes_meta
+from cmwjax.tasks.task import Task
+from cmwjax.training.batches import Batches
 from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
 from cmwjax.training.state import RunState
 
@@ -38,7 +38,9 @@ def build(
     config: Any,
     *,
     model: nn.Module,
-    method: methods.Method,
+    method: Method,
+    task: Task,
+    view: View,
     tx: optax.GradientTransformation,
     meta_tx: optax.GradientTransformation,
     schedule: optax.Schedule,
@@ -51,6 +53,8 @@ def build(
       config: a checked configuration.
       model: the classifier.
       method: what is minimised, and how it is weighted.
+      task: what outputs mean.
+      view: how inputs are prepared.
       tx: optimizer of the classifier.
       meta_tx: optimizer of the weighting net.
       schedule: learning rate of the virtual step.
@@ -60,11 +64,11 @@ def build(
     common = dict(tx=tx, axis_name=axis_name)
     warmup = partial(
         weighted_step,
-        loss_fn=classifier_loss(model, method.warmup_losses),
-        weight_fn=masked_weights(methods.constant_one),
+        loss_fn=classifier_loss(model, method.warmup_losses(task.losses)),
+        weight_fn=masked_weights(constant_one),
         **common,
     )
-    losses, weight_fn = loss_terms(config, method)
+    losses, weight_fn = method.terms()
     common |= dict(
         loss_fn=classifier_loss(model, losses),
         weight_fn=masked_weights(weight_fn),
@@ -75,15 +79,12 @@ def build(
     meta = partial(
         meta_step,
         meta_tx=meta_tx,
-        meta_loss_fn=masked_losses(
-            meta_loss(model, is_mixed=mixes_meta(config, method))
-        ),
+        meta_loss_fn=masked_losses(meta_loss(model, method.meta_losses(task.losses))),
         inner_lr=schedule,
         lookahead=config.weighting.lookahead,
         **common,
     )
-    batches = Batches(config, model, method, axis_name, steps_per_epoch)
-    freeze = config.ema.freeze_epoch * steps_per_epoch
+    batches = Batches(config, model, method, view, axis_name, steps_per_epoch)
 
     def whole(step, *, is_warmup=False):
         def run_step(state, table, rows, *meta_rows):
@@ -97,18 +98,16 @@ def build(
                 learner = learner._replace(
                     meta_params=jnp.zeros(config.data.batch_size)
                 )
-            decay = config.ema.decay
-            if freeze >= 0:
-                decay = jnp.where(learner.step >= freeze, 1.0, decay)
+            before = learner.step
             learner, metrics = step(learner, batch, *meta_batch)
-            teacher = state.teacher
-            if teacher is not None:
+            teacher, averaging = state.teacher, method.teacher
+            if teacher is not None and averaging is not None:
                 teacher = update_teacher(
                     teacher,
                     learner.params,
                     learner.model_state,
-                    decay=decay,
-                    batch_stats=config.ema.batch_stats,
+                    decay=averaging.decay_at(before, steps_per_epoch),
+                    batch_stats=averaging.batch_stats,
                 )
             return state._replace(
                 learner=learner, sums=add_metrics(state.sums, metrics), teacher=teacher
@@ -144,24 +143,13 @@ def several(steps: Steps, *, meta_every: int) -> Steps:
     return Steps(scanned(steps.warmup), scanned(steps.weighted), scanned(meta))
 
 
-def loss_terms(config, method: methods.Method):
-    """Losses and coefficients after the warm-up: one term, or two, or four."""
-    losses, weight_fn = method.losses, method.weight_fn
-    if method.soft_labels:
-        losses, weight_fn = soft.soft_losses(losses), soft.soft_weights(weight_fn)
-    if mixes(config, method):
-        losses = mixup.mixed_losses(losses)
-        weight_fn = mixup.mixed_weights(weight_fn, config.mixup.second_weight)
-    return losses, weight_fn
-
-
-def classifier_loss(model: nn.Module, losses: methods.Losses) -> LossFn:
+def classifier_loss(model: nn.Module, losses: Losses) -> LossFn:
     """Losses of a Linen classifier in training mode, as a step's `loss_fn`."""
 
     def loss_fn(params, model_state, batch, key):
         logits, model_state = model.apply(
             {"params": params, **model_state},
-            batch["image"],
+            batch["input"],
             True,
             mutable=list(model_state),
             rngs={"dropout": key},
@@ -171,16 +159,13 @@ def classifier_loss(model: nn.Module, losses: methods.Losses) -> LossFn:
     return loss_fn
 
 
-def meta_loss(model: nn.Module, *, is_mixed: bool = False):
-    """Cross entropy of the meta batch, whatever is minimised on the training set."""
-    losses = methods.cross_entropy
-    if is_mixed:
-        losses = mixup.mixed_label_losses(losses)
+def meta_loss(model: nn.Module, losses: Losses):
+    """Losses of a Linen classifier on the meta batch, as a step's `meta_loss_fn`."""
     loss_fn = classifier_loss(model, losses)
     return lambda *arguments: loss_fn(*arguments)[0]
 
 
-def zero_sums(method: methods.Method) -> dict[str, Any]:
+def zero_sums(method: Method) -> dict[str, Any]:
     """Sums and counts of an epoch that has not begun."""
     values: dict[str, Any] = dict.fromkeys(("loss", "grad_norm", "skipped"), 0.0)
     if method.has_meta_step:

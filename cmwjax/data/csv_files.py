@@ -1,0 +1,286 @@
+"""Tables of numbers and lists of texts, with their labels, from .csv and .tsv files."""
+
+import csv
+import io
+import os
+import reprlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+from numpy.typing import NDArray
+
+LABEL_NAMES = ("label", "class", "target")  # in this order, whatever their case
+READERS = {
+    ".csv": partial(csv.reader, delimiter=",", strict=True),
+    ".tsv": partial(csv.reader, delimiter="\t", quoting=csv.QUOTE_NONE),
+}
+
+
+class CsvFile(NamedTuple):
+    """What a file says of its N samples, in the order of its rows."""
+
+    names: tuple[str, ...]  # of the columns that are inputs
+    inputs: NDArray[np.float32] | tuple[str, ...]  # [N, D] numbers, or N texts
+    labels: tuple[str, ...]  # N, as written
+
+
+class _Sheet(NamedTuple):
+    """The cells of a file below its header."""
+
+    path: Path
+    names: list[str]  # of all columns
+    unnamed: bool  # whether the header leaves out the name of the first column
+    rows: list[list[str]]
+    lines: list[int]  # of the file, where each row begins, from 1
+
+    def error(self, row: int, column: int, problem: str, remedy: str) -> ValueError:
+        cell = reprlib.repr(self.rows[row][column])  # shortened, should it be long
+        return ValueError(
+            f"data: {self.path}, line {self.lines[row]}, column "
+            f"{self.names[column]!r}: {cell} {problem}: {remedy}."
+        )
+
+
+def read_csv(
+    path: str | os.PathLike[str], *, text: str = "", label: str = ""
+) -> CsvFile:
+    """Reads samples and their labels, a row each, and checks every cell.
+
+    A `.csv` file has commas and the usual quotes, a `.tsv` file tabs and no quotes;
+    both are UTF-8, with or without a byte order mark. The first row is a header if it
+    has the column that `text` or `label` names, or a word above a column of numbers.
+    Without a header, columns are called 'column 1', 'column 2', ....
+
+    An unnamed first column of distinct whole numbers, which pandas writes for the
+    index, is dropped: in a file sorted by class it would give the label away. A
+    constant column of numbers is kept, so that files of one kind have one width, and
+    logged; standardised, it is zero.
+
+    Args:
+      path: of the file.
+      text: name of the column of texts; '': all columns but the labels are numbers.
+      label: name of the column of labels; '': the column called 'label', 'class' or
+        'target', else the last one.
+
+    Returns:
+      The numbers or texts, and the labels. These are as written, less blanks and a
+      pair of quotes around them: a class number is text until `class_numbers`.
+
+    Raises:
+      ValueError: if there is no such file or column; for another suffix, bytes that are
+        not UTF-8, or quotes that do not close; for a row of another length; for a cell
+        that is no finite number of float32, or an empty text or label.
+    """
+    sheet = _read(Path(path), wanted=[name for name in (text, label) if name])
+    target = _label_column(sheet, label)
+    labels = tuple(_unquoted(row[target]) for row in sheet.rows)
+    if "" in labels:
+        remedy = "give every row a label, or remove the row"
+        raise sheet.error(labels.index(""), target, "is no label", remedy)
+    if text:
+        column = _find(sheet, text, "text")
+        if column == target:
+            raise ValueError(
+                f"data: {sheet.path}: column {text!r} cannot be both text and label: "
+                "name the column of labels."
+            )
+        return CsvFile((text,), _texts(sheet, column), labels)
+    columns = [c for c in range(len(sheet.names)) if c != target]
+    if columns and _is_row_number(sheet, columns[0]):
+        logging.info("%s: the unnamed column of row numbers is dropped.", path)
+        columns = columns[1:]
+    if not columns:
+        raise ValueError(
+            f"data: {sheet.path} has no column beside its labels "
+            f"{sheet.names[target]!r}: add columns of numbers, or check that the file "
+            f"is delimited as its suffix {sheet.path.suffix} says."
+        )
+    inputs = np.stack([_numbers(sheet, c) for c in columns], axis=1)
+    names = tuple(sheet.names[c] for c in columns)
+    constant = [
+        name for name, x in zip(names, inputs.T, strict=True) if np.all(x == x[0])
+    ]
+    if constant:
+        logging.warning("%s: constant columns tell nothing: %s.", path, constant)
+    return CsvFile(names, inputs, labels)
+
+
+def class_numbers(
+    labels: Sequence[str], names: Sequence[str] | None = None
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Numbers classes in the order of their names.
+
+    Args:
+      labels: the class of each sample by name, N.
+      names: of the classes 0, 1, ...; None: the labels that occur, sorted by value if
+        all of them are numbers, else by alphabet.
+
+    Returns:
+      Classes in [0, C), int32 `[N]`, and the C names.
+
+    Raises:
+      ValueError: for a label that is not among the names.
+    """
+    if names is None:
+        found = set(labels)
+        numeric = all(_number(name) is not None for name in found)
+        names = sorted(found, key=lambda name: (float(name) if numeric else 0.0, name))
+    number = {name: c for c, name in enumerate(names)}
+    for position, label in enumerate(labels):
+        if label not in number:
+            raise ValueError(
+                f"labels: {label!r} at position {position} is none of the classes "
+                f"{list(names)}: correct the label, or add the class."
+            )
+    return np.array([number[label] for label in labels], np.int32), tuple(names)
+
+
+def _read(path: Path, wanted: list[str]) -> _Sheet:
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise ValueError(
+            f"data: {path} is neither a .csv file (commas) nor a .tsv file (tabs): "
+            "convert or rename it."
+        )
+    reader = READERS[suffix](io.StringIO(_decoded(path), newline=""))
+    rows, lines, line = [], [], 1
+    try:
+        for row in reader:
+            if row:  # a blank line has no cells
+                rows.append(row)
+                lines.append(line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"data: {path}, line {line}: {error}: check the quotes of this row."
+        ) from error
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(rows[0]):
+            raise ValueError(
+                f"data: {path}, line {line} has {len(row)} cells, but line {lines[0]} "
+                f"has {len(rows[0])}: give every row as many, and quote a cell that "
+                "holds the delimiter."
+            )
+    header = bool(rows) and _is_header(rows, wanted)
+    if len(rows) <= header:
+        raise ValueError(f"data: {path} has no rows of samples: add some.")
+    given = [_unquoted(cell) if header else "" for cell in rows[0]]
+    names = [name or f"column {c + 1}" for c, name in enumerate(given)]
+    unnamed = header and not given[0]
+    return _Sheet(path, names, unnamed, rows[header:], lines[header:])
+
+
+def _decoded(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(
+            f"data: there is no file {path}: put it there, or correct the path."
+        ) from None
+    except OSError as error:
+        raise ValueError(f"data: {path} cannot be read ({error}).") from error
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"data: {path}, line {line}: byte {content[error.start]:#04x} is not "
+            "UTF-8: convert the file to UTF-8."
+        ) from error
+
+
+def _is_header(rows: list[list[str]], wanted: list[str]) -> bool:
+    first, later = rows[0], rows[1:]
+    names = [_unquoted(cell) for cell in first]
+    if any(name in names for name in wanted):
+        return True
+
+    # A gap does not make a column of numbers one of words.
+    def numbers(column):
+        cells = [row[column].strip() for row in later]
+        return any(cells) and all(not cell or _is_number(cell) for cell in cells)
+
+    return any(
+        name and not _is_number(name) and numbers(c) for c, name in enumerate(names)
+    )
+
+
+def _label_column(sheet: _Sheet, label: str) -> int:
+    if label:
+        return _find(sheet, label, "label")
+    names = [name.lower() for name in sheet.names]
+    for name in LABEL_NAMES:
+        if name in names:
+            return names.index(name)
+    return len(sheet.names) - 1
+
+
+def _find(sheet: _Sheet, name: str, field: str) -> int:
+    count = sheet.names.count(name)
+    if count != 1:
+        found = "no column" if count == 0 else f"{count} columns"
+        first = f"line {sheet.lines[0]} is {reprlib.repr(sheet.rows[0])}"
+        raise ValueError(
+            f"data: {sheet.path} has {found} {name!r}: choose {field} among "
+            f"{sheet.names}, or name the columns in a header ({first})."
+        )
+    return sheet.names.index(name)
+
+
+def _is_row_number(sheet: _Sheet, column: int) -> bool:
+    if column or not sheet.unnamed:
+        return False
+    cells = [row[0].strip() for row in sheet.rows]
+    return len(set(cells)) == len(cells) and all(cell.isdecimal() for cell in cells)
+
+
+def _texts(sheet: _Sheet, column: int) -> tuple[str, ...]:
+    texts = tuple(row[column] for row in sheet.rows)
+    for row, text in enumerate(texts):
+        if not text.strip():
+            remedy = "write one, or remove the row"
+            raise sheet.error(row, column, "is no text", remedy)
+    return texts
+
+
+def _numbers(sheet: _Sheet, column: int) -> NDArray[np.float32]:
+    values = [_number(row[column]) for row in sheet.rows]
+    for row, value in enumerate(values):
+        if value is not None:
+            continue
+        cell, fill = sheet.rows[row][column], "fill it in, or remove the row"
+        if not cell.strip():
+            raise sheet.error(row, column, "is empty", fill)
+        if _is_number(cell):
+            raise sheet.error(row, column, "is not finite in float32", fill)
+        remedy = "correct it, name the column of texts or labels, or remove the column"
+        raise sheet.error(row, column, "is not a number", remedy)
+    return np.array(values, np.float32)
+
+
+def _number(cell: str) -> float | None:
+    """The cell's number, if it is one that float32 holds."""
+    if not _is_number(cell):
+        return None
+    value = float(cell)
+    return value if abs(value) <= float(np.finfo(np.float32).max) else None
+
+
+def _is_number(cell: str) -> bool:
+    """Whether it is a number at all, be it NaN or infinite."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # 1_000 is one in Python alone
+
+
+def _unquoted(cell: str) -> str:
+    cell = cell.strip()
+    if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "'\"":
+        cell = cell[1:-1].strip()
+    return cell

@@ -1,0 +1,156 @@
+"""How inputs of one kind become what a model sees: the one place that standardises.
+
+Inputs lie on the devices as they were read: images as uint8, rows of a table as
+float32, texts as tokens. A view turns a batch of them into `batch['input']`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmwjax.data import augment
+
+STANDARDS = ("own", "imagenet")  # by whose pixels images are standardised
+# ImageNet's channel means and deviations, as pretrained nets expect.
+IMAGENET = (
+    np.array([0.485, 0.456, 0.406], np.float32),
+    np.array([0.229, 0.224, 0.225], np.float32),
+)
+
+Statistics = Any  # a tree of arrays, empty where nothing is standardised
+
+
+class View(NamedTuple):
+    """How inputs of one kind are prepared; pure functions.
+
+    Attributes:
+      statistics: `(inputs [N, ...]) -> Statistics`, of the training set, on the host.
+      prepare: `(inputs [B, ...], statistics, keys [B] or None) -> tree`, what the model
+        sees; with keys, inputs are augmented as in training.
+      blends: whether two inputs can be averaged (MixUp).
+    """
+
+    statistics: Callable[[Any], Statistics]
+    prepare: Callable[[Any, Statistics, jax.Array | None], Any]
+    blends: bool
+
+
+def images(augmentation: Any, standard: str = STANDARDS[0]) -> View:
+    """Images uint8 `[B, H, W, C]`, standardised per channel, cropped and flipped.
+
+    Args:
+      augmentation: fields `pad`, `mode` and `flip`; see `augment.crop_and_flip`.
+      standard: `'own'`, by the training pixels; or `'imagenet'`.
+    """
+    pad, flip = augmentation.pad, augmentation.flip
+
+    def prepare(raw, statistics, keys):
+        if keys is not None and (pad or flip):
+            raw = augment.crop_and_flip(
+                raw, keys, pad=pad, mode=augmentation.mode, flip=flip
+            )
+        mean, std = (x.reshape(1, 1, 1, -1) for x in statistics)
+        return (raw.astype(jnp.float32) / 255 - mean) / std
+
+    def statistics(raw):
+        return IMAGENET if standard == "imagenet" else pixel_statistics(raw)
+
+    return View(statistics, prepare, blends=True)
+
+
+def rows() -> View:
+    """Rows of a table float32 `[B, D]`, standardised per column."""
+
+    def statistics(raw):
+        mean, std = (
+            raw.mean(axis=0, dtype=np.float64),
+            raw.std(axis=0, dtype=np.float64),
+        )
+        # A constant column becomes zero.
+        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+    def prepare(raw, statistics, keys):
+        del keys
+        mean, std = statistics
+        return (raw - mean[None]) / std[None]
+
+    return View(statistics, prepare, blends=True)
+
+
+def tokens() -> View:
+    """Tokens int32 `[B, L]`, padded with 0, and a mask of those that are none."""
+
+    def prepare(raw, statistics, keys):
+        del statistics, keys
+        return {"tokens": raw, "mask": raw > 0}
+
+    return View(lambda raw: (), prepare, blends=False)
+
+
+class Spec(NamedTuple):
+    """Kind, structure, shapes and types of the inputs of one sample; hashable.
+
+    Attributes:
+      kind: one of `KINDS`.
+      structure: of the tree.
+      leaves: shape and type of each array.
+      vocabulary_size: number of tokens; 0 where there are none.
+    """
+
+    kind: str
+    structure: Any
+    leaves: tuple[tuple[tuple[int, ...], str], ...]
+    vocabulary_size: int = 0
+
+    @classmethod
+    def of(cls, kind: str, inputs: Any, vocabulary_size: int = 0) -> "Spec":
+        """That of inputs, leaves `[N, ...]`."""
+        leaves, structure = jax.tree.flatten(inputs)
+        arrays = tuple((x.shape[1:], str(x.dtype)) for x in leaves)
+        return cls(kind, structure, arrays, vocabulary_size)
+
+    @property
+    def shapes(self) -> list[list[int]]:
+        """Shapes of one sample, for messages."""
+        return [list(shape) for shape, _ in self.leaves]
+
+    def zeros(self) -> Any:
+        """One sample of zeros, leaves `[1, ...]`, on the host."""
+        leaves = [np.zeros((1, *shape), dtype) for shape, dtype in self.leaves]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+KINDS = ("images", "rows", "tokens")
+
+
+def build(kind: str, config: Any) -> View:
+    """The view of inputs of a kind, one of `KINDS`, as a configuration wants it."""
+    if kind == "images":
+        return images(config.augment, config.data.standardise)
+    return {"rows": rows, "tokens": tokens}[kind]()
+
+
+def blank(view: View, spec: Spec) -> Any:
+    """What a model sees of one sample without an input, leaves `[1, ...]`."""
+    raw = spec.zeros()
+    seen = jax.eval_shape(lambda x: view.prepare(x, view.statistics(raw), None), raw)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), seen)
+
+
+def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel of `[N, H, W, C]`, scaled to [0, 1]."""
+    # By counting levels: exact, and no float copy of the set.
+    levels = np.arange(256) / 255
+    shares = np.stack(
+        [
+            np.bincount(images[..., c].ravel(), minlength=256)
+            for c in range(images.shape[-1])
+        ]
+    )
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    mean = shares @ levels
+    std = np.sqrt(shares @ levels**2 - mean**2)
+    return mean.astype(np.float32), np.maximum(std, 1e-6).astype(np.float32)

@@ -1,0 +1,49 @@
+"""Ordinary training (ERM) with one loss or another, which weighting methods weight."""
+
+from functools import partial
+
+from cmwjax.core import losses
+from cmwjax.methods.method import Context, Method, check_range
+
+
+def erm(context: Context) -> Method:
+    """Empirical risk minimisation: every sample counts one."""
+    return context.base
+
+
+def cross_entropy() -> Method:
+    """ERM with the cross entropy."""
+    return Method()
+
+
+def label_smoothing(*, smoothing: float = 0.1) -> Method:
+    """ERM against labels that give a share to every class; see `core.losses`."""
+    check_range("smoothing", smoothing, 0, 1)
+    return _of_labels(partial(losses.label_smoothing, smoothing=smoothing))
+
+
+def focal(*, gamma: float = 1.0) -> Method:
+    """ERM with the focal loss; see `core.losses`."""
+    check_range("gamma", gamma, 0)
+    return _of_labels(partial(losses.focal, gamma=gamma))
+
+
+def gce(*, q: float = 0.7) -> Method:
+    """ERM with the generalised cross entropy; see `core.losses`."""
+    check_range("q", q, 1e-6, 1)
+    return _of_labels(partial(losses.generalized_cross_entropy, q=q))
+
+
+def squared_error() -> Method:
+    """Regression by the squared error; see `core.losses`."""
+    return _of_labels(losses.squared_error)
+
+
+def huber(*, delta: float = 1.0) -> Method:
+    """Regression by Huber's loss; `delta` in standard deviations of the targets."""
+    check_range("delta", delta, 1e-6)
+    return _of_labels(partial(losses.huber, delta=delta))
+
+
+def _of_labels(loss) -> Method:
+    return Method(lambda logits, batch: loss(logits, batch["label"]))

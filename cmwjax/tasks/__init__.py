@@ -1,0 +1,5 @@
+"""What an output means: classification, regression.
+
+Width of the last layer, losses, scores of samples, metrics of a set. Not here: what is
+minimised in training, and how it is weighted (`cmwjax.methods`).
+"""

@@ -1,0 +1,6 @@
+"""The tasks by name: the one list of them."""
+
+from cmwjax.tasks.classification import CLASSIFICATION
+from cmwjax.tasks.regression import REGRESSION
+
+TASKS = {"classification": CLASSIFICATION, "regression": REGRESSION}

@@ -1,0 +1,62 @@
+"""Classification: one logit per class, one label per sample."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmwjax.core.losses import cross_entropy
+from cmwjax.tasks.task import Batch, Scores, Task
+
+TOP = 5
+
+
+def losses(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Cross entropy against the label, `[B]`, in nats."""
+    return cross_entropy(logits, batch["label"])
+
+
+def scores(logits: jax.Array, batch: Batch) -> Scores:
+    """The likeliest class; of many classes, whether the label is in the top five.
+
+    Of two classes also the logarithm of their odds, `'log_odds'`, positive for class 1.
+    """
+    found = {"prediction": jnp.argmax(logits, axis=-1)}
+    num_classes = logits.shape[-1]
+    if num_classes > 2 * TOP:
+        _, likeliest = jax.lax.top_k(logits, TOP)
+        found["in_top"] = jnp.any(likeliest == batch["label"][:, None], axis=-1)
+    if num_classes == 2:
+        found["log_odds"] = logits[:, 1] - logits[:, 0]
+    return found
+
+
+def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
+    """Accuracy; of many classes also the top-5 accuracy.
+
+    Of two classes also the average precision of finding class 1, which says more than
+    the accuracy does where this class is rare.
+    """
+    metrics = {"accuracy": _mean(found["prediction"] == labels)}
+    if "in_top" in found:
+        metrics[f"top{TOP}"] = _mean(found["in_top"])
+    if "log_odds" in found and len(np.unique(labels)) == 2:
+        from sklearn.metrics import average_precision_score
+
+        metrics["average_precision"] = float(
+            average_precision_score(labels == 1, found["log_odds"])
+        )
+    return metrics
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if values.size else float("nan")
+
+
+CLASSIFICATION = Task(
+    width=lambda num_classes: num_classes,
+    losses=losses,
+    scores=scores,
+    summary=summary,
+    criterion="accuracy",
+    title="accuracy",
+)

@@ -1,0 +1,38 @@
+"""Regression: one output, one target per sample."""
+
+import jax
+import numpy as np
+
+from cmwjax.core.losses import squared_error
+from cmwjax.tasks.task import Batch, Scores, Task
+
+
+def losses(outputs: jax.Array, batch: Batch) -> jax.Array:
+    """Squared error, `[B, 1]` against targets `[B]` -> `[B]`."""
+    return squared_error(outputs, batch["label"])
+
+
+def scores(outputs: jax.Array, batch: Batch) -> Scores:
+    """The predicted target."""
+    del batch
+    return {"prediction": outputs[:, 0]}
+
+
+def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
+    """Coefficient of determination R², and the mean absolute error."""
+    error = found["prediction"].astype(np.float64) - labels
+    if not error.size:
+        return {"r2": float("nan"), "mae": float("nan")}
+    spread = np.sum((labels - np.mean(labels)) ** 2)
+    r2 = 1 - np.sum(error**2) / spread if spread else float("nan")
+    return {"r2": float(r2), "mae": float(np.mean(np.abs(error)))}
+
+
+REGRESSION = Task(
+    width=lambda num_classes: 1,
+    losses=losses,
+    scores=scores,
+    summary=summary,
+    criterion="r2",
+    title="R²",
+)

@@ -1,0 +1,274 @@
+"""A run: what stays the same while it goes on, and what changes."""
+
+import dataclasses
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.errors
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+from numpy.typing import NDArray
+
+from cmwjax.bias.problem import Problem, prepare
+from cmwjax.config_check import check_config
+from cmwjax.data import view as views
+from cmwjax.data.dataset import Dataset
+from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_batches
+from cmwjax.data.skipped import Skipped
+from cmwjax.data.view import Spec
+from cmwjax.files import CHECKPOINTS
+from cmwjax.tasks.catalogue import TASKS
+from cmwjax.training import program as programs
+from cmwjax.training.checkpoints import Checkpoints, to_host
+from cmwjax.training.evaluate import Scores
+from cmwjax.training.health import check_finite, check_skips, warn_if_sizes_alike
+from cmwjax.training.program import Program
+from cmwjax.training.sets import Sets, build_sets, set_names
+from cmwjax.training.state import RunState, Saved, first
+from cmwjax.training.workdir import check_folder
+
+
+class Run(NamedTuple):
+    """What stays the same while a run goes on."""
+
+    config: ConfigDict
+    workdir: Path
+    problem: Problem  # what it learns from
+    order: Order  # in which training visits its samples
+    program: Program  # the compiled functions
+    sets: Sets  # the samples, on the devices or on their way there
+    skipped: Skipped  # the list of images that could not be read
+    checkpoints: Checkpoints
+    start: Saved  # what would be saved before the first step, on the host
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in each epoch."""
+        return self.order.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.epochs * self.steps_per_epoch
+
+    def summary(self, scores: Scores, labels: NDArray) -> dict[str, float]:
+        """Metrics of scores, against labels `[N]`, in the units of the labels."""
+        return scores.summary(self.program.task, labels, self.problem.dataset.in_units)
+
+    def has_meta_steps(self, epoch: int) -> bool:
+        """Whether weights are learned in this epoch."""
+        return self.program.method.has_meta_step and epoch >= self.config.warmup_epochs
+
+    def meta_order(self, meta_set: NDArray | None) -> Order:
+        """The order in which meta steps visit the positions `meta_set`, `[M]`."""
+        table = partial(
+            meta_batches,
+            meta_set,
+            batch_size=self.config.meta_set.batch_size,
+            shards=self.config.data.shards,
+            seed=self.config.seed,
+            steps=self.steps_per_epoch,
+        )
+        return Order(table, self.steps_per_epoch)
+
+    def last_good(self) -> int | None:
+        """Step of the newest checkpoint that is whole, when everything is written."""
+        return self.checkpoints.last
+
+
+@dataclasses.dataclass
+class Progress:
+    """What changes while a run goes on.
+
+    Attributes:
+      state: what changes on the devices.
+      meta_set: positions of the meta set of this epoch, int32 `[M]`, if there is one.
+      step: steps that are done.
+      began: when the epoch began, by `time.perf_counter`; earlier by what other
+        processes have spent on it before.
+      stall: seconds of the epoch in which training waited for checkpoints.
+      warned: whether it was said that the weights have collapsed.
+    """
+
+    state: RunState
+    meta_set: NDArray | None
+    step: int
+    began: float
+    stall: float = 0.0
+    warned: bool = False
+
+    @classmethod
+    def of(cls, run: Run, saved: Saved) -> "Progress":
+        """The moment at which something was saved."""
+        seconds, stall = saved.seconds.tolist()
+        return cls(
+            state=run.program.layout.replicate(saved.run),
+            meta_set=saved.meta_set,
+            step=int(saved.run.learner.step),
+            began=time.perf_counter() - seconds,
+            stall=stall,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """How long this epoch has taken by now."""
+        return time.perf_counter() - self.began
+
+    def begin_epoch(
+        self, state: RunState, meta_set: NDArray | None, clock: float
+    ) -> None:
+        """Enters the next epoch, which began at `clock`."""
+        self.state, self.meta_set = state, meta_set
+        self.began, self.stall = clock, 0.0
+
+    def save(self, run: Run) -> None:
+        """Saves it, behind the back of training, which waits only for a copy.
+
+        Raises:
+          Diverged: if too many updates in a row were skipped, or what would be saved
+            is not finite; nothing is saved then.
+        """
+        jax.block_until_ready(self.state)
+        begin = time.perf_counter()
+        seconds = self.seconds, self.stall
+        host = to_host(run.start.at(self.state, self.meta_set, seconds))
+        check_skips(host.run.learner, run.config, run.last_good)
+        check_finite(host.run.learner, run.last_good)
+        run.skipped.write()
+        run.checkpoints.save(self.step, host)
+        self.stall += time.perf_counter() - begin
+
+
+def assemble(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    arrays: Dataset | None = None,
+    model: nn.Module | None = None,
+    devices: tuple[jax.Device, ...] | None = None,
+) -> Run:
+    """Loads the data, builds model and steps, and checks it all; writes nothing.
+
+    Args:
+      config: see `cmwjax.config.base_config`.
+      workdir: a new or empty folder, or that of a run of this configuration.
+      arrays: the data set, in place of the one that `config.data.name` names, which
+        then is no more than what errors call it.
+      model: the classifier, a Linen module that is called as `module(inputs, train)`,
+        inputs as the view of the data prepares them (images float32 `[B, H, W,
+        channels]`), and returns logits `[B, C]`; in place of `config.model`. If
+        its batch statistics are to be those of all devices under `config.parallel=
+        'pmap'`, they must be reduced over the axis `'data'`.
+      devices: what to run on, by default everything there is.
+
+    Raises:
+      ValueError: if configuration, folder, data, model or devices are unfit.
+    """
+    check_config(config)
+    check_folder(workdir, config)
+    workdir = Path(workdir)
+    problem = prepare(config, arrays)
+    order = _training_order(config, problem)
+    inputs = problem.dataset.spec
+    if model is not None:
+        check_model(model, config, inputs, problem.dataset.num_classes)
+    program = programs.build(
+        programs.shared_part(config),
+        inputs=inputs,
+        num_classes=problem.dataset.num_classes,
+        num_groups=problem.num_groups,
+        num_families=len(problem.families.centres),
+        steps_per_epoch=order.steps_per_epoch,
+        devices=devices,
+        model=model,
+    )
+    if program.method.has_meta_step:
+        held_out = problem.meta_index
+        check_meta_batches(
+            len(problem.train_index if held_out is None else held_out),
+            batch_size=config.meta_set.batch_size,
+            shards=config.data.shards,
+        )
+    if program.method.frozen:
+        warn_if_sizes_alike(problem.families.centres)
+    skipped = Skipped(workdir, set_names(problem))
+    sets = build_sets(
+        config,
+        problem,
+        layout=program.layout,
+        method=program.method,
+        view=program.view,
+        skipped=skipped,
+    )
+    checkpoints = Checkpoints(
+        workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
+    )
+    start = first(to_host(program.init(config.seed, problem)), problem)
+    return Run(
+        config=config,
+        workdir=workdir,
+        problem=problem,
+        order=order,
+        program=program,
+        sets=sets,
+        skipped=skipped,
+        checkpoints=checkpoints,
+        start=start,
+    )
+
+
+def _training_order(config: ConfigDict, problem: Problem) -> Order:
+    table = partial(
+        epoch_batches,
+        problem.train_index,
+        batch_size=config.data.batch_size,
+        shards=config.data.shards,
+        seed=config.seed,
+    )
+    return Order(table, len(table(epoch=0)))
+
+
+def check_model(
+    model: nn.Module, config: ConfigDict, inputs: Spec, num_classes: int
+) -> None:
+    """Refuses a module that has no use for these inputs; computes nothing.
+
+    Args:
+      model: called as `module(inputs, train)`.
+      config: a checked configuration.
+      inputs: of one sample.
+      num_classes: C; 0 where labels are no classes.
+
+    Raises:
+      ValueError: if it cannot be hashed, does not accept the inputs, or its output is
+        not as wide as the task wants.
+    """
+    try:
+        hash(model)
+    except TypeError as error:
+        raise ValueError(
+            f"model is a {type(model).__name__} that cannot be hashed ({error}), but "
+            "compiled steps are kept by their model: make its fields numbers, strings, "
+            "functions or tuples."
+        ) from error
+
+    def outputs():
+        example = views.blank(views.build(inputs.kind, config), inputs)
+        return model.init_with_output(jax.random.key(0), example, False)[0]
+
+    try:
+        shape = jax.eval_shape(outputs).shape
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        raise ValueError(
+            f"model, a {type(model).__name__}, does not work on {inputs.kind} of "
+            f"shape {inputs.shapes}, called as module(inputs, train): {error}"
+        ) from error
+    width = TASKS[config.task].width(num_classes)
+    if shape != (1, width):
+        raise ValueError(
+            f"model, a {type(model).__name__}, returns {list(shape)} for one sample, "
+            f"but a {config.task} needs {width} outputs: make it return [B, {width}]."
+        )

@@ -1,0 +1,54 @@
+"""Headlines with wrong labels: texts and their topics from .csv or .tsv files.
+
+    python run.py --config=configs/text.py:data=FILE.tsv,text=COLUMN,test=FILE.tsv
+    ... --config=configs/text.py:data=FILE.tsv,text=COLUMN,test=FILE.tsv,truth=FILE.tsv
+    ... --config=configs/text.py:data=FILE.tsv,text=COLUMN,trusted=FILE.tsv
+    python run.py --config=configs/text.py:smoke
+
+`data` has the texts to train on and labels of which some are wrong, in the column
+`label` or a column named label, class or target; `test` others to test with (else a
+quarter of `data`), `trusted` a few whose labels are right, and `truth` the texts of
+`data` with the right labels, where somebody knows them: then the table says how well
+wrong ones are found. Without trusted texts, the meta set is what the classifier finds
+easiest. A text is the mean of what its words and their parts say, as in fastText.
+`smoke`, and no file at all, is on made-up headlines whose labels are wrong on purpose.
+"""
+
+from cmwjax.config import base_config
+from configs.common import methods_of, parse_arg
+
+
+def get_config(arg=None):
+    files = {"data": "headlines", "test": "", "trusted": "", "truth": ""}
+    columns = {"text": "text", "label": ""}
+    arg = parse_arg(
+        arg,
+        **files,
+        **columns,
+        methods="erm+mw_net+cmw_net",
+        seeds=3,
+        smoke=False,
+    )
+    config = base_config()
+    config.compare.methods = methods_of(arg["methods"])
+    config.compare.seeds = tuple(range(arg["seeds"]))
+    config.data.name = arg["data"]
+    for name in ("text", "label", "test", "trusted", "truth"):
+        config.data.csv[name] = arg[name]
+    config.data.csv.length = 256
+    config.data.batch_size, config.meta_set.batch_size = 52, 52
+    if arg["data"] == "headlines":
+        config.noise.kind, config.noise.rate = "symmetric", 0.4
+    elif not arg["truth"]:
+        config.data.labels = "given"
+    config.meta_set.policy = "external" if arg["trusted"] else "lowest_loss"
+    config.model.name = "text"
+    config.model.options = {"embedding": 64, "hidden": ()}
+    config.epochs, config.warmup_epochs = 10, 0 if arg["trusted"] else 1
+    config.optim.name = "adam"  # the mean over a text leaves small gradients
+    config.optim.learning_rate, config.optim.weight_decay = 1e-2, 0.0
+    config.optim.schedule.name = "cosine"
+    config.weighting.normalisation = "weights"
+    if arg["smoke"]:
+        config.compare.seeds, config.epochs = (0,), 5
+    return config

@@ -1,0 +1,228 @@
+"""Samples from .csv and .tsv files, against NumPy's own reader and by hand."""
+
+import csv
+import logging
+import re
+
+import numpy as np
+import pytest
+
+from cmwjax.data.csv_files import class_numbers, read_csv
+
+FLOWERS = "length,width,class\n1.5,-2e-3,rose\n3,4,'lily'\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file, and returns its path."""
+
+    def write(content, name="samples.csv"):
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+# ------------------------------------------------------------------------------ tables
+
+
+@pytest.mark.parametrize("header", ["", "a,b,c,d\n"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_numbers_are_those_of_numpys_reader(write, header, line_end):
+    numbers = np.random.default_rng(0).normal(size=(20, 3)) * [1e-8, 1, 1e8]
+    rows = [[*row, number % 3] for number, row in enumerate(numbers.tolist())]
+    table = header + "".join(f"{str(row)[1:-1]}\n" for row in rows)
+    file = read_csv(write(table.replace("\n", line_end)))
+    expected = np.loadtxt(table.splitlines(), delimiter=",", skiprows=len(header) // 8)
+    np.testing.assert_array_equal(file.inputs, expected[:, :3].astype(np.float32))
+    assert file.inputs.dtype == np.float32
+    assert [int(label) for label in file.labels] == expected[:, 3].tolist()
+    assert file.names == (
+        ("a", "b", "c") if header else ("column 1", "column 2", "column 3")
+    )
+
+
+def test_labels_lose_blanks_and_quotes_and_nothing_else(write):
+    file = read_csv(write("1,'-1'\n2, +1 \n3,\" ' x\"\n4,' a b '\n5,'\n6,01"))
+    assert file.labels == ("-1", "+1", "' x", "a b", "'", "01")
+
+
+@pytest.mark.parametrize(
+    ("header", "label", "expected"),
+    [
+        ("x,y,z", "", "z"),
+        ("x,y,z", "y", "y"),
+        ("label,y,z", "", "label"),
+        ("x,'Target',z", "", "Target"),
+        ("target,class,z", "", "class"),
+        ("target,class,z", "z", "z"),
+        ("1.5,2.5,3.5", "2.5", "2.5"),  # a header, for its column is named
+    ],
+)
+def test_column_of_labels(write, header, label, expected):
+    file = read_csv(write(f"{header}\n1,2,3\n4,5,7\n"), label=label)
+    names = [name.strip("'") for name in header.split(",")]
+    column = names.index(expected)
+    assert file.labels == tuple(np.array([[1, 2, 3], [4, 5, 7]])[:, column].astype(str))
+    assert file.names == tuple(name for name in names if name != expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "labels"),
+    [("a,b,c", "xy"), ("1,b,3", "xy"), (",b,c", "xy"), ("1,2,c", "cxy")],
+)
+def test_a_header_has_a_word_above_numbers(write, first, labels):
+    file = read_csv(write(f"{first}\n5,2,x\n3,4,y\n"))
+    assert file.labels == tuple(labels)
+    assert file.inputs[-2:, -1].tolist() == [2, 4]
+
+
+def test_columns_without_a_header_can_be_named(write):
+    file = read_csv(write("3,1\n4,2\n"), label="column 1")
+    assert (file.names, file.labels) == (("column 2",), ("3", "4"))
+
+
+@pytest.mark.parametrize(
+    ("header", "column", "kept"),
+    [
+        ("", "0 1 2", False),
+        ("", "7 30 2", False),  # of a shuffled part
+        ("", "0 1 1", True),
+        ("", "0.5 1 2", True),
+        ("i", "0 1 2", True),
+    ],
+)
+def test_an_unnamed_column_of_row_numbers_is_dropped(write, header, column, kept):
+    rows = "".join(f"{i},{x},c\n" for i, x in zip(column.split(), "689", strict=True))
+    file = read_csv(write(f"{header},x,label\n{rows}"))
+    assert file.inputs[:, -1].tolist() == [6, 8, 9]
+    assert file.inputs.shape[1] == 1 + kept
+    assert file.names == ((header or "column 1", "x") if kept else ("x",))
+
+
+def test_constant_columns_are_kept_and_named_once(write, caplog):
+    with caplog.at_level(logging.WARNING):
+        file = read_csv(write("a,b,c,y\n1,2,0,p\n1,3,0,q\n"))
+    assert file.inputs.tolist() == [[1, 2, 0], [1, 3, 0]]
+    (record,) = caplog.records
+    assert "['a', 'c']" in record.getMessage()
+
+
+def test_byte_order_mark_and_blank_lines(write):
+    plain = read_csv(write(FLOWERS))
+    other = read_csv(write(b"\xef\xbb\xbf\n" + FLOWERS.replace("\n", "\n\n").encode()))
+    assert other.names == plain.names == ("length", "width")
+    assert other.labels == plain.labels == ("rose", "lily")
+    np.testing.assert_array_equal(other.inputs, plain.inputs)
+
+
+# ------------------------------------------------------------------------------- texts
+
+
+def test_texts_with_tabs_have_no_quotes(write):
+    table = '\tid\tTitle\tlabel\n0\t7\t"Ọjọ́ – a, b\tx\n1\t8\t say "no" \ty\n'
+    file = read_csv(write(table, "titles.TSV"), text="Title")
+    assert file == (("Title",), ('"Ọjọ́ – a, b', ' say "no" '), ("x", "y"))
+
+
+def test_texts_with_commas_have_quotes(write, tmp_path):
+    texts = ['say "no"', "a, b", "two\nlines", " blanks "]
+    with (tmp_path / "quoted.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text", "y"], *([t, "l"] for t in texts)])
+    assert read_csv(tmp_path / "quoted.csv", text="text").inputs == tuple(texts)
+
+
+def test_texts_without_a_header(write):
+    assert read_csv(write("a b,x\n", "a.csv"), text="column 1").inputs == ("a b",)
+
+
+# ------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("", {}, "has no rows of samples: add some"),
+        ("\n\n", {}, "has no rows of samples"),
+        ("text,label\n", {"text": "text"}, "has no rows of samples"),
+        ("1\n2\n", {}, "no column beside its labels 'column 1': .* suffix .csv"),
+        (FLOWERS, {"label": "kind"}, r"no column 'kind': choose label among \['len"),
+        (FLOWERS, {"text": "words"}, "no column 'words': choose text among"),
+        ("a,a,b\n1,2,3\n", {"label": "a"}, "has 2 columns 'a': choose label"),
+        (FLOWERS, {"text": "class"}, "'class' cannot be both text and label"),
+        (FLOWERS + "1,2\n", {}, "line 4 has 2 cells, but line 1 has 3"),
+        ('x,y\n"1\n",p\n\n1,2,3\n', {}, "line 5 has 3 cells, but line 1 has 2"),
+        (
+            FLOWERS + "1,2;5,lily\n",
+            {},
+            "line 4, column 'width': '2;5' is not a number: correct it",
+        ),
+        (FLOWERS + "1_0,2,lily\n", {}, "line 4, column 'length': '1_0' is not a num"),
+        (
+            FLOWERS + "1, ,lily\n",
+            {},
+            "line 4, column 'width': ' ' is empty: fill",
+        ),
+        (FLOWERS + "NaN,1,lily\n", {}, "line 4, column 'length': 'NaN' is not finite"),
+        (FLOWERS + "-inf,1,lily\n", {}, "'-inf' is not finite"),
+        (FLOWERS + "1e39,1,lily\n", {}, "'1e39' is not finite in float32"),
+        (FLOWERS + "1,2,' '\n", {}, "line 4, column 'class': .* is no label: give"),
+        ("nan,1,x\n2,3,y\n", {}, "line 1, column 'column 1': 'nan' is not finite"),
+        ("a,y\n1,p\n,q\n", {}, "line 3, column 'a': '' is empty"),
+        (
+            "t,y\n \t,l\n",
+            {"text": "t"},
+            r"line 2, column 't': ' \\t' is no text",
+        ),
+        (
+            b"t,y\na,b\nf\xe9e,l\n",
+            {"text": "t"},
+            "line 3: byte 0xe9 is not UTF-8",
+        ),
+        ('t,y\na,b\n"c,l\n', {"text": "t"}, "line 3: unexpected end of data: check"),
+        ("1,y\n" + "x" * 99 + ",l\n", {}, r"'x+\.\.\.x+' is not a number"),
+    ],
+)
+def test_bad_content_is_named(write, content, options, message):
+    path = write(content)
+    with pytest.raises(ValueError, match=f"^data: {re.escape(str(path))}.*{message}"):
+        read_csv(path, **options)
+
+
+def test_bad_paths_are_named(tmp_path, write):
+    with pytest.raises(ValueError, match=r"there is no file .*none.csv: put it there"):
+        read_csv(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match=r"samples.txt is neither a .csv file"):
+        read_csv(write(FLOWERS, "samples.txt"))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ValueError, match=r"folder.csv cannot be read \("):
+        read_csv(tmp_path / "folder.csv")
+
+
+# ----------------------------------------------------------------------- class numbers
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["b", "a", "B", "b"], ("B", "a", "b")),
+        (["10", "-1", "9"], ("-1", "9", "10")),
+        (["1", "01", "0.5"], ("0.5", "01", "1")),
+        (["10", "9", "x"], ("10", "9", "x")),
+        (["nan", "1"], ("1", "nan")),
+        ([], ()),
+    ],
+)
+def test_classes_are_numbered_in_order(labels, names):
+    numbers, found = class_numbers(labels)
+    assert found == names
+    assert numbers.dtype == np.int32 and numbers.shape == (len(labels),)
+    assert [names[number] for number in numbers] == labels
+
+
+def test_classes_of_given_names():
+    numbers, names = class_numbers(["b", "a", "b"], ["c", "b", "a"])
+    assert numbers.tolist() == [1, 2, 1] and names == ("c", "b", "a")
+    with pytest.raises(ValueError, match=r"'d' at position 1 is none of .*'c', 'b'"):
+        class_numbers(["a", "d"], ["c", "b", "a"])
