@@ -340,10 +340,10 @@ MUTATIONS = [
         "test_lookahead.py",
     ),
     Mutation(
-        "flags against NaN stop the trial",
+        "flags against infinities stop the trial",
         "core/lookahead.py",
-        "jax.debug_nans(False)",
-        "jax.debug_nans(True)",
+        "jax.debug_infs(False)",
+        "jax.debug_infs(True)",
         "test_lookahead.py",
     ),
     Mutation(
