@@ -27,7 +27,7 @@ class Mutation(NamedTuple):
     file: str  # in cmwjax/
     old: str  # must occur exactly once
     new: str
-    tests: str  # files in tests/, space-separated
+    tests: str  # files in tests/ or tests of them, space-separated
 
 
 MUTATIONS = [
@@ -93,8 +93,8 @@ MUTATIONS = [
     Mutation(
         "virtual step uphill",
         "core/meta.py",
-        "optax.sgd(learning_rate)",
-        "optax.sgd(-learning_rate)",
+        "optax.sgd(inner_lr(state.step))",
+        "optax.sgd(-inner_lr(state.step))",
         "test_meta.py",
     ),
     Mutation(
@@ -107,15 +107,15 @@ MUTATIONS = [
     Mutation(
         "virtual step of a fresh optimizer",
         "core/meta.py",
-        "virtual_tx, virtual_state = tx, state.opt_state",
-        "virtual_tx, virtual_state = tx, tx.init(state.params)",
+        "return tx, state.opt_state",
+        "return tx, tx.init(state.params)",
         "test_meta.py",
     ),
     Mutation(
         "gradient through the losses that V sees",
         "core/forward.py",
-        "weight_fn(meta_params, lax.stop_gradient(losses), batch)",
-        "weight_fn(meta_params, losses, batch)",
+        "weighed = lax.stop_gradient(losses)",
+        "weighed = losses",
         "test_meta.py",
     ),
     Mutation(
@@ -143,14 +143,14 @@ MUTATIONS = [
     Mutation(
         "lean: the slope of the meta loss is taken at w",
         "core/meta.py",
-        "jax.value_and_grad(loss_ahead)(gradient)",
-        "jax.value_and_grad(loss_ahead)(optax.tree.zeros_like(gradient))",
+        "loss_ahead, (0, 1))(*virtual)",
+        "loss_ahead, (0, 1))(*optax.tree.zeros_like(virtual))",
         "test_lean.py",
     ),
     Mutation(
         "lean: the pullback is kept",
         "core/meta.py",
-        "forward_at(_after(direction, state.params))",
+        "forward_at(_after(slopes, state.params))",
         "forward_at(state.params)",
         "test_lean.py",
     ),
@@ -257,14 +257,14 @@ MUTATIONS = [
     # Micro-batches and the choice of optimizers.
     Mutation(
         "the same key for every slice",
-        "core/meta.py",
+        "core/micro_batches.py",
         "slice_key = jax.random.fold_in(key, i)",
         "slice_key = key",
         "test_micro_batches.py",
     ),
     Mutation(
         "slices not recomputed",
-        "core/meta.py",
+        "core/micro_batches.py",
         "jax.checkpoint(loss_fn)(params",
         "loss_fn(params",
         "test_micro_batches.py",
@@ -272,9 +272,100 @@ MUTATIONS = [
     Mutation(
         "optimizers not tried at zero gradients",
         "core/lookahead.py",
-        "pullback(dead, ones)",
-        "pullback(ones, ones)",
+        "structure.unflatten(dead)",
+        "structure.unflatten(leaves)",
         "test_lookahead.py",
+    ),
+    Mutation(
+        "optimizers tried for one step only",
+        "core/lookahead.py",
+        "COUNTS = 6",
+        "COUNTS = 1",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "optimizers tried on a stand-in only",
+        "core/lookahead.py",
+        "for shapes in (stand_in, own) if size",
+        "for shapes in (stand_in,) if size",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "optimizers tried on a stand-in that is another program",
+        "core/lookahead.py",
+        "if again.primitives == traced.primitives:",
+        "if again.primitives:",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "whole arrays without a gradient not tried",
+        "core/lookahead.py",
+        "for dead in (units, *halves)",
+        "for dead in (units,)",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "accumulation over many steps may look ahead",
+        "core/lookahead.py",
+        "if WAITING & set(",
+        "if set() & set(",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "what moves at times may look ahead",
+        "core/lookahead.py",
+        're.search("x-+x", moves)',
+        're.search("never", moves)',
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "uphill is as good as downhill",
+        "core/lookahead.py",
+        ".real > 0.1 * lengths",
+        ".real > 2 * lengths",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "an eps_root for those that have none",
+        "core/lookahead.py",
+        "if names & NOT_CURED or not names & CURED_BY_EPS_ROOT:",
+        "if False:",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "optimizers tried within the traces around them",
+        "core/lookahead.py",
+        "executor.submit(judge).result()",
+        "judge()",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "flags against infinities stop the trial",
+        "core/lookahead.py",
+        "jax.debug_infs(False)",
+        "jax.debug_infs(True)",
+        "test_lookahead.py",
+    ),
+    Mutation(
+        "searches see the loss of one device",
+        "core/forward.py",
+        "loss_fn(mean(params), model_state",
+        "loss_fn(params, model_state",
+        "test_extra_args.py::test_the_loss_its_gradient_and_both_elsewhere",
+    ),
+    Mutation(
+        "a step by the loss: its slope is forgotten",
+        "core/meta.py",
+        "virtual_state, state.params, value=loss,",
+        "virtual_state, state.params, value=lax.stop_gradient(loss),",
+        "test_extra_args.py",
+    ),
+    Mutation(
+        "reweight names a remedy that it does not have",
+        "core/reweighting.py",
+        "except UnfitLookahead as error:",
+        "except KeyError as error:",
+        "test_reweighting.py",
     ),
     # The weighting net, its families and its file.
     Mutation(

@@ -5,14 +5,10 @@ trainer is `cmwjax.train.run`, its data, files and figures in the modules beside
 """
 
 from cmwjax.core.families import Families, group_classes
+from cmwjax.core.forward import all_mean
 from cmwjax.core.losses import cross_entropy, soft_cross_entropy
-from cmwjax.core.meta import (
-    MetaState,
-    all_mean,
-    meta_step,
-    micro_batches,
-    weighted_step,
-)
+from cmwjax.core.meta import MetaState, meta_step, weighted_step
+from cmwjax.core.micro_batches import micro_batches
 from cmwjax.core.reweighting import Reweighting, reweight
 from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import (

@@ -372,8 +372,9 @@ def test_virtual_and_real_step_share_the_dropout_mask():
 def test_errors_name_the_argument_and_the_remedy(changes, message):
     p = make(1, net=MLP)
     step = partial(bind(p), **changes)
+    state = p.state(changes.get("tx", TX["sgd"]), RECORD)
     with pytest.raises(ValueError, match=message):
-        step(p.state(TX["sgd"], RECORD), p.batch, p.meta_batch)
+        step(state, p.batch, p.meta_batch)
 
 
 def test_several_loss_terms_need_a_meta_loss():

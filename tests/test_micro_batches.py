@@ -9,7 +9,8 @@ import optax
 import pytest
 from problems import BATCH, MLP, ConvNet, assert_close, problem
 
-from cmwjax.core.meta import meta_step, micro_batches, weighted_step
+from cmwjax.core.meta import meta_step, weighted_step
+from cmwjax.core.micro_batches import micro_batches
 
 KEY, FIRST, SECOND = jax.random.key(0), slice(0, BATCH // 2), slice(BATCH // 2, BATCH)
 

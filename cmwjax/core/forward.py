@@ -35,6 +35,8 @@ class Forward(NamedTuple):
     losses: jax.Array
     model_state: Any  # reduced over devices
     loss_and_gradient: Callable[[Params], tuple[jax.Array, Params]]  # of meta_params
+    # Of meta_params and other params, with the weights that the losses at w have.
+    loss_at: Callable[[Params, Params], jax.Array]
     metrics: Callable[[MetricsFn, Params], Any]
 
 
@@ -61,8 +63,10 @@ def forward_pass(
             "example, [n] or [n, T]: do not reduce them."
         )
 
+    weighed = lax.stop_gradient(losses)
+
     def training_loss(losses, meta_params):
-        coefficients = weight_fn(meta_params, lax.stop_gradient(losses), batch)
+        coefficients = weight_fn(meta_params, weighed, batch)
         if coefficients.shape != losses.shape:
             raise ValueError(
                 f"weight_fn returned shape {coefficients.shape} for losses of shape "
@@ -81,12 +85,18 @@ def forward_pass(
         (gradient,) = pullback(cotangent)
         return loss, mean(gradient)
 
+    def loss_at(meta_params, params):
+        # Through the mean of what is equal anyway, so that its gradient is reduced too.
+        losses, _ = loss_fn(mean(params), model_state, batch, key)
+        return training_loss(losses, meta_params)
+
     return Forward(
         losses=losses,
         model_state=jax.tree.map(
             lambda x: mean(x) if is_inexact(x) else x, model_state
         ),
         loss_and_gradient=loss_and_gradient,
+        loss_at=loss_at,
         metrics=lambda metrics_fn, meta_params: mean(
             metrics_fn(meta_params, losses, batch)
         ),

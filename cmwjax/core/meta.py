@@ -25,7 +25,11 @@ from cmwjax.core.forward import (
     forward_pass,
     is_inexact,
 )
-from cmwjax.core.lookahead import check_optimizer_lookahead
+from cmwjax.core.lookahead import (
+    check_optimizer_lookahead,
+    of_params,
+    optimizer_update,
+)
 
 LOOKAHEADS = ("sgd", "optimizer")
 
@@ -119,8 +123,10 @@ def meta_step(
         axis, between devices. Virtual and real step see the same one.
       weight_fn: `(meta_params, losses, batch) -> coefficients`, shaped like losses,
         which arrive with gradients stopped.
-      tx: optimizer of the classifier.
-      meta_tx: optimizer of the weighting net.
+      tx: optimizer of the classifier. It is handed the extra arguments it asks for of
+        `value` (the weighted loss), `grad`, `value_fn`, `obj_fn` and `grad_fn`
+        (functions of the parameters, weights held; not in the virtual step).
+      meta_tx: optimizer of the weighting net; the same with the meta loss.
       inner_lr: schedule of the virtual step's learning rate, called with
         `state.step`; needed for `lookahead='sgd'`.
       meta_loss_fn: `(params, model_state, meta_batch, key) -> [m]`. By default the
@@ -129,7 +135,8 @@ def meta_step(
         returned, averaged over devices, as `metrics['weighting']`.
       lookahead: `'sgd'`, a plain SGD step of size `inner_lr` (the authors' choice),
         or `'optimizer'`, the step `tx` would take now, uncommitted. Optimizers
-        whose update does not vary smoothly with the gradient are refused.
+        whose update has no derivative that tells the weighting net anything are
+        refused; docs/optimizers.md lists them.
       normalisation: `'mean'` divides by n, `'weights'` by the sum of coefficients
         with its gradient stopped.
       lean: forgets the pullback after the virtual step and builds it anew, once,
@@ -199,48 +206,45 @@ def meta_step(
     if meta_loss_fn is None:
         meta_loss_fn = _losses_alone(loss_fn, forward.losses)
 
-    if lookahead == "optimizer":
-        check_optimizer_lookahead(tx, state.params)
-        virtual_tx, virtual_state = tx, state.opt_state
-    elif callable(inner_lr):
-        # Plain SGD here, without momentum or decay: the authors' has neither.
-        learning_rate: Any = inner_lr(state.step)
-        virtual_tx = optax.sgd(learning_rate)
-        virtual_state = virtual_tx.init(state.params)
-    else:
-        raise ValueError(
-            f"inner_lr={inner_lr!r} is not a schedule, which lookahead='sgd' needs; "
-            "pass e.g. optax.constant_schedule(0.1)."
-        )
+    virtual_tx, virtual_state = _virtual_optimizer(state, tx, lookahead, inner_lr)
 
-    def loss_ahead(gradient):
-        updates, _ = virtual_tx.update(gradient, virtual_state, state.params)
+    def loss_ahead(loss, gradient):
+        updates, _ = optimizer_update(
+            virtual_tx, gradient, virtual_state, state.params, value=loss, grad=gradient
+        )
         ahead = optax.apply_updates(state.params, updates)
         losses = meta_loss_fn(ahead, state.model_state, meta_batch, meta_key)
         return mean(jnp.mean(losses))
 
     def lookahead_loss(meta_params):
-        return loss_ahead(forward.loss_and_gradient(meta_params)[1])
+        return loss_ahead(*forward.loss_and_gradient(meta_params))
 
     if lean:
         # The chain rule by hand, so that the pullback is not needed on both sides of
-        # the meta batch's passes: first d(meta loss)/d(virtual gradient), ...
-        _, gradient = forward.loss_and_gradient(state.meta_params)
-        meta_loss, direction = jax.value_and_grad(loss_ahead)(gradient)
-        direction = mean(direction)
-        forward = forward_at(_after(direction, state.params))
+        # the meta batch's passes: first the slopes of the meta loss in the virtual
+        # step's loss and gradient, ...
+        virtual = forward.loss_and_gradient(state.meta_params)
+        meta_loss, slopes = jax.value_and_grad(loss_ahead, (0, 1))(*virtual)
+        slopes = mean(slopes)
+        forward = forward_at(_after(slopes, state.params))
 
-        # ... then the derivative of the virtual gradient along it.
+        # ... then the derivative of these two along them.
         def lookahead_loss_along(meta_params):
-            _, gradient = forward.loss_and_gradient(meta_params)
-            return mean(optax.tree.vdot(gradient, direction))
+            virtual = forward.loss_and_gradient(meta_params)
+            return mean(optax.tree.vdot(virtual, slopes))
 
         meta_gradient = jax.grad(lookahead_loss_along)(state.meta_params)
     else:
         meta_loss, meta_gradient = jax.value_and_grad(lookahead_loss)(state.meta_params)
     meta_gradient = mean(meta_gradient)
-    meta_updates, meta_opt_state = meta_tx.update(
-        meta_gradient, state.meta_opt_state, state.meta_params
+    meta_updates, meta_opt_state = optimizer_update(
+        meta_tx,
+        meta_gradient,
+        state.meta_opt_state,
+        state.meta_params,
+        value=meta_loss,
+        grad=meta_gradient,
+        **of_params(lambda meta_params: lookahead_loss(mean(meta_params))),
     )
     meta_params = optax.apply_updates(state.meta_params, meta_updates)
 
@@ -290,46 +294,18 @@ def weighted_step(
     return _real_step(state, state, forward, tx, metrics_fn, (), axis_name)
 
 
-def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
-    """Computes `loss_fn` slice by slice, to need the memory of one slice only.
-
-    The losses of n equal slices are concatenated, so steps and meta-gradients are
-    those of the whole batch; each slice is recomputed in the backward pass. Batch
-    statistics are those of a slice, the returned model_state their mean.
-
-    Args:
-      loss_fn: as in `meta_step`.
-      n: number of slices; the (per-device) batch size must be a multiple.
-
-    Raises:
-      ValueError: when traced with a batch that it does not divide.
-    """
-
-    def sliced_loss_fn(params, model_state, batch, key):
-        size = jax.tree.leaves(batch)[0].shape[0]
-        if size % n:
-            raise ValueError(
-                f"a batch of {size} cannot be cut into {n} equal micro-batches; "
-                "choose a number that divides it."
-            )
-        slices = jax.tree.map(lambda x: x.reshape(n, size // n, *x.shape[1:]), batch)
-
-        def one_slice(numbered):
-            i, part = numbered
-            slice_key = jax.random.fold_in(key, i)
-            return jax.checkpoint(loss_fn)(params, model_state, part, slice_key)
-
-        losses, states = lax.map(one_slice, (jnp.arange(n), slices))
-        states = jax.tree.map(lambda x: x.mean(0) if is_inexact(x) else x[-1], states)
-        return losses.reshape(size, *losses.shape[2:]), states
-
-    return sliced_loss_fn
-
-
 def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite, axis_name):
     """Completes `proposed` by the step on w; keeps `state` if not all is finite."""
     loss, gradient = forward.loss_and_gradient(proposed.meta_params)
-    updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+    updates, opt_state = optimizer_update(
+        tx,
+        gradient,
+        state.opt_state,
+        state.params,
+        value=loss,
+        grad=gradient,
+        **of_params(partial(forward.loss_at, proposed.meta_params)),
+    )
     proposed = proposed._replace(
         params=optax.apply_updates(state.params, updates),
         model_state=forward.model_state,
@@ -366,6 +342,21 @@ def _after(done, params):
     """
     one = _all_finite(done, (), ())
     return jax.tree.map(lambda x: x * one.astype(x.dtype), params)
+
+
+def _virtual_optimizer(state, tx, lookahead, inner_lr):
+    """The optimizer that looks ahead, and its state."""
+    if lookahead == "optimizer":
+        check_optimizer_lookahead(tx, state.params, state.opt_state)
+        return tx, state.opt_state
+    if not callable(inner_lr):
+        raise ValueError(
+            f"inner_lr={inner_lr!r} is not a schedule, which lookahead='sgd' needs; "
+            "pass e.g. optax.constant_schedule(0.1)."
+        )
+    # Plain SGD, without momentum or decay: the authors' has neither.
+    plain = optax.sgd(inner_lr(state.step))
+    return plain, plain.init(state.params)
 
 
 def _step_keys(state, axis_name):

@@ -12,6 +12,7 @@ import optax
 from cmwjax.core import weighting
 from cmwjax.core.families import group_classes
 from cmwjax.core.labels import class_counts
+from cmwjax.core.lookahead import UnfitLookahead
 from cmwjax.core.meta import LossFn, MetaState, meta_step, weighted_step
 
 
@@ -45,7 +46,8 @@ def reweight(
       num_classes: C; by default the largest label plus one.
       num_families: K; 1 gives MW-Net.
       inner_lr: learning rate (or schedule) of the virtual step, plain SGD. By
-        default the virtual step is the one `tx` itself would take.
+        default the virtual step is the one `tx` itself would take, which not every
+        optimizer is fit for: docs/optimizers.md lists them.
       meta_tx: optimizer of the weighting net; by default Adam at 1e-3 with coupled
         weight decay 1e-4.
       normalisation: `'weights'` keeps the effective learning rate whatever the
@@ -128,6 +130,13 @@ def reweight(
         batch = {**batch, "family": family}
         if meta_batch is None:
             return without_meta(state, batch)
-        return with_meta(state, batch, meta_batch)
+        try:
+            return with_meta(state, batch, meta_batch)
+        except UnfitLookahead as error:
+            raise UnfitLookahead(
+                error.reason,
+                error.cure,
+                "give reweight an inner_lr, the rate of a plain SGD step, e.g. 0.1",
+            ) from None
 
     return Reweighting(init, step)
