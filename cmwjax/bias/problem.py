@@ -177,12 +177,12 @@ def _observe(
     dataset: Dataset,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels `[N]`, and the positions that have an observed one or have none."""
-    if not dataset.num_classes:
-        every = np.arange(len(dataset.train_labels), dtype=np.int32)
-        return dataset.train_labels.copy(), every, every[:0]
     observed = dataset.observed_labels
     if observed is None:
         observed = dataset.train_labels
+    if not dataset.num_classes:
+        every = np.arange(len(dataset.train_labels), dtype=np.int32)
+        return observed.copy(), every, every[:0]
     has_label = observed != UNLABELLED
     labels = np.where(has_label, observed, dataset.train_labels)
     with_label, without = np.flatnonzero(has_label), np.flatnonzero(~has_label)

@@ -102,12 +102,12 @@ def assemble(
       length: as for `load`.
     """
     labels, class_names = _labels(files, task)
-    inputs, kind, vocabulary = _inputs(files, is_text, length)
     train_labels = labels.get("truth", labels["train"])
     observed = labels["train"] if "truth" in files else None
     train, test_index = np.arange(len(train_labels)), None
     if "test" not in files:
         train, test_index = _split(train_labels, test_share, class_names)
+    inputs, kind, vocabulary = _inputs(files, is_text, length, train)
     shown = _shown(files["train"], is_text, train)
     parts = [(inputs["train"][train], train_labels[train])]
     given = None if observed is None else [observed[train]]
@@ -162,13 +162,18 @@ def _targets(file: CsvFile) -> np.ndarray:
 
 
 def _inputs(
-    files: dict[str, CsvFile], is_text: bool, length: int
+    files: dict[str, CsvFile], is_text: bool, length: int, train: np.ndarray
 ) -> tuple[dict[str, np.ndarray], str, Vocabulary | None]:
-    """Inputs of each file, their kind, and the vocabulary of texts."""
+    """Inputs of each file, their kind, and the vocabulary of texts.
+
+    Of the first file, only the rows `train` give words: others may be tested with.
+    """
     inputs: dict[str, Any] = {part: file.inputs for part, file in files.items()}
     if not is_text:
         return inputs, "rows", None
-    vocabulary = build_vocabulary([*inputs["train"], *inputs.get("trusted", ())])
+    vocabulary = build_vocabulary(
+        [*(inputs["train"][i] for i in train), *inputs.get("trusted", ())]
+    )
     tokens = {part: vocabulary.encode(texts, length) for part, texts in inputs.items()}
     return tokens, "tokens", vocabulary
 
