@@ -137,6 +137,8 @@ def check_config(config: ConfigDict) -> None:
                 f"[{low}, {high}]."
             )
     catalogue.check_options(config)
+    if config.task == "regression":
+        _check_regression(config)
     if on_disk.is_name(config.data.name):
         _check_stream(config)
     for field in ("optim.schedule.boundaries", "compare.seeds"):
@@ -177,6 +179,21 @@ def check_config(config: ConfigDict) -> None:
         raise ValueError(
             f"config.compare has methods={config.compare.methods} and seeds="
             f"{config.compare.seeds}; give both, or neither for a single run."
+        )
+
+
+def _check_regression(config: ConfigDict) -> None:
+    """Refuses biases that are for classes."""
+    data = config.data
+    if data.imbalance_factor != 1:
+        raise ValueError(
+            f"config.data.imbalance_factor={data.imbalance_factor} is a long tail of "
+            "classes, and a regression has none: set it to 1."
+        )
+    if data.labels not in ("true", "given"):
+        raise ValueError(
+            f"config.data.labels={data.labels!r} is a label set of classes, and a "
+            "regression has none: choose 'true' or 'given'."
         )
 
 

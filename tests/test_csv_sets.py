@@ -189,10 +189,9 @@ def test_texts_that_are_split_off_are_shown_beside_their_own_tokens(write):
     ]
 
 
-def test_words_of_texts_that_only_test_give_no_token_however_they_are_split(write):
+def test_words_of_texts_that_are_split_off_to_test_with_give_no_token(write):
     """Each text has a word twice that no other text has."""
-    rows = [[f"only{'x' * i}only only{'x' * i}only shared", "ab"[i % 2]] for i in
-            range(20)]  # fmt: skip
+    rows = [[f"word{i} word{i} shared", "ab"[i % 2]] for i in range(20)]
     data = csv_sets.load(write("all.csv", rows, ("text", "label")), text="text")
     pieces = set(data.vocabulary.pieces)
     words = {f"<{text.split()[1]}>" for text, _ in rows}
@@ -233,8 +232,8 @@ def test_targets_observed_are_those_of_the_first_file_and_not_the_truth(write):
         task="regression",
         csv={"truth": write("truth.csv", true), "test": write("test.csv", true)},
     )
-    got = data.in_units(data.train_labels)
-    np.testing.assert_allclose(got, np.arange(40) / 4, atol=1e-6)
+    given = data.in_units(data.train_labels)
+    np.testing.assert_allclose(given, np.arange(40) / 4, atol=1e-6)
     want = [row[2] for row in noisy]
     np.testing.assert_allclose(data.in_units(data.observed_labels), want, rtol=1e-6)
 

@@ -30,8 +30,8 @@ class Dataset(NamedTuple):
       test_labels: as `train_labels`.
       num_classes: C; 0 where labels are targets.
       class_names: C of them.
-      observed_labels: another label set of the training samples, `[N]`, UNLABELLED (-1)
-        where it has none.
+      observed_labels: another label set of the training samples, as `train_labels`;
+        class UNLABELLED (-1) where it has none.
       knows_true_labels: whether `train_labels` are right.
       files: where images are, if on disk.
       kind: kind of the inputs, one of `view.KINDS`.
@@ -48,7 +48,7 @@ class Dataset(NamedTuple):
     test_labels: NDArray[Any]
     num_classes: int
     class_names: tuple[str, ...]
-    observed_labels: NDArray[np.int32] | None = None
+    observed_labels: NDArray[Any] | None = None
     knows_true_labels: bool = True
     files: on_disk.Encoded | None = None
     kind: str = "images"
@@ -148,13 +148,10 @@ def _standardised(dataset: Dataset) -> Dataset:
     def standard(values):
         return ((values - mean) / deviation).astype(np.float32)
 
+    observed = dataset.observed_labels
     return dataset._replace(
         train_labels=standard(dataset.train_labels),
-        observed_labels=(
-            None
-            if dataset.observed_labels is None
-            else standard(dataset.observed_labels)
-        ),
+        observed_labels=None if observed is None else standard(observed),
         test_labels=standard(dataset.test_labels),
         units=(mean, deviation),
     )
@@ -196,6 +193,8 @@ def validate(dataset: Dataset, *, name: str) -> None:
             f"test_inputs {list(dataset.test_inputs.shape[1:])}: resize one of them."
         )
     if not dataset.num_classes:
+        if dataset.observed_labels is not None:
+            _check_targets(dataset.observed_labels, name=f"{name}: observed_labels")
         return
     empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
     if empty.size:

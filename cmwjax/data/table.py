@@ -45,7 +45,10 @@ def make_batch(
     if "mask" in rows:
         mask = rows["mask"]
         inputs = jax.tree.map(
-            lambda x: jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, 0), inputs
+            lambda x: jnp.where(
+                mask.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.zeros((), x.dtype)
+            ),
+            inputs,
         )
     return {
         **rows,

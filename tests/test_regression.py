@@ -1,0 +1,197 @@
+"""Regression: families of targets, noise on them, and a run from end to end."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes
+from sklearn.metrics import mean_absolute_error, r2_score
+
+from cmwjax import train
+from cmwjax.bias import problem, targets
+from cmwjax.config_check import check_config
+from cmwjax.data import datasets
+from cmwjax.report import plots
+from cmwjax.stopping import Interrupted, Signals
+from cmwjax.tasks.regression import REGRESSION
+from cmwjax.training import checkpoints
+from configs import regression
+
+RNG = np.random.default_rng(0)
+DRAWS = {
+    "distinct": RNG.normal(size=100),
+    "ties": RNG.integers(6, size=101).astype(float),
+    "mostly one": np.r_[np.zeros(80), np.arange(20.0)],
+    "few": np.array([2.0, 1.0, 3.0]),
+    "one": np.ones(5),
+}
+
+
+def tiny(**fields):
+    config = regression.get_config()
+    config.unlock()
+    config.compare.methods, config.compare.seeds = (), ()
+    given = {"epochs": 2, "model.options.hidden": (8,), "meta_set.per_class": 11}
+    config.update_from_flattened_dict(given | fields)
+    return config.lock()
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("num_ranges", [1, 2, 3, 7])
+def test_ranges_begin_where_a_walk_through_the_sorted_targets_says(draw, num_ranges):
+    values = DRAWS[draw]
+    ordered, want = sorted(values), []
+    for part in range(1, num_ranges):
+        position = part * (len(values) - 1) / num_ranges  # of NumPy's quantile
+        border = ordered[int(np.ceil(position - 1e-9))]
+        if border > ordered[0] and border not in want:
+            want.append(border)
+    borders = targets.borders(values, num_ranges)
+    assert borders.tolist() == want
+    groups = problem.group_of(values, borders)
+    assert groups.tolist() == [sum(b <= v for b in want) for v in values]
+    assert np.bincount(groups, minlength=len(want) + 1).min() > 0
+
+
+def test_ranges_of_distinct_targets_are_alike_in_size():
+    groups = problem.group_of(DRAWS["distinct"], targets.borders(DRAWS["distinct"], 3))
+    sizes = np.bincount(groups)
+    assert len(sizes) == 3 and sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.333, 1.0])
+def test_noise_draws_that_many_from_the_targets_there_are(rate):
+    values = np.arange(300, dtype=np.float32) ** 2
+    counts = []
+    for seed in range(20):
+        noisy = targets.corrupt(values, kind="symmetric", rate=rate, seed=seed)
+        assert set(noisy) <= set(values) and noisy.dtype == np.float32
+        counts.append((noisy != values).sum())
+    most = int(np.floor(rate * 300))
+    # One in 300 draws its own target again.
+    assert max(counts) <= most and np.mean(counts) >= 0.98 * most
+    same = targets.corrupt(values, kind="symmetric", rate=rate, seed=19)
+    np.testing.assert_array_equal(same, noisy)
+    clean = targets.corrupt(values, kind="none", rate=0.0, seed=0)
+    np.testing.assert_array_equal(clean, values)
+
+
+def test_metrics_are_those_of_scikit_learn():
+    labels = RNG.normal(50, 20, 200)
+    found = {"prediction": (labels + RNG.normal(0, 9, 200)).astype(np.float32)}
+    metrics = REGRESSION.summary(found, labels)
+    want = r2_score(labels, found["prediction"])
+    np.testing.assert_allclose(metrics["r2"], want, rtol=1e-6)
+    want = mean_absolute_error(labels, found["prediction"])
+    np.testing.assert_allclose(metrics["mae"], want, rtol=1e-6)
+
+
+# --------------------------------------------------------------------------- whole runs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("regression") / "run"
+    train.run(tiny(), workdir, devices=tuple(jax.devices()[:1]))
+    return workdir
+
+
+def arrays_of(workdir):
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    arrays = checkpoints.read(newest)
+    return {name: values for name, values in arrays.items() if name != "seconds"}
+
+
+def test_targets_and_metrics_are_in_the_units_of_the_data(finished):
+    with (finished / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    data = datasets.load("diabetes", task="regression")
+    raw = load_diabetes().target
+    true = data.in_units(data.train_labels)
+    assert all(np.abs(raw - target).min() < 1e-3 for target in true)
+    changed = 0
+    for row in rows:
+        given, own = float(row["given_label"]), float(row["true_label"])
+        np.testing.assert_allclose(own, true[int(row["index"])], rtol=1e-5)
+        assert np.abs(raw - given).min() < 1e-3
+        changed += given != own
+    assert 0.3 < changed / len(rows) <= 0.4
+    assert len(rows) == len(true) - 33
+    last = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["test_r2"] < 1 and 20 < last["test_mae"] < 120  # of 25 to 346
+    assert {"meta_r2", "meta_mae"} <= last.keys() and "test_accuracy" not in last
+
+
+def test_figures_of_a_run(finished):
+    data = datasets.load("diabetes", task="regression")
+    names = {p.name for p in plots.run_figures(finished, images=data.shown)}
+    assert names == {
+        *("weight_curves.png", "weight_histogram.png", "targets.png", "suspects.png")
+    }
+
+
+def test_a_stopped_run_ends_at_the_same_bits(finished, tmp_path, monkeypatch):
+    def check(self, step):
+        if step in (3, 11):
+            raise Interrupted
+
+    monkeypatch.setattr(Signals, "check", check)
+    one = tuple(jax.devices()[:1])
+    for step in (3, 11):
+        with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
+            train.run(tiny(), tmp_path / "run", devices=one)
+    train.run(tiny(), tmp_path / "run", devices=one)
+    ours, theirs = arrays_of(tmp_path / "run"), arrays_of(finished)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert ours[name].tobytes() == theirs[name].tobytes(), name
+    samples = [(path / "samples.csv").read_bytes() for path in (tmp_path / "run",)]
+    assert samples == [(finished / "samples.csv").read_bytes()]
+
+
+def test_two_devices_agree_with_one(finished, tmp_path):
+    train.run(tiny(), tmp_path / "run", devices=tuple(jax.devices()[:2]))
+    ours, theirs = arrays_of(tmp_path / "run"), arrays_of(finished)
+    for name in theirs:
+        np.testing.assert_allclose(
+            ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name
+        )
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method": "gce"}, "config.method='gce' is not for a regression; choose"),
+        ({"method": "elr"}, "config.method='elr' is not for a regression; choose"),
+        ({"loss": "cross_entropy"}, r"loss='cross_entropy' is not .*\['squared_error'"),
+        ({"task": "classification"}, "loss='squared_error' is not for a classificat"),
+    ],
+)
+def test_methods_and_losses_for_another_task_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        check_config(tiny(**fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"noise.kind": "asymmetric"}, "noise.kind='asymmetric' is for classes"),
+        ({"data.name": "breast_cancer"}, "those of a classification: set config.task="),
+        (
+            {"task": "classification", "loss": "cross_entropy"},
+            "labels of 'diabetes' are those of a regression: set config.task='reg",
+        ),
+        ({"data.imbalance_factor": 10.0}, "data.imbalance_factor=10.0 .*regression"),
+        ({"data.labels": "human"}, "data.labels='human' .*regression"),
+    ],
+)
+def test_data_and_biases_for_another_task_are_refused(fields, message):
+    config = tiny(**fields)
+    with pytest.raises(ValueError, match=message):
+        check_config(config)
+        problem.prepare(config)
