@@ -4,6 +4,7 @@
     ... --config=configs/cifar.py:labels=pmd_type1_035
     ... --config=configs/cifar.py:labels=pmd_type1_035,noise=hybrid_asym,rate=0.3
     ... --config=configs/cifar.py:labels=human_worse,fast
+    ... --config=configs/cifar.py:noise=asym,rate=0.8,methods=erm+cmw_net_sl,short
     ... --config=configs/cifar.py:data=FOLDER/cifar100.npz,noise=sym,rate=0.8
 
 FOLDER holds `cifar10.npz`, a NumPy archive with x_train, y_train, x_test, y_test and,
@@ -11,7 +12,8 @@ for `labels=NAME`, y_train_NAME; `data=FILE.npz` reads another archive, and if i
 has cifar100 in it, with the paper's settings for that. Schedules are the paper's: 300
 epochs of PreAct ResNet-18 for independent noise, 120 of ResNet-34 for feature-dependent
 noise and human labels. `fast` fits two CPU cores: 10,000 images, a small conv net, 15
-epochs.
+epochs. `short` is for an accelerator that is there for minutes: the paper's nets and
+all images in bfloat16, 30 epochs in one cycle of the learning rate.
 """
 
 from cmwjax.config import base_config
@@ -28,7 +30,7 @@ from configs.common import (
 
 
 def get_config(arg=None):
-    sizes = {"fast": False, "medium": False}
+    sizes = {"fast": False, "medium": False, "short": False}
     defaults = sizes | BIAS | NET
     arg = parse_arg(arg, data="cifar10", methods="erm+mw_net+cmw_net", **defaults)
     config = base_config()
@@ -53,6 +55,8 @@ def get_config(arg=None):
             hardest_noise_of_cifar100(config)
     else:
         feature_dependent_noise(config)
+    if arg["short"]:
+        short(config)
     config.compare.tuned = fields_of_methods(config)
     # A frozen teacher is for soft labels; ERM has none and is judged by its average.
     config.compare.tuned["erm_mixup_ema"] = {"ema": {"freeze_epoch": -1}}
@@ -140,3 +144,20 @@ def medium(config):
     config.data.train_size = 0
     config.epochs = 10
     config.meta_every = 3
+
+
+def short(config):
+    """A tenth of the paper's epochs, and what follows from it; some steps at once."""
+    config.model.options = {"dtype": "bfloat16", **config.model.options}
+    if config.ema.freeze_epoch >= 0:
+        config.ema.freeze_epoch = config.ema.freeze_epoch * 30 // config.epochs
+    config.epochs = 30
+    config.warmup_epochs = 5
+    config.optim.learning_rate = 0.1
+    config.optim.schedule = base_config().optim.schedule
+    config.optim.schedule.name = "one_cycle"
+    config.weighting.optimizer.learning_rate = 1e-3  # for a tenth of the meta steps
+    config.weighting.normalisation = "weights"
+    # A third of an epoch of 50,000 images, so that no step is compiled alone as well.
+    config.steps_per_call = 130
+    config.checkpoint.every_steps = 3900

@@ -1,0 +1,225 @@
+"""The steps of benchmarks/gpu_steps.py in PyTorch, on the same card.
+
+    python benchmarks/torch_steps.py --jsonl=steps.jsonl --seconds=60 --dtype=bfloat16
+
+Ordinary training by autograd, and the exact meta step as torch.func writes it, a
+gradient through a gradient; channels last, parameters in float32. Running statistics
+are left out, in PyTorch's favour, and its count of FLOPs is a twelfth higher, for it
+takes padding for work. Needs PyTorch alone.
+"""
+
+import argparse
+import pathlib
+from functools import partial
+
+import torch
+from torch import nn
+from torch.func import functional_call, grad
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.rows import Rows, cost, seconds_per_call
+
+NUM_CLASSES, NUM_FAMILIES = 10, 3
+LEARNING_RATE = 0.1
+
+
+def build(name):
+    """The nets of cmwjax.models under these names, for images [B, 3, 32, 32]."""
+
+    def conv(inputs, outputs, stride=1, size=3):
+        return Conv(inputs, outputs, size, stride, size // 2, bias=False)
+
+    class Conv(nn.Conv2d):
+        def forward(self, x):
+            kernel = self.weight.to(x.dtype)
+            return F.conv2d(x, kernel, None, self.stride, self.padding)
+
+    class Norm(nn.BatchNorm2d):
+        def forward(self, x):
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+
+    def norm(channels):
+        return Norm(channels, track_running_stats=False)
+
+    class PreActBlock(nn.Module):
+        def __init__(self, inputs, outputs, stride):
+            super().__init__()
+            self.norms = nn.ModuleList([norm(inputs), norm(outputs)])
+            self.convs = nn.ModuleList(
+                [conv(inputs, outputs, stride), conv(outputs, outputs)]
+            )
+            self.project = None
+            if stride > 1 or inputs != outputs:
+                self.project = conv(inputs, outputs, stride, size=1)
+
+        def forward(self, x):
+            y = F.relu(self.norms[0](x))
+            x = x if self.project is None else self.project(y)
+            y = F.relu(self.norms[1](self.convs[0](y)))
+            return x + self.convs[1](y)
+
+    class ThinBlock(nn.Module):
+        def __init__(self, inputs, outputs, stride):
+            super().__init__()
+            self.norms = nn.ModuleList([norm(outputs), norm(outputs)])
+            self.convs = nn.ModuleList(
+                [conv(inputs, outputs, stride), conv(outputs, outputs)]
+            )
+            self.stride, self.pad = stride, (outputs - inputs) // 2
+
+        def forward(self, x):
+            y = F.relu(self.norms[0](self.convs[0](x)))
+            y = self.norms[1](self.convs[1](y))
+            x = x[:, :, :: self.stride, :: self.stride]
+            return F.relu(y + F.pad(x, (0, 0, 0, 0, self.pad, self.pad)))
+
+    class Net(nn.Module):
+        def __init__(self, block, stem, stages):
+            super().__init__()
+            layers = [conv(3, stem), norm(stem), nn.ReLU()]
+            inputs = stem
+            for stage, (outputs, blocks) in enumerate(stages):
+                for i in range(blocks):
+                    stride = 2 if stage and not i else 1
+                    layers.append(block(inputs, outputs, stride))
+                    inputs = outputs
+            self.features = nn.Sequential(*layers)
+            self.head = nn.Linear(inputs, NUM_CLASSES)
+
+        def forward(self, x):
+            return self.head(self.features(x).mean((2, 3)).to(self.head.weight.dtype))
+
+    if name == "preact_resnet18":
+        return Net(PreActBlock, 64, [(64, 2), (128, 2), (256, 2), (512, 2)])
+    if name == "resnet32":
+        return Net(ThinBlock, 16, [(16, 5), (32, 5), (64, 5)])
+    if name == "resnet8":
+        return Net(ThinBlock, 16, [(16, 1), (32, 1), (64, 1)])
+    raise ValueError(f"model={name!r} is unknown; choose preact_resnet18 or resnet32.")
+
+
+class Steps:
+    """Both steps on random images; they change parameters in place."""
+
+    def __init__(self, name, *, batch_size, dtype, device):
+        torch.manual_seed(0)
+        last = torch.channels_last
+        self.net = build(name).to(device, memory_format=last)
+        self.params = dict(self.net.named_parameters())
+        size = NUM_FAMILIES, 100
+        gate = nn.Sequential(nn.Linear(1, size[1]), nn.ReLU(), nn.Linear(*size[::-1]))
+        self.gate = gate.to(device)
+        self.theta = dict(self.gate.named_parameters())
+        self.tx = torch.optim.SGD(
+            self.params.values(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4
+        )
+        self.meta_tx = torch.optim.Adam(self.theta.values(), 1e-3)
+
+        def batch():
+            images = torch.randn(batch_size, 3, 32, 32, device=device)
+            images = images.to(getattr(torch, dtype), memory_format=last)
+            label = torch.randint(NUM_CLASSES, (batch_size,), device=device)
+            family = torch.randint(NUM_FAMILIES, (batch_size, 1), device=device)
+            return images, label, family
+
+        self.batch, self.meta_batch = batch(), batch()
+
+    def erm(self):
+        """One step of ordinary training."""
+        images, label, _ = self.batch
+        self.tx.zero_grad()
+        F.cross_entropy(self.net(images), label).backward()
+        self.tx.step()
+
+    def meta(self):
+        """One exact meta step: virtual step, gradient of the weights, real step."""
+        params = {k: p.detach() for k, p in self.params.items()}
+        theta = {k: p.detach() for k, p in self.theta.items()}
+
+        def lookahead_loss(theta):
+            gradient = grad(self._weighted_loss)(params, theta)
+            ahead = {k: p - LEARNING_RATE * gradient[k] for k, p in params.items()}
+            return self._losses(ahead, self.meta_batch).mean()
+
+        self._update(self.meta_tx, self.theta, grad(lookahead_loss)(theta))
+        theta = {k: p.detach() for k, p in self.theta.items()}
+        self._update(self.tx, self.params, grad(self._weighted_loss)(params, theta))
+
+    def _losses(self, params, batch):
+        logits = functional_call(self.net, params, (batch[0],))
+        return F.cross_entropy(logits, batch[1], reduction="none")
+
+    def _weighted_loss(self, params, theta):
+        losses = self._losses(params, self.batch)
+        every = functional_call(self.gate, theta, (losses.detach()[:, None],))
+        weights = torch.sigmoid(every).gather(1, self.batch[2])[:, 0]
+        return (weights * losses).mean()
+
+    def _update(self, tx, params, gradient):
+        for name, p in params.items():
+            p.grad = gradient[name]
+        tx.step()
+        tx.zero_grad()
+
+
+def measure(step, at_least, *, batch_size, dtype, device):
+    """A row of one kind of step."""
+    on_card = device == "cuda"
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    if on_card:
+        torch.cuda.reset_peak_memory_stats()
+
+    def call(repeats):
+        for _ in range(repeats):
+            step()
+        if on_card:
+            torch.cuda.synchronize()
+
+    row = cost(
+        seconds_per_call(call, at_least),
+        batch_size=batch_size,
+        flops=counter.get_total_flops(),
+        device=torch.cuda.get_device_name() if on_card else device,
+        dtype=dtype,
+    )
+    if on_card:
+        row["memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return row
+
+
+def main() -> None:
+    """Parses the command line; measures and writes row after row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default="preact_resnet18,resnet32")
+    parser.add_argument("--dtype", default="bfloat16", help="or float32")
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--seconds", type=float, default=60, help="for all rows")
+    parser.add_argument("--at_least", type=float, default=1.5, help="seconds of a row")
+    parser.add_argument("--compile", action="store_true", help="also by torch.compile")
+    parser.add_argument("--jsonl", type=pathlib.Path, required=True, help="is added to")
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
+    sizes = {"batch_size": args.batch_size, "dtype": args.dtype}
+    rows = Rows(
+        args.jsonl,
+        args.seconds,
+        **sizes,
+        framework=f"torch {torch.__version__}",
+        device=torch.cuda.get_device_name() if device == "cuda" else device,
+    )
+    for name in args.models.split(","):
+        steps = Steps(name, **sizes, device=device)
+        variants = {"ERM": steps.erm, "meta_step, equal meta batch": steps.meta}
+        if args.compile:
+            variants["ERM, torch.compile"] = torch.compile(steps.erm)
+        for variant, step in variants.items():
+            row = partial(measure, step, args.at_least, **sizes, device=device)
+            rows.add(row, net=name, variant=variant)
+
+
+if __name__ == "__main__":
+    main()
