@@ -60,6 +60,9 @@ def base_config() -> ConfigDict:
     config.meta_set.policy = "held_out"
     config.meta_set.per_class = 10
     config.meta_set.batch_size = 100
+    # Share of trusted samples in what the classifier learns at a meta step, where the
+    # policy has some; 0: they only teach the weighting net, as in the paper.
+    config.meta_set.trusted_share = 0.25
 
     config.model = ConfigDict({"name": "mlp", "options": ConfigDict()})
     config.model.options.hidden = (128, 128)
@@ -73,7 +76,9 @@ def base_config() -> ConfigDict:
     config.weighting.hidden = 100
     config.weighting.start = "torch"
     config.weighting.optimizer = ConfigDict()
-    config.weighting.optimizer.name = "adam"  # or amsgrad; sgd, which reads ...
+    # Adam's own decay, as in the paper, takes over when the classifier's learning rate
+    # falls, which the meta-gradient is proportional to: all weights end at 0.5 then.
+    config.weighting.optimizer.name = "adamw"  # or adam, amsgrad; sgd, which reads ...
     config.weighting.optimizer.momentum = 0.9  # ... these two
     config.weighting.optimizer.nesterov = True
     config.weighting.optimizer.learning_rate = 1e-3
@@ -138,7 +143,7 @@ def _stream() -> ConfigDict:
 
 def _optim() -> ConfigDict:
     optim = ConfigDict()
-    optim.name = "sgd"  # or adam, amsgrad, which read no momentum
+    optim.name = "sgd"  # or adam, adamw, amsgrad, which read no momentum
     optim.learning_rate = 0.1
     optim.momentum = 0.9
     optim.nesterov = False

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from cmwjax.core.labels import Seed, check_labels
 
 POLICIES = ("held_out", "external", "balanced", "lowest_loss", "none")
+TRUSTED = ("held_out", "external")  # of which the labels are known to be right
 
 
 def held_out(

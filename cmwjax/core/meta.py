@@ -97,6 +97,7 @@ def meta_step(
     metrics_fn: MetricsFn | None = None,
     lookahead: str = "sgd",
     normalisation: str = "mean",
+    trusted_share: float = 0.0,
     lean: bool = False,
     axis_name: str | None = None,
 ) -> tuple[MetaState, Metrics]:
@@ -139,6 +140,11 @@ def meta_step(
         refused; docs/optimizers.md lists them.
       normalisation: `'mean'` divides by n, `'weights'` by the sum of coefficients
         with its gradient stopped.
+      trusted_share: share s, in [0, 1), of the meta batch in what the classifier
+        learns: the real step goes along (1 - s) times the weighted gradient plus s
+        times the gradient of the meta loss at the virtual step, which is known by
+        then and costs nothing. For meta samples whose labels are trusted; 0 is the
+        paper's form, in which they only teach the weighting net.
       lean: forgets the pullback after the virtual step and builds it anew, once,
         for the outer gradient and the real step: the same numbers for one more
         forward pass, (8 + 3 m/n)/3 of an ordinary step, in about its memory.
@@ -152,8 +158,9 @@ def meta_step(
       they were, `step` advances and the skip counters grow.
 
     Raises:
-      ValueError: on an unknown mode, a missing `inner_lr` or `meta_loss_fn`, losses
-        or coefficients of the wrong shape, an optimizer unfit for the lookahead.
+      ValueError: on an unknown mode, a share outside [0, 1), a missing `inner_lr` or
+        `meta_loss_fn`, losses or coefficients of the wrong shape, an optimizer unfit
+        for the lookahead.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -190,6 +197,11 @@ def meta_step(
       the bilevel objective and its one-step approximation.
     """
     check_choice("lookahead", lookahead, LOOKAHEADS)
+    if not 0 <= trusted_share < 1:
+        raise ValueError(
+            f"trusted_share={trusted_share} must be at least 0 and below 1; at 1 the "
+            "classifier would learn from the meta batch alone."
+        )
     mean = partial(all_mean, axis_name=axis_name)
     key, meta_key = _step_keys(state, axis_name)
     forward_at = partial(
@@ -208,34 +220,41 @@ def meta_step(
 
     virtual_tx, virtual_state = _virtual_optimizer(state, tx, lookahead, inner_lr)
 
-    def loss_ahead(loss, gradient):
+    # What the meta batch says of the classifier is the slope in a zero that is added.
+    zero = optax.tree.zeros_like(state.params)
+
+    def loss_ahead(loss, gradient, zero):
         updates, _ = optimizer_update(
             virtual_tx, gradient, virtual_state, state.params, value=loss, grad=gradient
         )
         ahead = optax.apply_updates(state.params, updates)
+        ahead = optax.tree.add(ahead, zero)
         losses = meta_loss_fn(ahead, state.model_state, meta_batch, meta_key)
         return mean(jnp.mean(losses))
 
-    def lookahead_loss(meta_params):
-        return loss_ahead(*forward.loss_and_gradient(meta_params))
+    def lookahead_loss(meta_params, zero):
+        return loss_ahead(*forward.loss_and_gradient(meta_params), zero)
 
     if lean:
         # The chain rule by hand, so that the pullback is not needed on both sides of
         # the meta batch's passes: first the slopes of the meta loss in the virtual
         # step's loss and gradient, ...
         virtual = forward.loss_and_gradient(state.meta_params)
-        meta_loss, slopes = jax.value_and_grad(loss_ahead, (0, 1))(*virtual)
-        slopes = mean(slopes)
+        meta_loss, slopes = jax.value_and_grad(loss_ahead, (0, 1, 2))(*virtual, zero)
+        *slopes, trusted_gradient = mean(slopes)
         forward = forward_at(_after(slopes, state.params))
 
         # ... then the derivative of these two along them.
         def lookahead_loss_along(meta_params):
             virtual = forward.loss_and_gradient(meta_params)
-            return mean(optax.tree.vdot(virtual, slopes))
+            return mean(optax.tree.vdot(virtual, tuple(slopes)))
 
         meta_gradient = jax.grad(lookahead_loss_along)(state.meta_params)
     else:
-        meta_loss, meta_gradient = jax.value_and_grad(lookahead_loss)(state.meta_params)
+        meta_loss, (meta_gradient, trusted_gradient) = jax.value_and_grad(
+            lookahead_loss, (0, 1)
+        )(state.meta_params, zero)
+        trusted_gradient = mean(trusted_gradient)
     meta_gradient = mean(meta_gradient)
     meta_updates, meta_opt_state = optimizer_update(
         meta_tx,
@@ -244,7 +263,7 @@ def meta_step(
         state.meta_params,
         value=meta_loss,
         grad=meta_gradient,
-        **of_params(lambda meta_params: lookahead_loss(mean(meta_params))),
+        **of_params(lambda meta_params: lookahead_loss(mean(meta_params), zero)),
     )
     meta_params = optax.apply_updates(state.meta_params, meta_updates)
 
@@ -257,6 +276,7 @@ def meta_step(
         metrics_fn,
         (meta_loss, meta_gradient),
         axis_name,
+        (trusted_share, trusted_gradient),
     )
     metrics["meta_loss"] = meta_loss
     metrics["meta_grad_norm"] = optax.tree.norm(meta_gradient)
@@ -294,9 +314,16 @@ def weighted_step(
     return _real_step(state, state, forward, tx, metrics_fn, (), axis_name)
 
 
-def _real_step(state, proposed, forward, tx, metrics_fn, must_be_finite, axis_name):
+def _real_step(
+    state, proposed, forward, tx, metrics_fn, must_be_finite, axis_name, trusted=None
+):
     """Completes `proposed` by the step on w; keeps `state` if not all is finite."""
     loss, gradient = forward.loss_and_gradient(proposed.meta_params)
+    if trusted is not None and trusted[0]:
+        share, other = trusted
+        gradient = jax.tree.map(
+            lambda g, other: (1 - share) * g + share * other, gradient, other
+        )
     updates, opt_state = optimizer_update(
         tx,
         gradient,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-OPTIMIZERS = ("sgd", "adam", "amsgrad")
+OPTIMIZERS = ("sgd", "adam", "adamw", "amsgrad")
 SCHEDULES = ("constant", "cosine", "one_cycle", "steps", "restarts")
 
 
@@ -51,9 +51,10 @@ def build(
     """Builds an optimizer by its name, one of `OPTIMIZERS`.
 
     Args:
-      name: `'sgd'`; or `'adam'` and `'amsgrad'`, which have no use for momentum.
+      name: `'sgd'`; or `'adam'`, `'adamw'` and `'amsgrad'`, which have no use for
+        momentum.
       learning_rate: a number, or a schedule called with the step.
-      weight_decay: coupled, as in PyTorch.
+      weight_decay: as in PyTorch: coupled, but for `'adamw'`.
       momentum: in [0, 1).
       nesterov: whether the momentum is Nesterov's.
 
@@ -67,6 +68,8 @@ def build(
             weight_decay=weight_decay,
             nesterov=nesterov,
         )
+    if name == "adamw":
+        return optax.adamw(learning_rate, weight_decay=weight_decay)
     if name in ("adam", "amsgrad"):
         return torch_adam(
             learning_rate, weight_decay=weight_decay, amsgrad=name == "amsgrad"

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from cmwjax.bias import meta_set
 from cmwjax.core import weighting
 from cmwjax.core.meta import LossFn, meta_step, weighted_step
 from cmwjax.data.view import View
@@ -69,6 +70,7 @@ def build(
         **common,
     )
     losses, weight_fn = method.terms()
+    trusts = method.net is not None and config.meta_set.policy in meta_set.TRUSTED
     common |= dict(
         loss_fn=classifier_loss(model, losses),
         weight_fn=masked_weights(weight_fn),
@@ -82,6 +84,7 @@ def build(
         meta_loss_fn=masked_losses(meta_loss(model, method.meta_losses(task.losses))),
         inner_lr=schedule,
         lookahead=config.weighting.lookahead,
+        trusted_share=config.meta_set.trusted_share if trusts else 0.0,
         **common,
     )
     batches = Batches(config, model, method, view, axis_name, steps_per_epoch)
