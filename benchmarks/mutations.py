@@ -179,7 +179,7 @@ MUTATIONS = [
     Mutation(
         "the same keys at every step",
         "core/meta.py",
-        "jax.random.fold_in(state.key, state.step)",
+        "fold(state.key, Purpose.STEP, state.step)",
         "state.key",
         "test_meta.py",
     ),
