@@ -1,7 +1,8 @@
 """The meta set: which samples the weighting net is judged by (paper 3).
 
 Labels are those of the whole training set, an index is a subset of its positions, and
-what comes back are positions too: int32, ascending.
+what comes back are positions too: int32, ascending. A seed is a whole number from 0, or
+several; other functions draw something else from it.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """Label noise that looks at labels alone: symmetric, asymmetric, by superclass.
 
-Noise comes from a seed, one integer or several, and has nothing in common with what
-else is drawn from that seed. Under one seed a lower rate touches a subset of the
-samples that a higher rate touches, so runs that differ in rate alone are comparable.
-Labels that are noisy already may be given again: noises add up.
+Noise comes from a seed, one whole number from 0 or several, and has nothing in common
+with what else is drawn from that seed. Under one seed a lower rate touches a subset of
+the samples that a higher rate touches, so runs that differ in rate alone are
+comparable. Labels that are noisy already may be given again: noises add up.
 """
 
 from collections.abc import Callable, Iterable, Mapping
