@@ -80,7 +80,7 @@ def broken_folder(tmp_path_factory):
     """A set with one image of each kind that cannot be decoded, and where they are."""
     path = tmp_path_factory.mktemp("broken")
     write_folder(path)
-    at = {kind: 7 + 17 * i for i, kind in enumerate(BROKEN)}
+    at = {kind: 6 + 17 * i for i, kind in enumerate(BROKEN)}
     for kind, position in at.items():
         break_file(files(path)[position], kind)
     break_file(files(path, "test")[4], "damaged")
