@@ -179,7 +179,7 @@ MUTATIONS = [
     Mutation(
         "the same keys at every step",
         "core/meta.py",
-        "jax.random.fold_in(state.key, state.step)",
+        "fold(state.key, Purpose.STEP, state.step)",
         "state.key",
         "test_meta.py",
     ),
@@ -366,6 +366,42 @@ MUTATIONS = [
         "except UnfitLookahead as error:",
         "except KeyError as error:",
         "test_reweighting.py",
+    ),
+    # Random streams.
+    Mutation(
+        "random streams: noise is drawn as the first epoch is ordered",
+        "bias/noise.py",
+        "generator(seed, Purpose.NOISE)",
+        "generator(seed, Purpose.ORDER)",
+        "test_randomness.py",
+    ),
+    Mutation(
+        "random streams: what one is for is forgotten",
+        "randomness.py",
+        "spawn_key=key",
+        "spawn_key=key[1:]",
+        "test_randomness.py",
+    ),
+    Mutation(
+        "random streams: a seed may end with zeros that do not count",
+        "randomness.py",
+        "np.size(seed), moment, part)",
+        "moment, part)",
+        "test_randomness.py",
+    ),
+    Mutation(
+        "random streams: keys of steps and of epochs meet",
+        "randomness.py",
+        "for number in (purpose, *numbers):",
+        "for number in numbers:",
+        "test_randomness.py",
+    ),
+    Mutation(
+        "random streams: a run goes on with other draws",
+        "training/workdir.py",
+        "if draws != DRAWS:",
+        "if False:",
+        "test_randomness.py test_config.py",
     ),
     # The weighting net, its families and its file.
     Mutation(

@@ -32,6 +32,7 @@ from cmwjax.data import decode, on_disk, stream
 from cmwjax.data.decode import View
 from cmwjax.data.order import Order, epoch_batches
 from cmwjax.data.skipped import Skipped
+from cmwjax.randomness import Purpose, generator
 from cmwjax.report import plots
 from cmwjax.stopping import Interrupted
 from cmwjax.training import program
@@ -79,7 +80,7 @@ def broken_folder(tmp_path_factory):
     """A set with one image of each kind that cannot be decoded, and where they are."""
     path = tmp_path_factory.mktemp("broken")
     write_folder(path)
-    at = {kind: 7 + 17 * i for i, kind in enumerate(BROKEN)}
+    at = {kind: 6 + 17 * i for i, kind in enumerate(BROKEN)}
     for kind, position in at.items():
         break_file(files(path)[position], kind)
     break_file(files(path, "test")[4], "damaged")
@@ -121,13 +122,13 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
     settings = dict(batch_size=16, shards=4, seed=3)
     table = partial(epoch_batches, np.arange(60), **settings)
 
-    def check(rows, index, view, *key, by_device=mode == "pmap"):
+    def check(rows, index, view, purpose, moment=0, by_device=mode == "pmap"):
         host = jax.tree.map(np.asarray, rows)
         if by_device:
             host = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), host)
         np.testing.assert_array_equal(host["index"], index)
         for i, position in enumerate(index):
-            rng = np.random.default_rng([3, *key, position])
+            rng = generator(3, purpose, moment=moment, part=position)
             want, code = decode.load(read, position, view, rng)
             np.testing.assert_array_equal(host["input"][i], want)
             assert host["mask"][i] == (code == 0)
@@ -136,17 +137,18 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
     for step, rows in zip(steps, source.training(order, steps), strict=True):
         epoch, row = divmod(step, 3)
         index = table(epoch=epoch)[row]
-        check(rows, index, views.train, stream.TRAIN, epoch)
+        check(rows, index, views.train, Purpose.AUGMENT, epoch)
     steps = range(4, 8, 2)
     rows_of_meta = source.training(order, steps, meta=True)
     for step, rows in zip(steps, rows_of_meta, strict=True):
-        check(rows, order(step), views.meta, stream.META, step)
+        check(rows, order(step), views.meta, Purpose.META_AUGMENT, step)
     assert list(source.training(order, range(5, 5))) == []
 
     index = np.arange(59, 39, -1)
     first, second = source.evaluation(index, 16)
-    check(first, index[:16], views.evaluation, by_device=False)
-    check(second, [*index[16:], *index[:12]], views.evaluation, by_device=False)
+    fixed = partial(check, view=views.evaluation, purpose=Purpose.EVALUATION)
+    fixed(first, index[:16], by_device=False)
+    fixed(second, [*index[16:], *index[:12]], by_device=False)
 
 
 def test_a_reader_that_fails_is_not_an_image_that_is_skipped(tmp_path):

@@ -15,9 +15,7 @@ from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, class_counts
 from cmwjax.data import datasets
 from cmwjax.data.dataset import Dataset, select
-
-# Streams of randomness under the seeds of a run.
-NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
+from cmwjax.randomness import Purpose, generator
 
 
 class Problem(NamedTuple):
@@ -102,7 +100,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     if config.meta_set.policy == "held_out":
         source = clean_index if clean_index.size else train_index
         meta_index, rest = _hold_out(
-            group_of(true_labels, borders), source, config, seed=[data_seed, META_SET]
+            group_of(true_labels, borders), source, config, seed=data_seed
         )
         labels[meta_index] = true_labels[meta_index]
         if clean_index.size:
@@ -115,16 +113,16 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
             train_index,
             num_classes=num_classes,
             imbalance_factor=config.data.imbalance_factor,
-            seed=[data_seed, LONG_TAIL],
+            seed=data_seed,
         )
     labels[train_index] = _corrupt(
-        labels[train_index], num_classes, config, seed=[noise_seed, NOISE]
+        labels[train_index], num_classes, config, seed=noise_seed
     )
     validation_index = clean_index
     if config.data.validation:
         _check_no_clean(clean_index, config)
         train_index, validation_index = _split(
-            train_index, config.data.validation, seed=[data_seed, VALIDATION]
+            train_index, config.data.validation, seed=data_seed
         )
     groups = group_of(labels[train_index], borders)
     num_groups = num_classes if borders is None else len(borders) + 1
@@ -190,7 +188,7 @@ def _observe(
 
 
 def _hold_out(
-    true_labels: np.ndarray, source: np.ndarray, config: ConfigDict, *, seed: list[int]
+    true_labels: np.ndarray, source: np.ndarray, config: ConfigDict, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The meta set among the positions `source`, and the rest of them."""
     chosen, rest = meta_set.held_out(
@@ -218,7 +216,7 @@ def _external(dataset: Dataset, config: ConfigDict) -> np.ndarray | None:
 
 
 def _corrupt(
-    labels: np.ndarray, num_classes: int, config: ConfigDict, *, seed: list[int]
+    labels: np.ndarray, num_classes: int, config: ConfigDict, *, seed: int
 ) -> np.ndarray:
     """Labels with the noise of the configuration on top."""
     kind, rate = config.noise.kind, config.noise.rate
@@ -244,7 +242,7 @@ def _check_no_clean(clean_index: np.ndarray, config: ConfigDict) -> None:
 
 
 def _split(
-    index: np.ndarray, amount: float, *, seed: list[int]
+    index: np.ndarray, amount: float, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sets a random part aside: a share of `index` if below 1, else a number."""
     size = amount if amount >= 1 else np.floor(amount * len(index) + 1e-9)
@@ -253,7 +251,7 @@ def _split(
             f"data.validation={amount} must be a share below 1 or a whole number of "
             f"the {len(index)} training samples, and leave some of them: correct it."
         )
-    order = np.random.default_rng(seed).permutation(index)
+    order = generator(seed, Purpose.VALIDATION).permutation(index)
     return np.sort(order[int(size) :]), np.sort(order[: int(size)])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cmwjax.bias.noise import draw
-from cmwjax.core.labels import Seed
+from cmwjax.randomness import Seed
 
 KINDS = ("none", "symmetric")
 

@@ -1,11 +1,7 @@
 """Class labels as arrays: what they must be, their counts, and what stands for none."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-Seed = int | Sequence[int]
 
 UNKNOWN = -1  # a true label or family that nobody knows
 UNLABELLED = -1  # an observed label that a label set does not have

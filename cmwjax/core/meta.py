@@ -30,6 +30,7 @@ from cmwjax.core.lookahead import (
     of_params,
     optimizer_update,
 )
+from cmwjax.randomness import Purpose, fold
 
 LOOKAHEADS = ("sgd", "optimizer")
 
@@ -38,7 +39,7 @@ class MetaState(NamedTuple):
     """All that a run carries from step to step: one immutable tree of arrays."""
 
     step: jax.Array  # int32 []
-    key: jax.Array  # PRNG key; never replaced, always folded with the step
+    key: jax.Array  # PRNG key; never replaced, always folded; see `randomness`
     params: Params
     model_state: Any  # batch statistics and the like
     opt_state: optax.OptState
@@ -360,7 +361,7 @@ def _virtual_optimizer(state, tx, lookahead, inner_lr):
 
 
 def _step_keys(state, axis_name):
-    key = jax.random.fold_in(state.key, state.step)
+    key = fold(state.key, Purpose.STEP, state.step)
     if axis_name is not None:
         key = jax.random.fold_in(key, lax.axis_index(axis_name))
     return jax.random.split(key)

@@ -1,7 +1,8 @@
 """Random crops and flips on the device, one key per sample.
 
-A key is folded from moment (epoch or step) and the sample's index in the training set,
-so a sample looks the same wherever it lies in a batch and on whatever device.
+A key is folded from that of a moment (epoch or step) and the sample's index in the
+training set, so a sample looks the same wherever it lies in a batch and on whatever
+device.
 """
 
 import jax
@@ -11,9 +12,8 @@ from jax import lax
 MODES = ("reflect", "zero")
 
 
-def sample_keys(key: jax.Array, moment: jax.Array, index: jax.Array) -> jax.Array:
-    """One key per sample, from a key of the run, a moment and indices `[B]`."""
-    key = jax.random.fold_in(key, moment)
+def sample_keys(key: jax.Array, index: jax.Array) -> jax.Array:
+    """One key per sample `[B]`, from the key of a moment and indices `[B]`."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 

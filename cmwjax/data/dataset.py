@@ -15,6 +15,7 @@ from cmwjax.core.labels import UNLABELLED, check_labels, class_counts
 from cmwjax.data import label_sets, on_disk
 from cmwjax.data.text import Vocabulary
 from cmwjax.data.view import Spec
+from cmwjax.randomness import Purpose, generator
 
 
 class Dataset(NamedTuple):
@@ -292,7 +293,7 @@ _CHECKS = {"images": check_images, "rows": _check_rows, "tokens": _check_tokens}
 
 def _stratified_order(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     """A fixed random order, every beginning of which has nearly the classes' shares."""
-    shuffled = np.random.default_rng(0).permutation(len(labels))
+    shuffled = generator(0, Purpose.SUBSET).permutation(len(labels))
     progress = np.empty(len(labels))  # how far through its class a sample comes
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]

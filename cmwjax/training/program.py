@@ -30,6 +30,7 @@ from cmwjax.methods.method import Method
 from cmwjax.methods.teacher import Teacher
 from cmwjax.models import catalogue as models
 from cmwjax.models.pretrained import load_weights
+from cmwjax.randomness import Purpose, fold
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.tasks.task import Task
 from cmwjax.training import evaluate, steps
@@ -340,13 +341,15 @@ def _first_learner(config, parts: Parts, inputs: Spec) -> Callable[[int], MetaSt
 
     @jax.jit  # op by op, this would take longer than a short run
     def first(seed):
-        key, model_key, net_key = jax.random.split(jax.random.PRNGKey(seed), 3)
-        variables = parts.model.init(model_key, example, False)
+        key = jax.random.PRNGKey(seed)
+        classifier_key = fold(key, Purpose.CLASSIFIER)
+        variables = parts.model.init(classifier_key, example, False)
         params = variables.pop("params")
         meta_params, one = {}, jnp.zeros((1,))
         if parts.function is not None:
             meta_params = {"params": jax.tree.map(jnp.asarray, parts.function.params)}
         elif method.net is not None:
+            net_key = fold(key, Purpose.WEIGHTING_NET)
             meta_params = method.net.init(net_key, one, one.astype(int))
         elif method.meta_tx is not None:
             meta_params = jnp.zeros(config.data.batch_size)
