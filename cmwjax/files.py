@@ -15,11 +15,13 @@ PROBLEM = "problem.json"  # what the run learns from, in numbers
 LABELS = "labels.npz"  # the same, sample by sample
 METRICS = "metrics.jsonl"  # one line per epoch
 CHECKPOINTS = "checkpoints"
-UNREADABLE = "skipped_images.csv"  # images that could not be read
+UNREADABLE = "unreadable.csv"  # images that could not be read
 WEIGHTING = "weighting.safetensors"  # the learned weighting function
 SAMPLES = "samples.csv"  # written last: the run is finished
 DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
 SUMMARY = "summary.json"  # of a comparison of runs
+# What files of earlier versions are called now.
+RENAMED = {"skipped_images.csv": UNREADABLE}
 
 _LEFTOVER = re.compile(r"\..+\.[\w-]+\.tmp")
 

@@ -73,7 +73,7 @@ def write_results(run: Run, progress: Progress) -> None:
     problem, method = run.problem, run.program.method
     judged = run.program.evaluated(progress.state)
     scores = run.program.score(judged, run.sets.train, problem.train_index)
-    run.skipped.write()
+    run.unreadable.write()
     index = problem.train_index[scores.seen]
     in_units = problem.dataset.in_units
     if jax.process_index() > 0:

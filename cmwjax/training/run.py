@@ -17,7 +17,7 @@ from cmwjax.config_check import check_config
 from cmwjax.data import view as views
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_batches
-from cmwjax.data.skipped import Skipped
+from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
 from cmwjax.files import CHECKPOINTS
 from cmwjax.tasks.catalogue import TASKS
@@ -40,7 +40,7 @@ class Run(NamedTuple):
     order: Order  # in which training visits its samples
     program: Program  # the compiled functions
     sets: Sets  # the samples, on the devices or on their way there
-    skipped: Skipped  # the list of images that could not be read
+    unreadable: Unreadable  # the list of images that could not be read
     checkpoints: Checkpoints
     start: Saved  # what would be saved before the first step, on the host
 
@@ -137,7 +137,7 @@ class Progress:
         host = to_host(run.start.at(self.state, self.meta_set, seconds))
         check_skips(host.run.learner, run.config, run.last_good)
         check_finite(host.run.learner, run.last_good)
-        run.skipped.write()
+        run.unreadable.write()
         run.checkpoints.save(self.step, host)
         self.stall += time.perf_counter() - begin
 
@@ -194,14 +194,14 @@ def assemble(
         )
     if program.method.frozen:
         warn_if_sizes_alike(problem.families.centres)
-    skipped = Skipped(workdir, set_names(problem))
+    unreadable = Unreadable(workdir, set_names(problem))
     sets = build_sets(
         config,
         problem,
         layout=program.layout,
         method=program.method,
         view=program.view,
-        skipped=skipped,
+        unreadable=unreadable,
     )
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
@@ -214,7 +214,7 @@ def assemble(
         order=order,
         program=program,
         sets=sets,
-        skipped=skipped,
+        unreadable=unreadable,
         checkpoints=checkpoints,
         start=start,
     )

@@ -9,7 +9,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from cmwjax.config_check import renamed_fields
-from cmwjax.files import CONFIG, SAMPLES, is_leftover, write_json
+from cmwjax.files import CONFIG, RENAMED, SAMPLES, is_leftover, write_json
 
 # Fields that another machine may want to differ, when it goes on with a run.
 WITHOUT_INFLUENCE = ("data.stream.workers", "data.stream.prefetch")
@@ -41,7 +41,8 @@ def check_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
 
     Raises:
       ValueError: if the folder belongs to another configuration, whose differences
-        are named, or holds files that no run put there.
+        are named, holds files that no run put there, or a file under the name that an
+        earlier version gave it.
     """
     workdir = Path(workdir)
     path = workdir / CONFIG
@@ -65,6 +66,12 @@ def check_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
                 f"workdir {workdir} belongs to another configuration: "
                 f"{'; '.join(changes)}. Use another workdir, or that configuration."
             )
+        for old, now in RENAMED.items():
+            if (workdir / old).exists():
+                raise ValueError(
+                    f"{workdir / old} is called {now} now: rename the file, and the "
+                    "run goes on with it."
+                )
     elif workdir.exists() and not (
         workdir.is_dir() and all(map(is_leftover, workdir.iterdir()))
     ):
