@@ -246,7 +246,7 @@ def test_unfit_run_folders_are_named(run, tmp_path):
 def test_unfit_images_and_names_are_named(run):
     with pytest.raises(ValueError, match=r"images has shape \(1400, 8, 8\)"):
         plots.suspects(run, np.zeros((1400, 8, 8)))
-    with pytest.raises(ValueError, match="images holds 10 images.*sample 1399"):
+    with pytest.raises(ValueError, match="there are 10 images, .*ranks sample 1399"):
         plots.suspects(run, np.zeros((10, 8, 8, 1)))
     with pytest.raises(ValueError, match="class_names has 2 names.*label 9"):
         plots.transition_matrix(run, class_names=["cat", "dog"])

@@ -67,7 +67,7 @@ def test_noise_draws_that_many_from_the_targets_there_are(rate):
     counts = []
     for seed in range(20):
         noisy = targets.corrupt(values, kind="symmetric", rate=rate, seed=seed)
-        assert set(noisy) <= set(values) and noisy.dtype == np.float32
+        assert set(noisy) <= set(values) and noisy.dtype == np.float64
         counts.append((noisy != values).sum())
     most = int(np.floor(rate * 300))
     # One in 300 draws its own target again.
@@ -108,17 +108,14 @@ def test_targets_and_metrics_are_in_the_units_of_the_data(finished):
     with (finished / "samples.csv").open() as file:
         rows = list(csv.DictReader(file))
     data = datasets.load("diabetes", task="regression")
-    raw = load_diabetes().target
-    true = data.in_units(data.train_labels)
-    assert all(np.abs(raw - target).min() < 1e-3 for target in true)
+    written = {str(float(target)) for target in load_diabetes().target}
     changed = 0
     for row in rows:
-        given, own = float(row["given_label"]), float(row["true_label"])
-        np.testing.assert_allclose(own, true[int(row["index"])], rtol=1e-5)
-        assert np.abs(raw - given).min() < 1e-3
-        changed += given != own
+        assert {row["given_label"], row["true_label"]} <= written  # to the last digit
+        assert row["true_label"] == str(data.train_labels[int(row["index"])])
+        changed += row["given_label"] != row["true_label"]
     assert 0.3 < changed / len(rows) <= 0.4
-    assert len(rows) == len(true) - 33
+    assert len(rows) == len(data.train_labels) - 33
     last = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["test_r2"] < 1 and 20 < last["test_mae"] < 120  # of 25 to 346
     assert {"meta_r2", "meta_mae"} <= last.keys() and "test_accuracy" not in last

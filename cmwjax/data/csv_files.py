@@ -139,6 +139,23 @@ def class_numbers(
     return np.array([number[label] for label in labels], np.int32), tuple(names)
 
 
+def target_numbers(labels: Sequence[str]) -> NDArray[np.float64]:
+    """The targets of a regression, float64 `[N]`.
+
+    Raises:
+      ValueError: for a label that is no finite number of float32.
+    """
+    values = [_number(label) for label in labels]
+    for position, value in enumerate(values):
+        if value is None:
+            raise ValueError(
+                f"labels: {labels[position]!r} at position {position} is no finite "
+                "number, as the target of a regression must be: correct it, or set "
+                "config.task='classification'."
+            )
+    return np.array(values, np.float64)
+
+
 def _read(path: Path, wanted: list[str]) -> _Sheet:
     suffix = path.suffix.lower()
     if suffix not in READERS:

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.data.csv_files import READERS, CsvFile, class_numbers, read_csv
+from cmwjax.data.csv_files import (
+    READERS,
+    CsvFile,
+    class_numbers,
+    read_csv,
+    target_numbers,
+)
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.text import Vocabulary, build_vocabulary
 
@@ -132,22 +138,12 @@ def _labels(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Classes or targets of each file, and the names of the classes."""
     if task == "regression":
-        return {part: _targets(file) for part, file in files.items()}, ()
+        return {part: target_numbers(file.labels) for part, file in files.items()}, ()
     known = [files[part].labels for part in ("train", "truth") if part in files]
     _, names = class_numbers([label for labels in known for label in labels])
     return {
         part: class_numbers(file.labels, names)[0] for part, file in files.items()
     }, names
-
-
-def _targets(file: CsvFile) -> np.ndarray:
-    try:
-        return np.array(file.labels, np.float32)
-    except ValueError as error:
-        raise ValueError(
-            f"data: a target is no number ({error}): correct it, or set config.task="
-            "'classification'."
-        ) from None
 
 
 def _inputs(

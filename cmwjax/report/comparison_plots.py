@@ -9,10 +9,11 @@ import numpy as np
 
 from cmwjax.files import SAMPLES, replacing
 from cmwjax.methods.catalogue import METHODS, method_of, title
+from cmwjax.report.families import read_family_names
 from cmwjax.report.plot_style import (
     MUTED,
     end_labels,
-    family_styles,
+    family_colours,
     new_figure,
     save,
     styled,
@@ -174,7 +175,9 @@ def _scene(comparison_dir: str | os.PathLike):
     clock = figure.text(
         0.985, 0.877, "", ha="right", color=MUTED, fontsize=12, animated=True
     )
-    draw_curves = _curve_panel(left, curves["cmw_net"], curves.get("mw_net"))
+    families = curves["cmw_net"]
+    names = read_family_names(runs["cmw_net"][0], families[1].shape[1])
+    draw_curves = _curve_panel(left, families, names, curves.get("mw_net"))
     draw_scores = _score_panel(right, scores)
 
     def draw(epoch: int) -> None:
@@ -186,7 +189,7 @@ def _scene(comparison_dir: str | os.PathLike):
 
 
 def _curve_panel(
-    axes: "Axes", families: Curves, single: Curves | None
+    axes: "Axes", families: Curves, names: Sequence[str], single: Curves | None
 ) -> Callable[[int], None]:
     """Lines with labels at their ends; returns what draws epoch 1..E into them."""
     lines, data = [], []  # name, losses [E, G], weights [E, G]
@@ -194,7 +197,8 @@ def _curve_panel(
         name, style = METHOD_STYLES["mw_net"]
         lines += axes.plot([], [], **MOVING, **(style | {"linewidth": 1.5}))
         data.append((name, single[0], single[1][:, 0]))
-    for k, (name, colour) in enumerate(family_styles(families[1].shape[1])):
+    for k, name in enumerate(names):
+        colour = family_colours(len(names))[k]
         lines += axes.plot([], [], **MOVING, color=colour, linewidth=3)
         data.append((name, families[0], families[1][:, k]))
     top = weight_limit([weights.max() for _, _, weights in data])

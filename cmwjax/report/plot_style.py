@@ -40,6 +40,7 @@ STYLE = {
     "legend.framealpha": 0.85,
     "legend.edgecolor": "none",
     "legend.fontsize": 9,
+    "text.parse_math": False,  # a dollar in names and texts is a dollar
     "lines.linewidth": 2.5,
     "lines.solid_capstyle": "round",
 }
@@ -75,17 +76,11 @@ def save(figure: "Figure", path: str | os.PathLike) -> Path:
     return Path(path)
 
 
-def family_styles(num_families: int) -> list[tuple[str, str]]:
-    """Name and colour of each family, in ascending order of class size."""
+def family_colours(num_families: int) -> list[str]:
+    """Colour of each family, in ascending order."""
     if num_families == 1:
-        return [("all classes", INK)]
-    names = {
-        2: ("small classes", "large classes"),
-        3: ("small classes", "moderate", "large classes"),
-    }.get(num_families, [f"family {k + 1}" for k in range(num_families)])
-    return [
-        (name, FAMILY_COLOURS[k % len(FAMILY_COLOURS)]) for k, name in enumerate(names)
-    ]
+        return [INK]
+    return [FAMILY_COLOURS[k % len(FAMILY_COLOURS)] for k in range(num_families)]
 
 
 def weight_limit(weights: ArrayLike) -> float:

@@ -55,7 +55,7 @@ class Run(NamedTuple):
         return self.config.epochs * self.steps_per_epoch
 
     def summary(self, scores: Scores, labels: NDArray) -> dict[str, float]:
-        """Metrics of scores, against labels `[N]`, in the units of the labels."""
+        """Metrics of scores, against labels `[N]` in the units of the data."""
         return scores.summary(self.program.task, labels, self.problem.dataset.in_units)
 
     def has_meta_steps(self, epoch: int) -> bool:
@@ -192,7 +192,7 @@ def assemble(
             batch_size=config.meta_set.batch_size,
             shards=config.data.shards,
         )
-    if program.method.frozen:
+    if program.method.frozen and problem.borders is None:
         warn_if_sizes_alike(problem.families.centres)
     unreadable = Unreadable(workdir, set_names(problem))
     sets = build_sets(

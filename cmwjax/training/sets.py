@@ -65,7 +65,7 @@ def build_sets(
         return replicate(
             Table(
                 inputs,
-                labels,
+                dataset.standardised(labels),
                 family[group],
                 statistics,
                 {name: values[group] for name, values in features.items()},
