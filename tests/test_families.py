@@ -8,7 +8,7 @@ import pytest
 from cmwjax.bias.problem import prepare
 from cmwjax.data.dataset import Dataset
 from cmwjax.report import plots
-from cmwjax.report.families import family_names, read_family_names
+from cmwjax.report.families import family_names, read_borders, read_family_names
 from cmwjax.report.problem import describe_problem, summarise_problem
 from cmwjax.report.samples import write_samples
 from configs import regression
@@ -43,6 +43,8 @@ from configs import regression
 )
 def test_names(num_families, borders, names):
     assert family_names(num_families, borders) == names
+    short = family_names(num_families, borders, short=True)
+    assert short == [n.replace("targets ", "") for n in names]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,8 @@ RANGES = ["targets below 94", "targets 94 to 170.5", "targets from 170.5"]
 
 def test_figures_of_a_regression_name_ranges_of_targets(regression_run):
     assert read_family_names(regression_run, 3, sizes=True) == RANGES
+    assert read_borders(regression_run) == [94.0, 170.5]
+    assert read_borders(regression_run.parent) is None
     top, _ = plots.weight_curves(regression_run).axes
     assert [text.get_text() for text in top.get_legend().get_texts()] == RANGES
     panels = plots.weight_histogram(regression_run).axes

@@ -1,5 +1,6 @@
 """What families are called, in the log and in figures: the one home of their names."""
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from cmwjax.files import PROBLEM, WEIGHTING
 
 
 def family_names(
-    num_families: int, borders: Sequence[float] | None = None
+    num_families: int, borders: Sequence[float] | None = None, *, short: bool = False
 ) -> list[str]:
     """Names of the families, in ascending order.
 
@@ -17,6 +18,7 @@ def family_names(
       num_families: K.
       borders: of a regression, the targets at which one range ends and the next begins,
         ascending, in the units of the data; None: families are classes of like size.
+      short: ranges alone, as "below 94", where it is clear that they are of targets.
 
     Returns:
       K names. If there are several families, but not one for each range, they have
@@ -31,12 +33,17 @@ def family_names(
     if borders is None or len(borders) != num_families - 1:
         return [f"family {k + 1}" for k in range(num_families)]
     ends = _apart(borders)
-    inner = [f"targets {a} to {b}" for a, b in zip(ends, ends[1:], strict=False)]
-    return [f"targets below {ends[0]}", *inner, f"targets from {ends[-1]}"]
+    inner = [f"{low} to {high}" for low, high in itertools.pairwise(ends)]
+    ranges = [f"below {ends[0]}", *inner, f"from {ends[-1]}"]
+    return ranges if short else [f"targets {name}" for name in ranges]
 
 
 def read_family_names(
-    run_dir: str | os.PathLike, num_families: int, *, sizes: bool = False
+    run_dir: str | os.PathLike,
+    num_families: int,
+    *,
+    sizes: bool = False,
+    short: bool = False,
 ) -> list[str]:
     """Names of the families of a run, by its files.
 
@@ -45,9 +52,10 @@ def read_family_names(
       num_families: K.
       sizes: whether to add the mean size of a family's classes, where the run's
         weighting file tells it.
+      short: as for `family_names`.
     """
-    borders = _read_borders(run_dir)
-    names = family_names(num_families, borders)
+    borders = read_borders(run_dir)
+    names = family_names(num_families, borders, short=short)
     centres = _read_centres(run_dir) if sizes and borders is None else []
     if len(centres) != num_families:
         return names
@@ -64,7 +72,8 @@ def _apart(numbers: Sequence[float]) -> list[str]:
     return texts
 
 
-def _read_borders(run_dir: str | os.PathLike) -> list[float] | None:
+def read_borders(run_dir: str | os.PathLike) -> list[float] | None:
+    """Where the ranges of targets of a regression meet, if the run's files tell."""
     path = Path(run_dir) / PROBLEM
     return json.loads(path.read_text()).get("borders") if path.is_file() else None
 
