@@ -302,6 +302,19 @@ def test_a_dollar_in_texts_and_names_is_a_dollar(run, tmp_path, draw):
     assert len(found) > 4 and not any(t.get_parse_math() for t in found)
 
 
+def test_long_names_and_letters_of_any_script_fit_the_figures(run, tmp_path):
+    names = ["y" * 300, "two\nlines", "\u4e2d\u6587", *(f"c{i}" for i in range(3, 10))]
+    matrix = plots.transition_matrix(run, class_names=names)
+    plots.save(matrix, tmp_path / "matrix.png")  # a warning would be an error here
+    shown = [label.get_text() for label in matrix.axes[0].get_yticklabels()]
+    assert shown[:3] == ["y" * 23 + "…", "two lines", "\u4e2d\u6587"]
+    texts = ["\u4e2d\u6587 \x07"] * len(rows(run))
+    figure = plots.text_suspects(run, texts, class_names=names)
+    plots.save(figure, tmp_path / "suspects.png")
+    given = {t.get_text().split(" → ")[0] for t in figure.axes[0].texts[::3]}
+    assert given <= {"y" * 13 + "…", "two lines", *names[2:]}
+
+
 def test_run_figures_writes_pngs(run, without_truth, tmp_path):
     for folder, images, count in (
         (run, np.zeros((1400, 8, 8, 3), np.uint8), 4),

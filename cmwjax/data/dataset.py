@@ -22,6 +22,8 @@ from cmwjax.data import label_sets, on_disk
 from cmwjax.data.text import Vocabulary
 from cmwjax.data.view import Spec
 
+LARGEST = 1e38  # in rows of a table; the difference of two such numbers is finite
+
 
 class Dataset(NamedTuple):
     """Inputs and labels of a training and a test set.
@@ -200,11 +202,17 @@ def validate(dataset: Dataset, *, name: str) -> None:
     if dataset.train_inputs.shape[1:] != dataset.test_inputs.shape[1:]:
         raise ValueError(
             f"{name}: train_inputs are {list(dataset.train_inputs.shape[1:])}, but "
-            f"test_inputs {list(dataset.test_inputs.shape[1:])}: resize one of them."
+            f"test_inputs {list(dataset.test_inputs.shape[1:])}: bring one of them to "
+            "the shape of the other."
         )
     if not dataset.num_classes:
         _check_all_targets(dataset, name)
         return
+    if dataset.num_classes == 1:
+        raise ValueError(
+            f"{name}: every label is that of one class, {dataset.class_names}: add "
+            "samples of another, or correct the labels."
+        )
     empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
     if empty.size:
         raise ValueError(
@@ -251,23 +259,24 @@ def _check_all_targets(dataset: Dataset, name: str) -> None:
 def _check_rows(rows: np.ndarray, *, name: str) -> None:
     if rows.ndim != 2 or not rows.size or rows.dtype != np.float32:
         raise ValueError(
-            f"{name} must be float32 of shape [N, D], got {rows.dtype} of shape "
-            f"{list(rows.shape)}: convert or reshape them."
+            f"{name} must be float32 of shape [N, D], both at least 1, got "
+            f"{rows.dtype} of shape {list(rows.shape)}: convert, reshape or add rows."
         )
-    bad = np.argwhere(~np.isfinite(rows))
+    bad = np.argwhere(~(np.abs(rows) < LARGEST))
     if bad.size:
         row, column = bad[0]
         raise ValueError(
-            f"{name} has {rows[row, column]} in row {row}, column {column}: fill in a "
-            "number, or remove the row."
+            f"{name} has {rows[row, column]} in row {row}, column {column}, which must "
+            f"be finite and below {LARGEST:g}: fill in a number, or remove the row."
         )
 
 
 def _check_tokens(tokens: np.ndarray, *, name: str) -> None:
     if tokens.ndim != 2 or not tokens.size or tokens.dtype != np.int32:
         raise ValueError(
-            f"{name} must be int32 of shape [N, L], got {tokens.dtype} of shape "
-            f"{list(tokens.shape)}: convert or reshape them."
+            f"{name} must be int32 of shape [N, L], both at least 1, got "
+            f"{tokens.dtype} of shape {list(tokens.shape)}: convert, reshape or add "
+            "texts."
         )
     empty = np.flatnonzero(~(tokens > 0).any(axis=1) | (tokens < 0).any(axis=1))
     if empty.size:

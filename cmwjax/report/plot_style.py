@@ -1,6 +1,7 @@
 """How our figures look: colours, fonts, labels at line ends; and how they are saved."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,9 @@ def headline(figure: "Figure", text: str) -> None:
 
 def save(figure: "Figure", path: str | os.PathLike) -> Path:
     """Writes `figure` as PNG, replacing `path` atomically, and returns the path."""
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # Letters of another script than the font has are drawn as boxes.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
         figure.savefig(temporary, format="png", dpi=160)
     return Path(path)
 

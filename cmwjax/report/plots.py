@@ -174,7 +174,7 @@ def transition_matrix(
 
     samples = _read_samples(run_dir)
     given, suggested = samples["given_label"], samples["suggested_label"]
-    names = _names(class_names, max(given.max(), suggested.max()) + 1)
+    names = _names(class_names, max(given.max(), suggested.max()) + 1, width=24)
     size = len(names)
     matrix = confusion_matrix(
         given, suggested, labels=np.arange(size), normalize="true"
@@ -289,7 +289,7 @@ def _label_names(samples, class_names):
     if np.issubdtype(samples["given_label"].dtype, np.floating):
         return lambda target: f"{target:.6g}"
     size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
-    names = _names(class_names, size)
+    names = _names(class_names, size, width=14)
     return lambda label: names[label]
 
 
@@ -321,7 +321,7 @@ def suspects(
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise ValueError(f"images has shape {shape}: give [N, H, W, 1 or 3]")
     size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
-    names = _names(class_names, size)
+    names = _names(class_names, size, width=14)
     top = {name: column[:count] for name, column in samples.items()}
     wrong = (top["true_label"] >= 0) & (top["true_label"] != top["given_label"])
     columns = min(8, wrong.size)
@@ -381,11 +381,15 @@ def _auroc(samples: dict[str, np.ndarray], prefix: str) -> str:
     return "" if np.isnan(auroc) else f"{prefix}{auroc:.3f}"
 
 
-def _names(class_names: Sequence[str] | None, num_classes: int) -> Sequence[str]:
+def _names(
+    class_names: Sequence[str] | None, num_classes: int, *, width: int
+) -> Sequence[str]:
+    """Names of classes in one line each, cut off after `width` characters."""
     names = class_names or [str(label) for label in range(num_classes)]
     if len(names) < num_classes:
         raise ValueError(
             f"class_names has {len(names)} names, but the run has a label "
             f"{num_classes - 1}: give one name per class"
         )
-    return names
+    lines = [" ".join(name.split()) for name in names]
+    return [x if len(x) <= width else x[: width - 1] + "…" for x in lines]

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import flax.errors
 import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
@@ -175,23 +174,9 @@ def assemble(
     inputs = problem.dataset.spec
     if model is not None:
         check_model(model, config, inputs, problem.dataset.num_classes)
-    program = programs.build(
-        programs.shared_part(config),
-        inputs=inputs,
-        num_classes=problem.dataset.num_classes,
-        num_groups=problem.num_groups,
-        num_families=len(problem.families.centres),
-        steps_per_epoch=order.steps_per_epoch,
-        devices=devices,
-        model=model,
+    program = build_program(
+        config, problem, order.steps_per_epoch, devices=devices, model=model
     )
-    if program.method.has_meta_step:
-        held_out = problem.meta_index
-        check_meta_batches(
-            len(problem.train_index if held_out is None else held_out),
-            batch_size=config.meta_set.batch_size,
-            shards=config.data.shards,
-        )
     if program.method.frozen and problem.borders is None:
         warn_if_sizes_alike(problem.families.centres)
     unreadable = Unreadable(workdir, set_names(problem))
@@ -218,6 +203,53 @@ def assemble(
         checkpoints=checkpoints,
         start=start,
     )
+
+
+def check_run(config: ConfigDict, problem: Problem) -> None:
+    """Refuses a run before another one is made; trains and writes nothing.
+
+    Args:
+      config: a checked configuration.
+      problem: what the run would learn from.
+
+    Raises:
+      ValueError: if batches, meta set, model, method or devices are unfit.
+    """
+    steps_per_epoch = _training_order(config, problem).steps_per_epoch
+    build_program(config, problem, steps_per_epoch).check_model()
+
+
+def build_program(
+    config: ConfigDict,
+    problem: Problem,
+    steps_per_epoch: int,
+    *,
+    devices: tuple[jax.Device, ...] | None = None,
+    model: nn.Module | None = None,
+) -> Program:
+    """Builds what a run computes, and checks that its meta set suffices.
+
+    Raises:
+      ValueError: as `program.build`; for a meta set with fewer samples than shards.
+    """
+    program = programs.build(
+        programs.shared_part(config),
+        inputs=problem.dataset.spec,
+        num_classes=problem.dataset.num_classes,
+        num_groups=problem.num_groups,
+        num_families=len(problem.families.centres),
+        steps_per_epoch=steps_per_epoch,
+        devices=devices,
+        model=model,
+    )
+    if program.method.has_meta_step:
+        held_out = problem.meta_index
+        check_meta_batches(
+            len(problem.train_index if held_out is None else held_out),
+            batch_size=config.meta_set.batch_size,
+            shards=config.data.shards,
+        )
+    return program
 
 
 def _training_order(config: ConfigDict, problem: Problem) -> Order:
@@ -261,7 +293,7 @@ def check_model(
 
     try:
         shape = jax.eval_shape(outputs).shape
-    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+    except programs.MISFITS as error:
         raise ValueError(
             f"model, a {type(model).__name__}, does not work on {inputs.kind} of "
             f"shape {inputs.shapes}, called as module(inputs, train): {error}"
