@@ -282,6 +282,16 @@ def test_text_suspects_of_a_regression_say_targets(regression_run):
     assert "indeed wrong" not in figure.get_suptitle()  # of some nobody knows
 
 
+def test_suspects_of_a_regression_on_images_say_targets(regression_run):
+    images = np.zeros((60, 4, 4, 1), np.uint8)
+    figure = plots.suspects(regression_run, images, count=9)
+    first = sorted(rows(regression_run), key=lambda r: float(r["weight"]))[:9]
+    shown = [axes.get_title() for axes in figure.axes if axes.images]
+    for title, r in zip(shown, first, strict=True):
+        given, suggested = (float(r[f"{k}_label"]) for k in ("given", "suggested"))
+        assert title == f"{given:.6g}\n→ {suggested:.6g}"
+
+
 DOLLARS = ["$x^2$", "a $ b $", r"\$5$", "$\\frac$"] + ["plain"] * 6  # not all are TeX
 
 
@@ -307,6 +317,7 @@ def test_long_names_and_letters_of_any_script_fit_the_figures(run, tmp_path):
     matrix = plots.transition_matrix(run, class_names=names)
     plots.save(matrix, tmp_path / "matrix.png")  # a warning would be an error here
     shown = [label.get_text() for label in matrix.axes[0].get_yticklabels()]
+    assert matrix.axes[0].get_window_extent().width > 100
     assert shown[:3] == ["y" * 23 + "…", "two lines", "\u4e2d\u6587"]
     texts = ["\u4e2d\u6587 \x07"] * len(rows(run))
     figure = plots.text_suspects(run, texts, class_names=names)

@@ -180,7 +180,8 @@ def transition_matrix(
         given, suggested, labels=np.arange(size), normalize="true"
     )
     side = 0.48 * min(max(size, 4), 20)
-    figure = new_figure(side + 1.2, side + 1.1)
+    room = 0.085 * max(0, max(map(len, names)) - 5)  # for long names
+    figure = new_figure(side + room + 1.2, side + room + 1.1)
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="suggested label", ylabel="given label")
@@ -320,13 +321,16 @@ def suspects(
     shape = (len(images), *np.shape(images[0]))
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise ValueError(f"images has shape {shape}: give [N, H, W, 1 or 3]")
-    size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
-    names = _names(class_names, size, width=14)
-    top = {name: column[:count] for name, column in samples.items()}
-    wrong = (top["true_label"] >= 0) & (top["true_label"] != top["given_label"])
+    name = _label_names(samples, class_names)
+    top = {column: values[:count] for column, values in samples.items()}
+    wrong = is_wrong(top)
+    given, suggested = (
+        [name(label) for label in top[f"{kind}_label"]]
+        for kind in ("given", "suggested")
+    )
     columns = min(8, wrong.size)
     rows = -(-wrong.size // columns)
-    long = max(map(len, names)) > 5
+    long = max(map(len, given + suggested)) > 5
     separator = "\n" if long else " "
     figure = new_figure(max(columns, 5.6), (1.3 if long else 1.12) * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -334,16 +338,15 @@ def suspects(
         axes.set_axis_off()
     for i, axes in enumerate(grid[: wrong.size]):
         axes.imshow(images[top["index"][i]], cmap="gray")  # a last axis of 1 is fine
-        given, suggested = top["given_label"][i], top["suggested_label"][i]
         axes.set_title(
-            f"{names[given]}{separator}→ {names[suggested]}",
+            f"{given[i]}{separator}→ {suggested[i]}",
             loc="center",
             pad=4,
             fontsize=8 if long else 10,
             color=CORRUPTED if wrong[i] else INK,
         )
     title = f"The {wrong.size} most suspicious labels: given → suggested"
-    known = (top["true_label"] >= 0).all()
+    known = is_known(top["true_label"]).all()
     headline(figure, f"{title} ({wrong.sum()} indeed wrong)" if known else title)
     return figure
 
