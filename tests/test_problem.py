@@ -187,7 +187,7 @@ def test_seeds_follow_the_run_unless_fixed(prepared):
         ),
         (
             {"noise.kind": "asymmetric", "noise.rate": 1.0},
-            r"class\(es\) \[0\] have no observed sample.*noise.rate=1\.0",
+            r"class \[0\] has no observed sample.*noise.rate=1\.0",
         ),
         ({"noise.kind": "superclass", "noise.rate": 0.1}, "is for CIFAR-100"),
         ({"data.validation": 2.5}, r"data.validation=2\.5 must be a share"),

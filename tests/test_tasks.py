@@ -69,19 +69,20 @@ def test_redrawn_targets_are_those_of_others():
 def test_targets_are_standardised_and_reported_in_their_units(tmp_path):
     config = one(regression)
     problem = prepare(config)
-    raw = problem.dataset.in_units(problem.dataset.train_labels)
-    everything = set(np.round(load_diabetes().target, 3))
-    assert set(np.round(raw, 3)) <= everything
-    assert abs(problem.dataset.train_labels.mean()) < 1e-5
-    assert problem.num_groups == 3 and problem.families.centres[0] < -0.5
+    raw = problem.dataset.train_labels
+    assert set(raw) <= set(load_diabetes().target)
+    seen = problem.dataset.standardised(raw)
+    assert seen.dtype == np.float32 and abs(seen.mean()) < 1e-6
+    np.testing.assert_allclose(seen.std(), 1, rtol=1e-6)
+    np.testing.assert_allclose(problem.dataset.in_units(seen), raw, rtol=1e-6)
+    assert problem.num_groups == 3 and 50 < problem.families.centres[0] < 100
     train.run(config, tmp_path / "run")
     with (tmp_path / "run" / "samples.csv").open() as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         index = int(row["index"])
-        given = problem.dataset.in_units(problem.labels[index])
-        assert float(row["given_label"]) == pytest.approx(given, rel=1e-5)
-        assert float(row["true_label"]) == pytest.approx(raw[index], rel=1e-5)
+        assert float(row["given_label"]) == problem.labels[index]
+        assert float(row["true_label"]) == raw[index]
         assert int(row["family"]) == problem.groups[index]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
@@ -154,6 +155,60 @@ def test_a_spec_is_known_by_its_shapes():
 def test_texts_are_not_blended(tmp_path):
     with pytest.raises(ValueError, match="blends inputs .*tokens cannot be blended"):
         train.run(one(text, "erm_mixup_ema"), tmp_path / "run")
+
+
+### What is refused before anything is written
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("net", ["mlp", "small_conv", "text", "inception_resnet_v2"])
+def test_a_model_for_other_inputs_is_refused_with_its_name(tmp_path, name, net):
+    config = one(CONFIGS[name], **{"model.name": net, "model.options": {}})
+    if {"text": "text"}.get(name, "mlp") == net:
+        return
+    kind = "tokens" if name == "text" else "rows"
+    message = f"config.model.name='{net}' .* does not work on {kind}"
+    with pytest.raises(ValueError, match=message):
+        train.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"meta_set.per_class": 1}, "meta set has 2 samples, fewer than the 4 shards"),
+        (
+            {"compare.tuned.cmw_net": {"meta_set": {"per_class": 1}}},
+            "meta set has 2 samples, fewer than the 4 shards",
+        ),
+        (
+            {"compare.tuned.cmw_net": {"data": {"batch_size": 900}}},
+            "training samples in 4 shards do not fill one",
+        ),
+        (
+            {"compare.tuned.cmw_net": {"model": {"name": "text"}}},
+            "config.model.name='text' with options",
+        ),
+    ],
+)
+def test_a_comparison_is_refused_if_any_of_its_runs_is_unfit(tmp_path, fields, message):
+    config = tabular.get_config("smoke,methods=erm+cmw_net")
+    for field, value in fields.items():
+        group, name = field.rsplit(".", 1)
+        owner = config.compare.tuned if "tuned" in group else config[group]
+        with owner.unlocked():
+            owner[name] = value
+    with pytest.raises(ValueError, match=message):
+        compare.run(config, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("part", ["test", "trusted", "truth"])
+def test_files_beside_data_of_another_kind_are_refused(part):
+    config = one(tabular, **{f"data.csv.{part}": "a.csv"})
+    message = f"config.data.csv.{part}='a.csv' is read only beside .*breast_cancer.*: "
+    with pytest.raises(ValueError, match=message):
+        check_config(config)
 
 
 ### Configurations

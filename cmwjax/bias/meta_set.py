@@ -165,8 +165,8 @@ def _check_size(
     if len(members) < per_class + spare:
         beyond = f" and {spare} to train on" if spare else ""
         raise ValueError(
-            f"class {label} has {len(members)} samples, but the meta set needs "
-            f"{per_class}{beyond}: lower per_class."
+            f"class or target range {label} has {len(members)} samples, but the "
+            f"meta set needs {per_class}{beyond}: lower per_class."
         )
 
 

@@ -1,10 +1,15 @@
-"""Class labels as arrays: what they must be, their counts, and what stands for none."""
+"""Labels as arrays: what they must be, their counts, and what stands for none.
+
+A label is a class, or the target of a regression.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 UNKNOWN = -1  # a true label or family that nobody knows
 UNLABELLED = -1  # an observed label that a label set does not have
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_labels(
@@ -52,3 +57,46 @@ def class_counts(
       ValueError: for a label outside [0, C).
     """
     return np.bincount(check_labels(labels, num_classes), minlength=num_classes or 0)
+
+
+def check_targets(targets: ArrayLike, *, name: str = "targets") -> None:
+    """Says what is wrong with the targets of a regression.
+
+    Args:
+      targets: numbers `[N]`.
+      name: what the error calls them.
+
+    Raises:
+      ValueError: unless they are a vector of finite numbers within float32's range.
+    """
+    targets = np.asarray(targets)
+    if targets.ndim != 1 or targets.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{name} must be numbers of shape [N], got {targets.dtype} of shape "
+            f"{list(targets.shape)}: pass one target per sample."
+        )
+    bad = np.flatnonzero(~(np.abs(targets.astype(np.float64)) <= _LARGEST))
+    if bad.size:
+        raise ValueError(
+            f"{name} has {targets[bad[0]]} at position {bad[0]}, which is not finite "
+            "in float32: correct or remove it."
+        )
+
+
+def check_spread(targets: ArrayLike, *, name: str = "targets") -> None:
+    """Refuses targets that are all equal: R² compares errors with their spread.
+
+    Args:
+      targets: finite numbers `[N]`.
+      name: what the error calls them.
+
+    Raises:
+      ValueError: if they differ by no more than float32's least number.
+    """
+    targets = np.asarray(targets, np.float64)
+    if not targets.size or np.ptp(targets) < np.finfo(np.float32).tiny:
+        value = f", all of them {targets[0]:.6g}" if targets.size else ""
+        raise ValueError(
+            f"{name} are {targets.size}{value}, but R² compares errors with the spread "
+            "of targets: add samples of other targets."
+        )

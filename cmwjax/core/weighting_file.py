@@ -21,7 +21,8 @@ class WeightingFunction(NamedTuple):
     """A learned weighting function and what one must know to use it again."""
 
     params: dict[str, Any]  # {'shared': ..., 'heads': ...}, a CMWNet's parameters
-    centres: np.ndarray | None  # float64 [K], mean class size per family; ascending
+    # float64 [K], ascending: mean class size of each family, or target of each range.
+    centres: np.ndarray | None
     loss: str = "cross_entropy"  # what was fed to it
     normalisation: str = "mean"
     provenance: Mapping[str, Any] = {}  # data, noise, seed, epochs: any JSON

@@ -27,8 +27,8 @@ from cmwjax.data import decode
 from cmwjax.data.decode import View
 from cmwjax.data.on_disk import Reader
 from cmwjax.data.order import Order
-from cmwjax.data.skipped import Skipped
 from cmwjax.data.sources import Rows, RowStream, in_parts
+from cmwjax.data.unreadable import Unreadable
 from cmwjax.randomness import Purpose, generator
 from cmwjax.stopping import SIGNALS
 
@@ -56,7 +56,7 @@ class Streamed:
       seed: seed of the run.
       workers: processes that decode, for each iterator; 0: this one does it.
       prefetch: rows that wait on the devices.
-      skipped: where images are listed that could not be read.
+      unreadable: where images are listed that could not be read.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Streamed:
         seed: int,
         workers: int,
         prefetch: int,
-        skipped: Skipped,
+        unreadable: Unreadable,
     ) -> None:
         self._name, self._read, self._layout = name, read, layout
-        self._views, self._seed, self._skipped = views, seed, skipped
+        self._views, self._seed, self._unreadable = views, seed, unreadable
         self._workers, self._prefetch = workers, prefetch
 
     def training(self, order: Order, steps: range, *, meta: bool = False) -> RowStream:
@@ -140,7 +140,7 @@ class Streamed:
             iterator.start_prefetch()
         try:
             for index, codes, rows in iterator:
-                self._skipped.add(self._name, index, codes)
+                self._unreadable.add(self._name, index, codes)
                 yield rows
         finally:
             iterator.close()

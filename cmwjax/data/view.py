@@ -69,8 +69,9 @@ def rows() -> View:
             raw.mean(axis=0, dtype=np.float64),
             raw.std(axis=0, dtype=np.float64),
         )
-        # A constant column becomes zero.
-        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+        # A constant column becomes zero, as does one that differs below float32.
+        least = np.finfo(np.float32).tiny
+        return mean.astype(np.float32), np.where(std < least, 1, std).astype(np.float32)
 
     def prepare(raw, statistics, keys):
         del keys

@@ -38,6 +38,8 @@ from cmwjax.training.state import RunState
 from cmwjax.training.steps import Steps, zero_sums
 
 EVALUATION_BATCH = 1000
+# What a module raises on inputs that it is not for.
+MISFITS = (AttributeError, LookupError, TypeError, ValueError, flax.errors.FlaxError)
 
 
 class Parts(NamedTuple):
@@ -99,6 +101,10 @@ class Program:
     def schedule(self) -> optax.Schedule:
         """Learning rate of the classifier by step."""
         return self.parts.schedule
+
+    def check_model(self) -> None:
+        """Raises `ValueError` if the model does not work on the inputs; is quick."""
+        jax.eval_shape(self._first_learner, 0)
 
     def init(self, seed: int, problem: Problem) -> RunState:
         """The state before the first step, on the devices.
@@ -365,7 +371,7 @@ def _first_learner(config, parts: Parts, inputs: Spec) -> Callable[[int], MetaSt
     def first_or_error(seed):
         try:
             return first(seed)
-        except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        except MISFITS as error:
             raise ValueError(
                 f"config.model.name={config.model.name!r} with options "
                 f"{config.model.options.to_dict()} does not work on "

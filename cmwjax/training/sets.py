@@ -13,10 +13,10 @@ from cmwjax.core.parallel import Layout
 from cmwjax.data import decode
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.on_disk import Encoded, Reader
-from cmwjax.data.skipped import Skipped
 from cmwjax.data.sources import InMemory, Samples
 from cmwjax.data.stream import Streamed, Views
 from cmwjax.data.table import Table
+from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Statistics, View
 from cmwjax.methods.method import Method
 from cmwjax.randomness import Purpose, generator
@@ -44,7 +44,7 @@ def build_sets(
     layout: Layout,
     method: Method,
     view: View,
-    skipped: Skipped,
+    unreadable: Unreadable,
 ) -> Sets:
     """Places the tables and opens the images.
 
@@ -54,7 +54,7 @@ def build_sets(
       layout: how tables and rows lie on the devices.
       method: which features of a class its losses read.
       view: what inputs are standardised by.
-      skipped: where images are listed that could not be read.
+      unreadable: where images are listed that could not be read.
     """
     dataset, replicate = problem.dataset, layout.replicate
     statistics = _statistics(config, dataset, view)
@@ -66,7 +66,7 @@ def build_sets(
         return replicate(
             Table(
                 inputs,
-                labels,
+                dataset.standardised(labels),
                 family[group],
                 statistics,
                 {name: values[group] for name, values in features.items()},
@@ -86,7 +86,7 @@ def build_sets(
         seed=config.seed,
         workers=_workers(config.data.stream.workers),
         prefetch=config.data.stream.prefetch,
-        skipped=skipped,
+        unreadable=unreadable,
     )
     parts = (
         dataset.files.train._replace(labels=problem.labels),

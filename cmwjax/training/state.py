@@ -42,7 +42,7 @@ class Saved(NamedTuple):
     seconds: np.ndarray  # float64 [2], of this epoch so far, and saving's share of them
     # What it learns from. It is made anew each time, and must not have changed.
     data: np.ndarray  # uint8 [32], SHA-256 of training and test set, or their names
-    labels: np.ndarray  # int32 [N], as observed
+    labels: np.ndarray  # [N], as observed
     train_index: np.ndarray  # int32
     family: np.ndarray  # int32 [C]
     centres: np.ndarray  # float64 [K]
