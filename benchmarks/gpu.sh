@@ -42,7 +42,8 @@ if [ "${REHEARSE:-}" ]; then
   torch_options=()
   recipe_options+=(
     --config.data.train_size=1280 --config.steps_per_call=5
-    --config.epochs=4 --config.warmup_epochs=1 --config.checkpoint.every_steps=20
+    --config.epochs=4 --config.warmup_epochs=1 --config.ema.freeze_epoch=3
+    --config.checkpoint.every_steps=20
     --config.model.options='{"width": 4, "stage_sizes": (1, 1), "dtype": "bfloat16"}'
   )
 fi

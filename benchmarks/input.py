@@ -39,8 +39,8 @@ from cmwjax.core.parallel import layout
 from cmwjax.data import on_disk
 from cmwjax.data.decode import View
 from cmwjax.data.order import Order, epoch_batches
-from cmwjax.data.skipped import Skipped
 from cmwjax.data.stream import Streamed, Views
+from cmwjax.data.unreadable import Unreadable
 
 SIZE, SHORTER = 224, 256
 
@@ -86,7 +86,7 @@ def our_batches(folder, *, batch_size, batches, workers, seed) -> Iterator[Any]:
         seed=seed,
         workers=workers,
         prefetch=2,
-        skipped=Skipped(folder, ("train",)),
+        unreadable=Unreadable(folder, ("train",)),
     )
     positions = np.arange(len(files.train.labels))
     table = partial(

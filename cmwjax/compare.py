@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cmwjax import train
-from cmwjax.bias.problem import prepare
+from cmwjax.bias.problem import Problem, prepare
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.data.dataset import Dataset
@@ -21,6 +21,7 @@ from cmwjax.report import plots
 from cmwjax.report.result import Result
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training.health import Diverged
+from cmwjax.training.run import check_run
 from cmwjax.training.sets import Pictures
 from cmwjax.training.workdir import (
     check_folder,
@@ -58,7 +59,7 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
     methods, seeds = config.compare.methods, config.compare.seeds
     for method in methods:
         check_config(one_run(config, method, seeds[0]))
-    dataset = prepare(one_run(config, methods[0], seeds[0])).dataset
+    dataset = _check_every_run(config)
     workdir = claim_folder(workdir, config)
     if all(
         is_finished(run_folder(workdir, method, seed))
@@ -100,6 +101,19 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
             draw_figures(config, workdir, dataset)
     wait_for_first_process()
     return table(summary)
+
+
+def _check_every_run(config: ConfigDict) -> Dataset:
+    """Refuses a comparison of which a run cannot be made; returns the data set."""
+    problems: dict[str, Problem] = {}  # most often all methods have the same
+    for method in config.compare.methods:
+        single = one_run(config, method, config.compare.seeds[0])
+        groups = [single[name].to_dict() for name in ("data", "noise", "meta_set")]
+        read = repr((groups, single.weighting.num_families, single.task))
+        if read not in problems:
+            problems[read] = prepare(single)
+        check_run(single, problems[read])
+    return next(iter(problems.values())).dataset
 
 
 def run_folder(workdir: Path, method: str, seed: int) -> Path:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cmwjax.bias import meta_set, noise
 from cmwjax.config import base_config
 from cmwjax.core import forward, meta, optimizers, parallel, weighting
-from cmwjax.data import augment, decode, on_disk, view
+from cmwjax.data import augment, csv_sets, decode, on_disk, view
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
 from cmwjax.tasks.catalogue import TASKS
@@ -142,6 +142,8 @@ def check_config(config: ConfigDict) -> None:
         _check_regression(config)
     if on_disk.is_name(config.data.name):
         _check_stream(config)
+    if not csv_sets.is_name(config.data.name):
+        _check_no_files(config)
     for field in ("optim.schedule.boundaries", "compare.seeds"):
         values = _value(config, field)
         for value in values:
@@ -196,6 +198,17 @@ def _check_regression(config: ConfigDict) -> None:
             f"config.data.labels={data.labels!r} is a label set of classes, and a "
             "regression has none: choose 'true' or 'given'."
         )
+
+
+def _check_no_files(config: ConfigDict) -> None:
+    """Refuses further files of a data set that is no file of that kind itself."""
+    for part in ("test", "trusted", "truth"):
+        if config.data.csv[part]:
+            raise ValueError(
+                f"config.data.csv.{part}={config.data.csv[part]!r} is read only beside "
+                f"data from a .csv or .tsv file, and config.data.name="
+                f"{config.data.name!r}: leave it empty, or give data.name such a file."
+            )
 
 
 def _check_stream(config: ConfigDict) -> None:

@@ -169,7 +169,7 @@ def end_epoch(
     metrics["seconds"] = progress.seconds
     metrics["checkpoint_seconds"] = progress.stall
     append_metrics(run.workdir, metrics)
-    run.skipped.write()
+    run.unreadable.write()
     progress.warned = progress.warned or warn_if_collapsed(metrics, run.workdir)
     check_skips(progress.state.learner, run.config, run.last_good)
     if on_epoch is not None:

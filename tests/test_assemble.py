@@ -56,7 +56,7 @@ def test_observed_labels_come_with_the_arrays(tmp_path, digits):
     observed[250:] = -1  # unlabelled, with true labels: these validate
     config = tiny(**{"data.name": "mine", "data.train_size": 0, "noise.kind": "none"})
     with config.unlocked():
-        config.noise.rate = 0.0
+        config.noise.rate, config.meta_set.per_class = 0.0, 2
     arrays = digits._replace(observed_labels=observed)
     problem = assemble(config, tmp_path / "run", arrays=arrays).problem
     np.testing.assert_array_equal(problem.train_index, np.arange(250))

@@ -9,6 +9,7 @@ from cmwjax.core.labels import UNKNOWN
 from cmwjax.files import replacing
 from cmwjax.report.samples import (
     COLUMNS,
+    is_wrong,
     read_samples,
     write_samples,
     wrong_label_auroc,
@@ -80,6 +81,45 @@ def test_a_run_without_truth_or_families(tmp_path):
     assert (samples["true_label"] == UNKNOWN).all()
     assert (samples["family"] == UNKNOWN).all()
     assert samples["index"].tolist() == [4, 3, 0, 9, 7]  # by loss
+
+
+@pytest.mark.parametrize("unknown", ["some", "all"])
+def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unknown):
+    """Of a regression: 91.0 stays 91.0, and NaN is the truth that is unknown."""
+    rng = np.random.default_rng(1)
+    true = np.round(rng.normal(0, 1e3, 200), 1)  # also negative ones, which are known
+    if unknown == "some":
+        true[::3] = np.nan
+    written = dict(
+        index=rng.permutation(200),
+        given_label=np.r_[91.0, -1.0, 0.1, 1e16, rng.integers(9, size=196)],
+        suggested_label=rng.normal(size=200),
+        true_label=true if unknown == "some" else None,
+        losses=rng.random(200),
+        weights=rng.random(200),
+    )
+    write_samples(tmp_path / "samples.csv", **written)
+    with (tmp_path / "samples.csv").open() as file:
+        cells = {int(row["index"]): row for row in csv.DictReader(file)}
+    assert cells[written["index"][0]]["given_label"] == "91.0"
+    read = read_samples(tmp_path / "samples.csv")
+    if unknown == "all":
+        written["true_label"] = np.full(200, np.nan)
+    back, there = np.argsort(read["index"]), np.argsort(written["index"])
+    for name in ("given_label", "suggested_label", "true_label"):
+        assert read[name].dtype == np.float64
+        np.testing.assert_array_equal(read[name][back], written[name][there])
+    for i, row in cells.items():
+        known = bool(row["true_label"])
+        assert known == np.isfinite(written["true_label"][written["index"] == i][0])
+    wrong = is_wrong(read)[back]
+    want = [
+        t == t and t != g
+        for t, g in zip(
+            written["true_label"][there], written["given_label"][there], strict=True
+        )
+    ]
+    assert wrong.tolist() == want and (sum(want) > 100 or unknown == "all")
 
 
 def test_rows_are_read_in_the_order_of_their_ranks(tmp_path):

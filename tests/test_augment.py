@@ -8,7 +8,7 @@ import pytest
 from cmwjax.data.augment import crop_and_flip, sample_keys
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (200, 6, 7, 2), np.uint8)
-KEYS = sample_keys(jax.random.key(0), jnp.int32(3), jnp.arange(200))
+KEYS = sample_keys(jax.random.key(0), jnp.arange(200))
 
 
 def candidates(image, *, pad, mode, flip):
@@ -49,7 +49,7 @@ def test_pad_zero_without_flip_changes_nothing():
 
 def test_a_sample_depends_on_its_index_and_the_moment_alone():
     def augmented(index, epoch):
-        keys = sample_keys(jax.random.key(7), epoch, index)
+        keys = sample_keys(jax.random.fold_in(jax.random.key(7), epoch), index)
         return np.asarray(
             crop_and_flip(IMAGES[index], keys, pad=2, mode="zero", flip=True)
         )

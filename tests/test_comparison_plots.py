@@ -76,6 +76,44 @@ def test_scene_draws_one_epoch(comparison):
     )
 
 
+@pytest.mark.parametrize(
+    ("means", "stds", "limits"),
+    [
+        ([[61, 78], [55, 93]], [[1, 1], [7, 1]], (40, 100)),
+        ([[3, 78], [55, 96]], [[9, 1], [1, 9]], (0, 100)),  # accuracy ends at both
+        ([[100, 100]], [[0, 0]], (90, 100)),
+        ([[0, 0]], [[0, 0]], (0, 10)),
+        ([[-37, 25]], [[0, 0]], (-40, 30)),  # R²
+        ([[-4000, 25], [-20, -9]], [[0, 0], [0, 0]], (-100, 30)),
+        ([[-4000, -305], [-20, 9]], [[0, 0], [0, 0]], (-310, 10)),
+    ],
+)
+def test_scores_have_an_axis_that_holds_them(means, stds, limits):
+    means, stds = np.array(means, float), np.array(stds, float)
+    assert comparison_plots._score_limits(means, stds) == limits
+
+
+def test_a_regression_has_its_ranges_and_no_lines_below_the_axis(comparison, tmp_path):
+    copy = shutil.copytree(comparison, tmp_path / "comparison")
+    for path in copy.glob("*/*/metrics.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line["test_r2"] = line.pop("test_accuracy") - (line["epoch"] == 1) * 70
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    problem = {"borders": [94.0, 170.5]}
+    (copy / "cmw_net" / "seed_0" / "problem.json").write_text(json.dumps(problem))
+    canvas, draw, _ = comparison_plots._scene(copy)
+    draw(EPOCHS)
+    left, right = canvas.figure.axes
+    shown = {text.get_text() for text in left.texts}
+    assert {"below 94", "94 to 170.5", "from 170.5", "MW-Net"} <= shown
+    assert "weight of a sample by its loss and target" in shown
+    assert right.get_ylim()[0] == -100
+    assert all(line.get_clip_on() for line in right.lines)
+    canvas, _, _ = comparison_plots._scene(comparison)
+    assert not any(line.get_clip_on() for line in canvas.figure.axes[1].lines)
+
+
 @pytest.mark.parametrize("most", [60, 5])
 def test_animation_has_a_frame_per_epoch_and_holds_the_last(
     comparison, tmp_path, monkeypatch, most

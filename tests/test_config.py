@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from cmwjax.config import base_config
 from cmwjax.config_check import REGROUPED, RENAMED, check_config
+from cmwjax.randomness import DRAWS
 from cmwjax.training.workdir import check_folder
 from configs.common import parse_arg
 
@@ -132,11 +133,15 @@ def test_parse_arg():
         parse_arg("n", n=1)
 
 
-def test_a_folder_of_an_earlier_version_is_called_so(tmp_path):
+def test_a_folder_of_another_version_is_called_so(tmp_path):
     old = base_config().to_dict()
     old["optim"]["schedule"], old["optim"]["factor"] = "steps", 0.1
     (tmp_path / "config.json").write_text(json.dumps(old))
-    with pytest.raises(ValueError, match="earlier version.*optim.factor is called opt"):
+    with pytest.raises(ValueError, match="another version.*optim.factor is called opt"):
         check_folder(tmp_path, base_config())
-    (tmp_path / "config.json").write_text(json.dumps(base_config().to_dict()))
+    same = base_config().to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(same))
+    with pytest.raises(ValueError, match="another version.*other random numbers"):
+        check_folder(tmp_path, base_config())
+    (tmp_path / "config.json").write_text(json.dumps({"draws": DRAWS, **same}))
     check_folder(tmp_path, base_config())

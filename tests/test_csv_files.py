@@ -70,12 +70,28 @@ def test_column_of_labels(write, header, label, expected):
 
 @pytest.mark.parametrize(
     ("first", "labels"),
-    [("a,b,c", "xy"), ("1,b,3", "xy"), (",b,c", "xy"), ("1,2,c", "cxy")],
+    [
+        ("a,b,c", "xy"),
+        ("1,b,3", "xy"),
+        (",b,c", "xy"),
+        ("1,2,c", "cxy"),
+        ("1,2,Class", "xy"),
+    ],
 )
 def test_a_header_has_a_word_above_numbers(write, first, labels):
     file = read_csv(write(f"{first}\n5,2,x\n3,4,y\n"))
     assert file.labels == tuple(labels)
     assert file.inputs[-2:, -1].tolist() == [2, 4]
+
+
+def test_a_class_may_be_called_so(write):
+    file = read_csv(write("1,2,class\n3,4,x\n5,6,class\n"))
+    assert file.labels == ("class", "x", "class") and file.label_name == "column 3"
+
+
+def test_columns_of_numbers_may_share_a_name(write):
+    file = read_csv(write("a,a,label\n1,2,x\n3,4,y\n"))
+    assert file.names == ("a", "a") and file.inputs.tolist() == [[1, 2], [3, 4]]
 
 
 def test_columns_without_a_header_can_be_named(write):
@@ -123,7 +139,8 @@ def test_byte_order_mark_and_blank_lines(write):
 def test_texts_with_tabs_have_no_quotes(write):
     table = '\tid\tTitle\tlabel\n0\t7\t"Ọjọ́ – a, b\tx\n1\t8\t say "no" \ty\n'
     file = read_csv(write(table, "titles.TSV"), text="Title")
-    assert file == (("Title",), ('"Ọjọ́ – a, b', ' say "no" '), ("x", "y"))
+    texts = ('"Ọjọ́ – a, b', ' say "no" ')
+    assert file == (("Title",), texts, ("x", "y"), "label")
 
 
 def test_texts_with_commas_have_quotes(write, tmp_path):
@@ -146,6 +163,12 @@ def test_texts_without_a_header(write):
         ("", {}, "has no rows of samples: add some"),
         ("\n\n", {}, "has no rows of samples"),
         ("text,label\n", {"text": "text"}, "has no rows of samples"),
+        ("a,b,kind\n", {}, "has no rows of samples"),
+        ("a,b,kind\n", {"label": "kind"}, "has no rows of samples"),
+        ("a;b;label\n1;2;x\n", {}, "has semicolons in its first row, and no commas:"),
+        ("a;b\n1,5;x\n", {"text": "a"}, "has semicolons in its first row, and no com"),
+        ("a\tb\n1\tx\n", {}, "has tabs in its first row, and no commas: save it"),
+        ("a,label,Label\n1,0,x\n", {}, r"2 columns of labels, \['label', 'Label'\]"),
         ("1\n2\n", {}, "no column beside its labels 'column 1': .* suffix .csv"),
         (FLOWERS, {"label": "kind"}, r"no column 'kind': choose label among \['len"),
         (FLOWERS, {"text": "words"}, "no column 'words': choose text among"),

@@ -1,6 +1,7 @@
 """Data sets from one's own files, against the rows that were written into them."""
 
 import csv
+import statistics
 
 import numpy as np
 import pytest
@@ -118,7 +119,8 @@ def test_the_truth_of_other_rows_is_refused(write, change):
 @pytest.mark.parametrize("part", ["test", "trusted"])
 def test_a_class_that_the_first_file_lacks_is_refused(write, part):
     other = write("other.csv", [[1, 2, "cat"], [3, 4, "fox"]])
-    message = r"'fox' at position 1 is none of the classes \['cat', 'dog', 'eel'\]"
+    purpose = {"test": "test with", "trusted": "trust"}[part]
+    message = rf"{purpose}, column 'label': 'fox' at position 1 is none of .*'dog', 'e"
     with pytest.raises(ValueError, match=message):
         csv_sets.load(write("all.csv", ROWS), **{part: other})
 
@@ -133,9 +135,13 @@ def test_columns_that_differ_are_refused_with_both(write, part):
 
 def test_a_share_that_cannot_be_taken_is_refused(write):
     path = write("all.csv", [*ROWS, [99, 1, "fox"]])
-    message = "test_share=0.25 cannot be taken of 61 samples .*config.data.csv.test a"
+    message = "1 of 4 classes in column 'label' have one sample, as 'fox', but a share"
     with pytest.raises(ValueError, match=message):
         csv_sets.load(path)
+    few = write("few.csv", [[i, i, "ab"[i % 2]] for i in range(4)])
+    message = "test_share=0.25 cannot be taken of 4 samples .*config.data.csv.test a f"
+    with pytest.raises(ValueError, match=message):
+        csv_sets.load(few)
 
 
 def test_commas_and_tabs_give_the_same(write):
@@ -206,21 +212,22 @@ def test_targets_are_numbers_and_no_classes(write):
     rows = [[i, -i, i / 4] for i in range(40)]
     data = csv_sets.load(write("all.csv", rows), task="regression")
     assert data.num_classes == 0 and data.class_names == ()
-    assert data.train_labels.dtype == np.float32 and len(data.test_labels) == 10
+    assert data.train_labels.dtype == np.float64 and len(data.test_labels) == 10
     np.testing.assert_array_equal(data.train_labels, data.train_inputs[:, 0] / 4)
     np.testing.assert_array_equal(data.test_labels, data.test_inputs[:, 0] / 4)
 
 
 def test_a_target_that_is_no_number_is_refused(write):
-    message = "a target is no number .*'cat'.*config.task='classification'"
+    message = "'cat' at position 0 is no finite number.*config.task='classification'"
     with pytest.raises(ValueError, match=message):
         csv_sets.load(write("all.csv", ROWS), task="regression")
 
 
-@pytest.mark.parametrize("target", ["nan", "inf"])
+@pytest.mark.parametrize("target", ["nan", "inf", "1e39", "1_000"])
 def test_a_target_that_is_not_finite_is_refused(write, target):
     path = write("all.csv", [[1, 2, 3], [1, 2, target], [3, 4, 5], [5, 6, 7]])
-    with pytest.raises(ValueError, match=rf"labels has {target} at position \d"):
+    message = f"to train on, column 'label': '{target}' at position 1 is no finite"
+    with pytest.raises(ValueError, match=message):
         datasets.load(path, task="regression", csv={"test_share": 0.5})
 
 
@@ -232,10 +239,11 @@ def test_targets_observed_are_those_of_the_first_file_and_not_the_truth(write):
         task="regression",
         csv={"truth": write("truth.csv", true), "test": write("test.csv", true)},
     )
-    given = data.in_units(data.train_labels)
-    np.testing.assert_allclose(given, np.arange(40) / 4, atol=1e-6)
+    np.testing.assert_array_equal(data.train_labels, np.arange(40) / 4)
     want = [row[2] for row in noisy]
-    np.testing.assert_allclose(data.in_units(data.observed_labels), want, rtol=1e-6)
+    np.testing.assert_array_equal(data.observed_labels, want)
+    observed = statistics.fmean(want), statistics.pstdev(want)
+    assert data.units == pytest.approx(observed)
 
 
 # ---------------------------------------------------------------- by name, and archives
@@ -260,13 +268,52 @@ def test_rows_of_an_archive(tmp_path, dtype):
     assert data.shown[2] == "column 0 = 6, column 1 = 7, column 2 = 8"
     targets = datasets.load(path, task="regression")
     assert targets.num_classes == 0
-    np.testing.assert_allclose(targets.in_units(targets.train_labels), y, atol=1e-6)
+    np.testing.assert_array_equal(targets.train_labels, y)
 
 
-def test_rows_of_an_archive_that_are_no_numbers_are_refused(tmp_path):
+@pytest.mark.parametrize("cell", [np.nan, -np.inf, 1e300, 3e38])
+def test_rows_of_an_archive_that_are_no_numbers_are_refused(tmp_path, cell):
     x, y = np.ones((4, 2)), np.array([0, 1, 0, 1])
-    x[2, 1] = np.nan
+    x[2, 1] = cell
     path = tmp_path / "rows.npz"
     np.savez(path, x_train=x, y_train=y, x_test=x[:2], y_test=y[:2])
-    with pytest.raises(ValueError, match="train_inputs has nan in row 2, column 1"):
+    message = "train_inputs has .* in row 2, column 1, which must be finite and below 1"
+    with pytest.raises(ValueError, match=message):
         datasets.load(path)
+
+
+X, Y = np.arange(12.0).reshape(6, 2), np.arange(6) % 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x_train": X[:0]}, r"x_train has shape \[0, 2\], but rows .* or add samples"),
+        ({"x_test": X[:0]}, r"x_test has shape \[0, 2\], but rows .* or add samples"),
+        ({"x_train": X[:, 0]}, r"x_train has shape \[6\], but rows .* \[N, D\]"),
+        ({"x_test": X[:, :1]}, r"train_inputs are \[2\], but test_inputs \[1\]: bring"),
+        ({"x_train": X.astype(str)}, r"train_inputs must be float32 .* <U32 of shape"),
+        ({"y_train": 0 * Y, "y_test": 0 * Y}, "every label is that of one class.*: a"),
+    ],
+)
+def test_archives_of_rows_that_do_not_fit_are_refused(tmp_path, change, message):
+    arrays = {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}
+    np.savez(tmp_path / "rows.npz", **arrays)
+    assert datasets.load(tmp_path / "rows.npz").num_classes == 2
+    np.savez(tmp_path / "rows.npz", **(arrays | change))
+    with pytest.raises(ValueError, match=message):
+        datasets.load(tmp_path / "rows.npz")
+
+
+def test_one_class_is_none_to_tell_from_others(write):
+    path = write("all.csv", [[i, i, "cat"] for i in range(20)])
+    message = r"all.csv: every label is that of one class, \('cat',\): add samples of"
+    with pytest.raises(ValueError, match=message):
+        datasets.load(path)
+
+
+def test_cells_may_be_true_or_false(tmp_path):
+    arrays = {"x_train": X > 3, "y_train": Y, "x_test": X > 5, "y_test": Y}
+    np.savez(tmp_path / "rows.npz", **arrays)
+    data = datasets.load(tmp_path / "rows.npz")
+    assert data.train_inputs.tolist() == (X > 3).astype(float).tolist()

@@ -100,14 +100,14 @@ def test_samples_that_cannot_make_a_meta_set_are_named(name):
     with pytest.raises(ValueError, match=r"got 7 at position 8"):
         policies([*labels[:-1], 7], range(9))[name]()
     if name != "balanced":
-        with pytest.raises(ValueError, match="class 2 has 1 .* needs 2.*lower per_cl"):
+        with pytest.raises(ValueError, match="range 2 has 1 .* needs 2.*lower per_cl"):
             policies(labels, range(7))[name]()
         with pytest.raises(ValueError, match="empty: per_class is 0"):
             policies(labels, range(9), per_class=0)[name]()
 
 
 def test_held_out_leaves_something_to_train_on():
-    with pytest.raises(ValueError, match="class 0 has 2 .* needs 2 and 1 to train on"):
+    with pytest.raises(ValueError, match="range 0 has 2 .* needs 2 and 1 to train on"):
         meta_set.held_out([0, 0], per_class=2, num_classes=1, seed=0)
 
 

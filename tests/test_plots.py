@@ -9,10 +9,12 @@ import fake_runs
 import numpy as np
 import pytest
 from fake_runs import epochs_of, rows
+from matplotlib.text import Text
 from PIL import Image
 
 from cmwjax.report import plots
 from cmwjax.report.read import read_curves, read_metrics
+from cmwjax.report.samples import write_samples
 
 EPOCHS = 7
 
@@ -188,6 +190,142 @@ def test_suspects_are_shown_in_the_order_of_their_ranks(run):
     assert f"({wrong} indeed wrong)" in figure.get_suptitle()
 
 
+@pytest.fixture(scope="module")
+def regression_run(tmp_path_factory):
+    """Samples of a regression, of which some are wrong and some nobody knows."""
+    folder = tmp_path_factory.mktemp("targets")
+    rng = np.random.default_rng(2)
+    given = np.round(rng.uniform(20, 350, 60), 1)
+    true = given.copy()
+    true[::4] += 50
+    true[1::4] = np.nan
+    write_samples(
+        folder / "samples.csv",
+        index=rng.permutation(60),
+        given_label=given,
+        suggested_label=given + rng.normal(0, 20, 60),
+        true_label=true,
+        losses=rng.random(60),
+        weights=rng.random(60),
+    )
+    return folder
+
+
+def test_targets_are_a_dot_each_by_what_is_known_of_them(regression_run):
+    (axes,) = plots.targets(regression_run).axes
+    samples = rows(regression_run)
+    colours = set()
+    for dots, kind in zip(axes.collections, ("clean", "wrong", ""), strict=True):
+        mine = [r for r in samples if kind_of(r) == kind]
+        assert dots.get_label().endswith(f"({len(mine)})") and len(mine) >= 15
+        shown = zip(dots.get_offsets(), dots.get_sizes(), strict=True)
+        found = sorted((*map(float, place), float(size)) for place, size in shown)
+        want = [
+            (
+                float(r["given_label"]),
+                float(r["suggested_label"]),
+                4 + 26 * float(r["weight"]),
+            )
+            for r in mine
+        ]
+        np.testing.assert_allclose(found, sorted(want))
+        colours.add(tuple(dots.get_facecolor()[0]))
+    assert len(colours) == 3
+    given = [float(r["given_label"]) for r in samples]
+    low, high = axes.get_xlim()
+    assert low < min(given) and max(given) < high and axes.get_ylim() == (low, high)
+    assert axes.get_xlabel() == "given target"
+    assert axes.get_ylabel() == "suggested target"
+
+
+def kind_of(row):
+    """What is known of a sample of a regression."""
+    if not row["true_label"]:
+        return ""
+    return "clean" if row["true_label"] == row["given_label"] else "wrong"
+
+
+def test_text_suspects_are_in_the_order_of_their_ranks(run):
+    samples = rows(run)
+    texts = [f"text   {i}\nand more" for i in range(len(samples))]
+    names = [f"c{label}" for label in range(10)]
+    figure = plots.text_suspects(run, texts, count=400, class_names=names)
+    (axes,) = figure.axes
+    found = {}
+    for text in axes.texts:
+        x, y = text.get_position()
+        found.setdefault(y, {})[x] = text
+    by_weight = sorted(samples, key=lambda r: (float(r["weight"]), -float(r["loss"])))
+    assert len(found) == 400
+    colours = {}
+    for y, r in zip(sorted(found), by_weight, strict=False):
+        label, row, text = (found[y][x] for x in sorted(found[y]))
+        assert label.get_text() == f"c{r['given_label']} → c{r['suggested_label']}"
+        assert row.get_text() == f"sample {r['index']}"
+        assert text.get_text() == f"text {r['index']} and more"
+        wrong = r["given_label"] != r["true_label"]
+        colours.setdefault(wrong, set()).add(label.get_color())
+    assert {len(c) for c in colours.values()} == {1} and colours[True] != colours[False]
+    wrong = sum(r["given_label"] != r["true_label"] for r in by_weight[:400])
+    assert f"400 most suspicious labels: given → suggested ({wrong} indeed wrong)" in (
+        figure.get_suptitle()
+    )
+
+
+def test_text_suspects_of_a_regression_say_targets(regression_run):
+    figure = plots.text_suspects(regression_run, ["a row"] * 60)
+    first = min(rows(regression_run), key=lambda r: float(r["weight"]))
+    given, suggested = (float(first[f"{k}_label"]) for k in ("given", "suggested"))
+    shown = figure.axes[0].texts[0].get_text()
+    assert shown.startswith(f"{given:.6g} → ")
+    assert float(shown.split(" → ")[1]) == pytest.approx(suggested, rel=1e-5)
+    assert "indeed wrong" not in figure.get_suptitle()  # of some nobody knows
+
+
+def test_suspects_of_a_regression_on_images_say_targets(regression_run):
+    images = np.zeros((60, 4, 4, 1), np.uint8)
+    figure = plots.suspects(regression_run, images, count=9)
+    first = sorted(rows(regression_run), key=lambda r: float(r["weight"]))[:9]
+    shown = [axes.get_title() for axes in figure.axes if axes.images]
+    for title, r in zip(shown, first, strict=True):
+        given, suggested = (float(r[f"{k}_label"]) for k in ("given", "suggested"))
+        assert title == f"{given:.6g}\n→ {suggested:.6g}"
+
+
+DOLLARS = ["$x^2$", "a $ b $", r"\$5$", "$\\frac$"] + ["plain"] * 6  # not all are TeX
+
+
+def texts_of(figure):
+    return [t for t in figure.findobj(Text) if t.get_text()]
+
+
+@pytest.mark.parametrize("draw", ["transition_matrix", "suspects", "text_suspects"])
+def test_a_dollar_in_texts_and_names_is_a_dollar(run, tmp_path, draw):
+    size = len(rows(run))
+    inputs = {
+        "suspects": [np.zeros((size, 4, 4, 1), np.uint8)],
+        "text_suspects": [["costs $5 or $6 $\\undefined$"] * size],
+    }.get(draw, [])
+    figure = getattr(plots, draw)(run, *inputs, class_names=DOLLARS)
+    plots.save(figure, tmp_path / "figure.png")  # mathematics would be refused here
+    found = [t for t in texts_of(figure) if "$" in t.get_text()]
+    assert len(found) > 4 and not any(t.get_parse_math() for t in found)
+
+
+def test_long_names_and_letters_of_any_script_fit_the_figures(run, tmp_path):
+    names = ["y" * 300, "two\nlines", "\u4e2d\u6587", *(f"c{i}" for i in range(3, 10))]
+    matrix = plots.transition_matrix(run, class_names=names)
+    plots.save(matrix, tmp_path / "matrix.png")  # a warning would be an error here
+    shown = [label.get_text() for label in matrix.axes[0].get_yticklabels()]
+    assert matrix.axes[0].get_window_extent().width > 100
+    assert shown[:3] == ["y" * 23 + "…", "two lines", "\u4e2d\u6587"]
+    texts = ["\u4e2d\u6587 \x07"] * len(rows(run))
+    figure = plots.text_suspects(run, texts, class_names=names)
+    plots.save(figure, tmp_path / "suspects.png")
+    given = {t.get_text().split(" → ")[0] for t in figure.axes[0].texts[::3]}
+    assert given <= {"y" * 13 + "…", "two lines", *names[2:]}
+
+
 def test_run_figures_writes_pngs(run, without_truth, tmp_path):
     for folder, images, count in (
         (run, np.zeros((1400, 8, 8, 3), np.uint8), 4),
@@ -246,8 +384,14 @@ def test_unfit_run_folders_are_named(run, tmp_path):
 def test_unfit_images_and_names_are_named(run):
     with pytest.raises(ValueError, match=r"images has shape \(1400, 8, 8\)"):
         plots.suspects(run, np.zeros((1400, 8, 8)))
-    with pytest.raises(ValueError, match="images holds 10 images.*sample 1399"):
+    with pytest.raises(ValueError, match="there are 10 images, .*ranks sample 1399"):
         plots.suspects(run, np.zeros((10, 8, 8, 1)))
+    for texts in (["a text"] * 1399, []):
+        message = f"there are {len(texts)} texts, .*ranks sample 1399"
+        with pytest.raises(ValueError, match=message):
+            plots.text_suspects(run, texts)
+    with pytest.raises(ValueError, match="there are 0 images, .*ranks sample 1399"):
+        plots.suspects(run, np.zeros((0, 8, 8, 1)))
     with pytest.raises(ValueError, match="class_names has 2 names.*label 9"):
         plots.transition_matrix(run, class_names=["cat", "dog"])
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cmwjax.bias import pmd
+from cmwjax.randomness import Purpose, generator
 
 RNG = np.random.default_rng(0)
 ETA = RNG.dirichlet(np.full(10, 0.15), size=20_000)
@@ -29,7 +30,7 @@ def one_by_one(eta, kind, factor, draws):
 def test_labels_are_those_of_the_rule_sample_by_sample(kind, factor):
     eta = ETA[:500]
     got = pmd.generate(eta, kind=kind, factor=factor, seed=3)
-    draws = np.random.default_rng(3).random(500)
+    draws = generator(3, Purpose.PMD).random(500)
     assert got.tolist() == one_by_one(eta, kind, factor, draws)
     assert got.dtype == np.int32
 

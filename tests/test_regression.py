@@ -13,10 +13,13 @@ from cmwjax import train
 from cmwjax.bias import problem, targets
 from cmwjax.config_check import check_config
 from cmwjax.data import datasets
+from cmwjax.data.dataset import Dataset
 from cmwjax.report import plots
+from cmwjax.report.problem import write_problem
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.tasks.regression import REGRESSION
 from cmwjax.training import checkpoints
+from cmwjax.training.run import assemble
 from configs import regression
 
 RNG = np.random.default_rng(0)
@@ -67,7 +70,7 @@ def test_noise_draws_that_many_from_the_targets_there_are(rate):
     counts = []
     for seed in range(20):
         noisy = targets.corrupt(values, kind="symmetric", rate=rate, seed=seed)
-        assert set(noisy) <= set(values) and noisy.dtype == np.float32
+        assert set(noisy) <= set(values) and noisy.dtype == np.float64
         counts.append((noisy != values).sum())
     most = int(np.floor(rate * 300))
     # One in 300 draws its own target again.
@@ -108,17 +111,14 @@ def test_targets_and_metrics_are_in_the_units_of_the_data(finished):
     with (finished / "samples.csv").open() as file:
         rows = list(csv.DictReader(file))
     data = datasets.load("diabetes", task="regression")
-    raw = load_diabetes().target
-    true = data.in_units(data.train_labels)
-    assert all(np.abs(raw - target).min() < 1e-3 for target in true)
+    written = {str(float(target)) for target in load_diabetes().target}
     changed = 0
     for row in rows:
-        given, own = float(row["given_label"]), float(row["true_label"])
-        np.testing.assert_allclose(own, true[int(row["index"])], rtol=1e-5)
-        assert np.abs(raw - given).min() < 1e-3
-        changed += given != own
+        assert {row["given_label"], row["true_label"]} <= written  # to the last digit
+        assert row["true_label"] == str(data.train_labels[int(row["index"])])
+        changed += row["given_label"] != row["true_label"]
     assert 0.3 < changed / len(rows) <= 0.4
-    assert len(rows) == len(true) - 33
+    assert len(rows) == len(data.train_labels) - 33
     last = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["test_r2"] < 1 and 20 < last["test_mae"] < 120  # of 25 to 346
     assert {"meta_r2", "meta_mae"} <= last.keys() and "test_accuracy" not in last
@@ -158,6 +158,134 @@ def test_two_devices_agree_with_one(finished, tmp_path):
         np.testing.assert_allclose(
             ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name
         )
+
+
+# ---------------------------------------------------------- what a user has is observed
+
+
+@pytest.fixture
+def with_truth(tmp_path):
+    """Files of 90 samples with outliers among the targets, and with the right ones."""
+    rng = np.random.default_rng(3)
+    inputs = rng.normal(size=(90, 2)).round(3)
+    true = (10 * inputs.sum(axis=1) + 91).round(2)
+    given = true.copy()
+    given[::5] += 400
+    paths = {}
+    for name, column in (("given", given), ("truth", true)):
+        paths[name] = tmp_path / f"{name}.csv"
+        lines = [f"{a},{b},{t}" for (a, b), t in zip(inputs, column, strict=True)]
+        paths[name].write_text("\n".join(["a,b,target", *lines]) + "\n")
+    return paths, given, true
+
+
+def of_files(paths, **fields):
+    given = {
+        "data.name": str(paths["given"]),
+        "data.csv.truth": str(paths["truth"]),
+        "data.csv.test": str(paths["truth"]),
+        "noise.kind": "none",
+        "noise.rate": 0.0,
+        "meta_set.per_class": 2,
+    }
+    return tiny(**given | fields)
+
+
+def test_units_and_ranges_are_those_of_observed_targets(with_truth):
+    paths, given, true = with_truth
+    got = problem.prepare(of_files(paths))
+    assert got.dataset.units == pytest.approx((given.mean(), given.std()))
+    ordered = sorted(given)  # 90 of them: each range has 30
+    assert got.borders.tolist() == [ordered[30], ordered[60]]
+    held_out = np.isin(np.arange(90), got.meta_index)
+    np.testing.assert_array_equal(got.labels, np.where(held_out, true, given))
+    np.testing.assert_array_equal(got.true_labels, true)
+    assert got.is_wrong.sum() == (given != true)[~held_out].sum() > 10
+    # Trusted are two of each range by their right targets.
+    places = [sum(t >= b for b in got.borders) for t in true[got.meta_index]]
+    assert sorted(places) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("with_observed", [True, False])
+def test_observed_targets_are_a_copy_and_everyone_has_one(with_observed):
+    true, other = np.arange(5.0), np.array([0.0, -1.0, 7.5, 3.0, 4.0])
+    rows = np.ones((5, 2), np.float32)
+    data = Dataset(rows, true, rows, true, 0, (), kind="rows")
+    if with_observed:
+        data = data._replace(observed_labels=other)
+    labels, with_label, without = problem._observe(data)
+    assert labels.tolist() == (other if with_observed else true).tolist()
+    # The target -1 is a target, and no sample without a label.
+    assert with_label.tolist() == [0, 1, 2, 3, 4] and without.tolist() == []
+    assert with_label.dtype == without.dtype == np.int32
+    labels[0] = 99  # of a copy
+    assert true[0] == other[0] == 0
+
+
+def test_labels_file_has_the_targets_as_observed(with_truth, tmp_path):
+    paths, given, true = with_truth
+    config = of_files(paths)
+    got = problem.prepare(config)
+    write_problem(tmp_path, config, got)
+    with np.load(tmp_path / "labels.npz") as saved:
+        np.testing.assert_array_equal(saved["observed"], got.labels)
+        np.testing.assert_array_equal(saved["changed"], got.labels != true)
+
+
+# --------------------------------------------------- targets that differ nowhere
+
+
+def table(path, targets):
+    """A file with these targets."""
+    lines = [f"{i},{i % 7},{target}" for i, target in enumerate(targets)]
+    path.write_text("\n".join(["a,b,target", *lines]) + "\n")
+    return str(path)
+
+
+VARIED, SAME = range(40), [91.5] * 40
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"name": SAME}, r"train_labels are 30, all of them 91\.5, but R².*: add"),
+        ({"name": VARIED, "test": SAME}, "test_labels are 40, all of them 91"),
+        ({"name": VARIED, "test": [3]}, "test_labels are 1, all of them 3, but"),
+        ({"name": SAME, "truth": VARIED}, "observed_labels are 30, all of them 91"),
+    ],
+)
+def test_targets_that_are_all_equal_are_refused(tmp_path, files, message):
+    paths = {part: table(tmp_path / f"{part}.csv", t) for part, t in files.items()}
+    name = paths.pop("name")
+    with pytest.raises(ValueError, match=rf"name.csv: {message}"):
+        datasets.load(name, task="regression", csv=paths)
+    fields = {f"data.csv.{part}": path for part, path in paths.items()}
+    with pytest.raises(ValueError, match=message):
+        assemble(tiny(**{"data.name": name}, **fields), tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"data.validation": 1}, r"targets of config.data.validation are 1, all of t"),
+        (
+            {"weighting.num_families": 1, "meta_set.per_class": 1},
+            "targets of config.meta_set are 1, all of them",
+        ),
+    ],
+)
+def test_an_epoch_cannot_be_selected_by_targets_that_are_all_equal(fields, message):
+    with pytest.raises(ValueError, match=message):
+        problem.prepare(tiny(**fields))
+
+
+def test_a_truth_that_is_constant_is_no_reason_to_refuse(tmp_path):
+    name = table(tmp_path / "given.csv", VARIED)
+    files = {"truth": table(tmp_path / "truth.csv", SAME)}
+    files["test"] = table(tmp_path / "test.csv", VARIED)
+    data = datasets.load(name, task="regression", csv=files)
+    assert data.train_labels.tolist() == SAME
 
 
 # ---------------------------------------------------------------------- what is refused

@@ -31,7 +31,8 @@ from cmwjax.core.parallel import layout
 from cmwjax.data import decode, on_disk, stream
 from cmwjax.data.decode import View
 from cmwjax.data.order import Order, epoch_batches
-from cmwjax.data.skipped import Skipped
+from cmwjax.data.unreadable import Unreadable
+from cmwjax.randomness import Purpose, generator
 from cmwjax.report import plots
 from cmwjax.stopping import Interrupted
 from cmwjax.training import program
@@ -79,7 +80,7 @@ def broken_folder(tmp_path_factory):
     """A set with one image of each kind that cannot be decoded, and where they are."""
     path = tmp_path_factory.mktemp("broken")
     write_folder(path)
-    at = {kind: 7 + 17 * i for i, kind in enumerate(BROKEN)}
+    at = {kind: 6 + 17 * i for i, kind in enumerate(BROKEN)}
     for kind, position in at.items():
         break_file(files(path)[position], kind)
     break_file(files(path, "test")[4], "damaged")
@@ -87,9 +88,9 @@ def broken_folder(tmp_path_factory):
 
 
 def listed(workdir):
-    if not (workdir / "skipped_images.csv").exists():
+    if not (workdir / "unreadable.csv").exists():
         return []
-    with (workdir / "skipped_images.csv").open() as file:
+    with (workdir / "unreadable.csv").open() as file:
         return [tuple(row.values()) for row in csv.DictReader(file)]
 
 
@@ -107,7 +108,7 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
         View(8, 0, "random_resized_crop"),
         View(8, 9),
     )
-    skipped = Skipped(tmp_path, ("train",))
+    unreadable = Unreadable(tmp_path, ("train",))
     source = stream.Streamed(
         "train",
         read,
@@ -116,18 +117,18 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
         seed=3,
         workers=workers,
         prefetch=1,
-        skipped=skipped,
+        unreadable=unreadable,
     )
     settings = dict(batch_size=16, shards=4, seed=3)
     table = partial(epoch_batches, np.arange(60), **settings)
 
-    def check(rows, index, view, *key, by_device=mode == "pmap"):
+    def check(rows, index, view, purpose, moment=0, by_device=mode == "pmap"):
         host = jax.tree.map(np.asarray, rows)
         if by_device:
             host = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), host)
         np.testing.assert_array_equal(host["index"], index)
         for i, position in enumerate(index):
-            rng = np.random.default_rng([3, *key, position])
+            rng = generator(3, purpose, moment=moment, part=position)
             want, code = decode.load(read, position, view, rng)
             np.testing.assert_array_equal(host["input"][i], want)
             assert host["mask"][i] == (code == 0)
@@ -136,20 +137,21 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
     for step, rows in zip(steps, source.training(order, steps), strict=True):
         epoch, row = divmod(step, 3)
         index = table(epoch=epoch)[row]
-        check(rows, index, views.train, stream.TRAIN, epoch)
+        check(rows, index, views.train, Purpose.AUGMENT, epoch)
     steps = range(4, 8, 2)
     rows_of_meta = source.training(order, steps, meta=True)
     for step, rows in zip(steps, rows_of_meta, strict=True):
-        check(rows, order(step), views.meta, stream.META, step)
+        check(rows, order(step), views.meta, Purpose.META_AUGMENT, step)
     assert list(source.training(order, range(5, 5))) == []
 
     index = np.arange(59, 39, -1)
     first, second = source.evaluation(index, 16)
-    check(first, index[:16], views.evaluation, by_device=False)
-    check(second, [*index[16:], *index[:12]], views.evaluation, by_device=False)
+    fixed = partial(check, view=views.evaluation, purpose=Purpose.EVALUATION)
+    fixed(first, index[:16], by_device=False)
+    fixed(second, [*index[16:], *index[:12]], by_device=False)
 
 
-def test_a_reader_that_fails_is_not_an_image_that_is_skipped(tmp_path):
+def test_a_reader_that_fails_is_not_an_unreadable_image(tmp_path):
     def read(position):
         raise PermissionError("the disk is gone")
 
@@ -161,7 +163,7 @@ def test_a_reader_that_fails_is_not_an_image_that_is_skipped(tmp_path):
         seed=0,
         workers=0,
         prefetch=1,
-        skipped=Skipped(tmp_path, ("train",)),
+        unreadable=Unreadable(tmp_path, ("train",)),
     )
     with pytest.raises(PermissionError, match="the disk is gone"):
         next(source.evaluation(np.arange(8), 8))
@@ -179,7 +181,7 @@ def test_too_little_shared_memory_is_said_before_a_worker_dies(tmp_path, monkeyp
         seed=0,
         workers=4,
         prefetch=1,
-        skipped=Skipped(tmp_path, ("train",)),
+        unreadable=Unreadable(tmp_path, ("train",)),
     )
     message = r"workers=4 need 78 MB of shared memory .* 67 MB: lower workers"
     with pytest.raises(ValueError, match=message):
@@ -380,12 +382,12 @@ import os, signal, sys, threading, time
 sys.path[:0] = ["tests"]
 if __name__ == "__main__":
     from multiprocessing import active_children
-    from test_stream import View, layout, np, on_disk, Skipped, stream
+    from test_stream import View, Unreadable, layout, np, on_disk, stream
     stream.WORTH_A_WORKER = 1
     read = on_disk.load(f"folder:{sys.argv[1]}", tests=["test"]).train.read
     source = stream.Streamed("train", read, layout("jit"), seed=0, workers=2,
         views=stream.Views(*3 * [View(8, 0)]), prefetch=1,
-        skipped=Skipped(__import__("pathlib").Path("."), ("train",)))
+        unreadable=Unreadable(__import__("pathlib").Path("."), ("train",)))
     rows = source.evaluation(np.arange(60), 4)
     next(rows), next(rows)  # of one worker each
     children = active_children()

@@ -3,6 +3,8 @@
 import csv
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
@@ -14,7 +16,10 @@ from cmwjax.bias.problem import prepare
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.data import view
+from cmwjax.data.augment import crop_and_flip
+from cmwjax.data.table import Table, make_batch
 from cmwjax.stopping import Interrupted, Signals
+from cmwjax.tasks.classification import CLASSIFICATION
 from cmwjax.tasks.regression import REGRESSION
 from configs import regression, tabular, text
 
@@ -69,19 +74,20 @@ def test_redrawn_targets_are_those_of_others():
 def test_targets_are_standardised_and_reported_in_their_units(tmp_path):
     config = one(regression)
     problem = prepare(config)
-    raw = problem.dataset.in_units(problem.dataset.train_labels)
-    everything = set(np.round(load_diabetes().target, 3))
-    assert set(np.round(raw, 3)) <= everything
-    assert abs(problem.dataset.train_labels.mean()) < 1e-5
-    assert problem.num_groups == 3 and problem.families.centres[0] < -0.5
+    raw = problem.dataset.train_labels
+    assert set(raw) <= set(load_diabetes().target)
+    seen = problem.dataset.standardised(raw)
+    assert seen.dtype == np.float32 and abs(seen.mean()) < 1e-6
+    np.testing.assert_allclose(seen.std(), 1, rtol=1e-6)
+    np.testing.assert_allclose(problem.dataset.in_units(seen), raw, rtol=1e-6)
+    assert problem.num_groups == 3 and 50 < problem.families.centres[0] < 100
     train.run(config, tmp_path / "run")
     with (tmp_path / "run" / "samples.csv").open() as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         index = int(row["index"])
-        given = problem.dataset.in_units(problem.labels[index])
-        assert float(row["given_label"]) == pytest.approx(given, rel=1e-5)
-        assert float(row["true_label"]) == pytest.approx(raw[index], rel=1e-5)
+        assert float(row["given_label"]) == problem.labels[index]
+        assert float(row["true_label"]) == raw[index]
         assert int(row["family"]) == problem.groups[index]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
@@ -156,6 +162,60 @@ def test_texts_are_not_blended(tmp_path):
         train.run(one(text, "erm_mixup_ema"), tmp_path / "run")
 
 
+### What is refused before anything is written
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("net", ["mlp", "small_conv", "text", "inception_resnet_v2"])
+def test_a_model_for_other_inputs_is_refused_with_its_name(tmp_path, name, net):
+    config = one(CONFIGS[name], **{"model.name": net, "model.options": {}})
+    if {"text": "text"}.get(name, "mlp") == net:
+        return
+    kind = "tokens" if name == "text" else "rows"
+    message = f"config.model.name='{net}' .* does not work on {kind}"
+    with pytest.raises(ValueError, match=message):
+        train.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"meta_set.per_class": 1}, "meta set has 2 samples, fewer than the 4 shards"),
+        (
+            {"compare.tuned.cmw_net": {"meta_set": {"per_class": 1}}},
+            "meta set has 2 samples, fewer than the 4 shards",
+        ),
+        (
+            {"compare.tuned.cmw_net": {"data": {"batch_size": 900}}},
+            "training samples in 4 shards do not fill one",
+        ),
+        (
+            {"compare.tuned.cmw_net": {"model": {"name": "text"}}},
+            "config.model.name='text' with options",
+        ),
+    ],
+)
+def test_a_comparison_is_refused_if_any_of_its_runs_is_unfit(tmp_path, fields, message):
+    config = tabular.get_config("smoke,methods=erm+cmw_net")
+    for field, value in fields.items():
+        group, name = field.rsplit(".", 1)
+        owner = config.compare.tuned if "tuned" in group else config[group]
+        with owner.unlocked():
+            owner[name] = value
+    with pytest.raises(ValueError, match=message):
+        compare.run(config, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("part", ["test", "trusted", "truth"])
+def test_files_beside_data_of_another_kind_are_refused(part):
+    config = one(tabular, **{f"data.csv.{part}": "a.csv"})
+    message = f"config.data.csv.{part}='a.csv' is read only beside .*breast_cancer.*: "
+    with pytest.raises(ValueError, match=message):
+        check_config(config)
+
+
 ### Configurations
 
 
@@ -204,3 +264,53 @@ def test_trusted_texts_are_the_meta_set_and_never_trained_on(tmp_path):
     bare.meta_set.policy = "external"
     with pytest.raises(ValueError, match="comes with no trusted samples: give a file"):
         prepare(bare)
+
+
+### Shapes that only a mistake in a program can have
+
+
+def ones(*shape):
+    return jnp.ones(shape, jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: CLASSIFICATION.scores(ones(4), {"label": jnp.zeros(4, int)}),
+        lambda: CLASSIFICATION.scores(ones(4, 2, 2), {"label": jnp.zeros(4, int)}),
+        lambda: CLASSIFICATION.summary({"prediction": np.ones(4)}, np.ones((4, 1))),
+        lambda: REGRESSION.scores(ones(4, 2), {}),
+        lambda: REGRESSION.summary({"prediction": np.ones(4)}, np.ones((4, 1))),
+        lambda: view.rows().prepare(ones(4, 3), (ones(1), ones(1)), None),
+        lambda: crop_and_flip(ones(4, 5, 5), keys(4), pad=1, mode="zero", flip=True),
+        lambda: crop_and_flip(ones(4, 5, 5, 1), keys(3), pad=1, mode="zero", flip=True),
+        lambda: make_batch(TABLE, {"index": jnp.zeros((2, 2), int)}, as_it_is),
+        lambda: make_batch(
+            TABLE, {"index": jnp.zeros(4, int), "mask": jnp.ones(1, bool)}, as_it_is
+        ),
+        lambda: make_batch(
+            TABLE._replace(labels=jnp.zeros(3, int)),
+            {"index": jnp.arange(4)},
+            as_it_is,
+        ),
+        lambda: make_batch(
+            TABLE._replace(features={"soft": ones(4, 2)}),
+            {"index": jnp.arange(4)},
+            as_it_is,
+        ),
+    ],
+)
+def test_shapes_that_would_pass_without_a_word_are_refused(call):
+    with pytest.raises(AssertionError, match="assert_(rank|shape|equal_shape)"):
+        call()
+
+
+TABLE = Table(jnp.zeros((5, 3)), jnp.zeros(5, int), jnp.zeros(5, int), ())
+
+
+def keys(size):
+    return jax.random.split(jax.random.key(0), size)
+
+
+def as_it_is(raw, statistics, keys):
+    return raw

@@ -23,6 +23,15 @@ def test_rows_are_standardised_by_the_columns_of_the_training_rows():
     np.testing.assert_allclose(prepared, want, rtol=1e-4, atol=1e-4)
 
 
+def test_rows_of_any_size_have_finite_values():
+    train = np.array([[1e-40, 9e37], [0, -9e37], [0, 9e37], [0, 9e37]], np.float32)
+    prepared = view.rows().prepare(train, view.rows().statistics(train), None)
+    # The first differs too little for float32 to divide by.
+    assert np.abs(prepared[:, 0]).max() <= 1e-40
+    want = StandardScaler().fit_transform(train[:, 1:].astype(np.float64))
+    np.testing.assert_allclose(prepared[:, 1:], want, rtol=1e-5)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -123.456, 1e30])
 def test_a_constant_column_becomes_zero(value):
     train = np.stack([np.full(999, value), np.arange(999)], axis=1).astype("f4")

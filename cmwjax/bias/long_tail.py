@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.core.labels import Seed, check_labels
+from cmwjax.core.labels import check_labels
+from cmwjax.randomness import Purpose, Seed, generator
 
 
 def class_sizes(
@@ -79,7 +80,7 @@ def select(
     sizes = class_sizes(
         int(counts.min()), num_classes=num_classes, imbalance_factor=imbalance_factor
     )
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, Purpose.LONG_TAIL)
     chosen = [
         rng.permutation(index[labels[index] == label])[:size]
         for label, size in enumerate(sizes)

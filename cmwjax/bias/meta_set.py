@@ -1,13 +1,15 @@
 """The meta set: which samples the weighting net is judged by (paper 3).
 
 Labels are those of the whole training set, an index is a subset of its positions, and
-what comes back are positions too: int32, ascending.
+what comes back are positions too: int32, ascending. A seed is a whole number from 0, or
+several; other functions draw something else from it.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.core.labels import Seed, check_labels
+from cmwjax.core.labels import check_labels
+from cmwjax.randomness import Purpose, Seed, generator
 
 POLICIES = ("held_out", "external", "balanced", "lowest_loss", "none")
 TRUSTED = ("held_out", "external")  # of which the labels are known to be right
@@ -30,7 +32,7 @@ def held_out(
     Raises:
       ValueError: for a label outside [0, C), or a class without a sample to spare.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, Purpose.META_SET)
     everyone = np.arange(len(np.asarray(labels)))
     chosen = []
     for label, members in enumerate(_members(labels, everyone, num_classes)):
@@ -42,7 +44,7 @@ def held_out(
 
 
 def balanced(
-    labels: ArrayLike, index: ArrayLike, *, num_classes: int, seed: int, epoch: int
+    labels: ArrayLike, index: ArrayLike, *, num_classes: int, seed: Seed, epoch: int
 ) -> NDArray[np.int32]:
     """Sub-samples every observed class to the size of the rarest one, per epoch anew.
 
@@ -61,7 +63,7 @@ def balanced(
     """
     classes = _members(labels, index, num_classes)
     rarest = min(map(len, classes))
-    rng = np.random.default_rng([seed, epoch])
+    rng = generator(seed, Purpose.BALANCED, moment=epoch)
     return _ascending([rng.permutation(members)[:rarest] for members in classes])
 
 
@@ -164,8 +166,8 @@ def _check_size(
     if len(members) < per_class + spare:
         beyond = f" and {spare} to train on" if spare else ""
         raise ValueError(
-            f"class {label} has {len(members)} samples, but the meta set needs "
-            f"{per_class}{beyond}: lower per_class."
+            f"class or target range {label} has {len(members)} samples, but the "
+            f"meta set needs {per_class}{beyond}: lower per_class."
         )
 
 

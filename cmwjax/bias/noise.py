@@ -1,7 +1,8 @@
 """Label noise that looks at labels alone: symmetric, asymmetric, by superclass.
 
-Noise comes from a seed, one integer or several. Under one seed a lower rate touches a
-subset of the samples that a higher rate touches, so runs that differ in rate alone are
+Noise comes from a seed, one whole number from 0 or several, and has nothing in common
+with what else is drawn from that seed. Under one seed a lower rate touches a subset of
+the samples that a higher rate touches, so runs that differ in rate alone are
 comparable. Labels that are noisy already may be given again: noises add up.
 """
 
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.core.labels import Seed, check_labels
+from cmwjax.core.labels import check_labels
+from cmwjax.randomness import Purpose, Seed, generator
 
 ClassMap = Mapping[int, int] | Iterable[tuple[int, int]]
 
@@ -329,6 +331,6 @@ def draw(
     """Draws `floor(rate * size)` of `size` positions, and returns the generator."""
     if not 0 <= rate <= 1:
         raise ValueError(f"noise rate must lie in [0, 1], got {rate!r}: correct it.")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, Purpose.NOISE)
     # The tolerance is for rates such as 0.29, whose product with 100 is 28.999...
     return rng.permutation(size)[: int(rate * size + 1e-9)], rng

@@ -12,7 +12,8 @@ References:
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.core.labels import Seed, check_labels
+from cmwjax.core.labels import check_labels
+from cmwjax.randomness import Purpose, Seed, generator
 
 KINDS = ("type1", "type2", "type3")
 # The factors of the published labels: data set, kind, then per cent of wrong labels.
@@ -55,7 +56,7 @@ def generate(
     first, second, keep = _two_likeliest(eta, kind=kind)
     if not 0 < factor < np.inf:
         raise ValueError(f"factor is {factor}, but must be above 0: correct it.")
-    draw = np.random.default_rng(seed).random(len(first))
+    draw = generator(seed, Purpose.PMD).random(len(first))
     return np.where(draw < keep / factor, first, second).astype(np.int32)
 
 

@@ -12,19 +12,19 @@ from ml_collections import ConfigDict
 
 from cmwjax.bias import long_tail, meta_set, noise, targets
 from cmwjax.core.families import Families, group_classes
-from cmwjax.core.labels import UNKNOWN, UNLABELLED, class_counts
+from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
 from cmwjax.data import datasets
 from cmwjax.data.dataset import Dataset, select
-
-# Streams of randomness under the seeds of a run.
-NOISE, META_SET, LONG_TAIL, VALIDATION = 1, 2, 3, 4
+from cmwjax.randomness import Purpose, generator
 
 
 class Problem(NamedTuple):
     """Arrays over the whole training set, `[N]`, and who plays which part in it."""
 
     dataset: Dataset
-    labels: np.ndarray  # [N], as observed; those of the data where held out
+    # [N], classes int32 or targets float64, as observed; those of the data where held
+    # out.
+    labels: np.ndarray
     train_index: np.ndarray  # int32, positions that training visits
     meta_index: np.ndarray | None  # int32, the held-out meta set, if there is one
     validation_index: np.ndarray  # int32, to select models with; may be empty
@@ -91,18 +91,23 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     """
     dataset = _dataset(config, arrays)
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
-    borders = None
-    if not num_classes:
-        borders = targets.borders(true_labels, config.weighting.num_families)
     data_seed, noise_seed = seeds(config)
     labels, train_index, clean_index = _observe(dataset)
+    borders, num_groups = None, num_classes
+    if not num_classes:  # noise will draw from the same targets
+        borders = targets.borders(labels, config.weighting.num_families)
+        num_groups = len(borders) + 1
     meta_index = _external(dataset, config)
     if meta_index is not None:
         train_index = np.setdiff1d(train_index, meta_index).astype(np.int32)
     if config.meta_set.policy == "held_out":
         source = clean_index if clean_index.size else train_index
         meta_index, rest = _hold_out(
-            group_of(true_labels, borders), source, config, seed=[data_seed, META_SET]
+            group_of(true_labels, borders),
+            source,
+            config,
+            num_groups=num_groups,
+            seed=data_seed,
         )
         labels[meta_index] = true_labels[meta_index]
         if clean_index.size:
@@ -115,24 +120,25 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
             train_index,
             num_classes=num_classes,
             imbalance_factor=config.data.imbalance_factor,
-            seed=[data_seed, LONG_TAIL],
+            seed=data_seed,
         )
     labels[train_index] = _corrupt(
-        labels[train_index], num_classes, config, seed=[noise_seed, NOISE]
+        labels[train_index], num_classes, config, seed=noise_seed
     )
     validation_index = clean_index
     if config.data.validation:
         _check_no_clean(clean_index, config)
         train_index, validation_index = _split(
-            train_index, config.data.validation, seed=[data_seed, VALIDATION]
+            train_index, config.data.validation, seed=data_seed
         )
     groups = group_of(labels[train_index], borders)
-    num_groups = num_classes if borders is None else len(borders) + 1
     counts = class_counts(groups, num_groups)
-    _check_counts(counts, config)
+    _check_counts(counts, config, "class" if borders is None else "range of targets")
     if borders is None:
         families = group_classes(counts, config.weighting.num_families)
     else:  # the ranges of targets are families already, in ascending order
+        _check_measured(labels, "meta_set", meta_index)
+        _check_measured(labels, "data.validation", validation_index)
         means = np.bincount(groups, weights=labels[train_index]) / counts
         families = Families(np.arange(len(counts), dtype=np.int32), means)
     return Problem(
@@ -190,13 +196,18 @@ def _observe(
 
 
 def _hold_out(
-    true_labels: np.ndarray, source: np.ndarray, config: ConfigDict, *, seed: list[int]
+    groups: np.ndarray,
+    source: np.ndarray,
+    config: ConfigDict,
+    *,
+    num_groups: int,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The meta set among the positions `source`, and the rest of them."""
     chosen, rest = meta_set.held_out(
-        true_labels[source],
+        groups[source],
         per_class=config.meta_set.per_class,
-        num_classes=int(true_labels.max()) + 1,  # every class has a training sample
+        num_classes=num_groups,
         seed=seed,
     )
     return source[chosen], source[rest]
@@ -218,7 +229,7 @@ def _external(dataset: Dataset, config: ConfigDict) -> np.ndarray | None:
 
 
 def _corrupt(
-    labels: np.ndarray, num_classes: int, config: ConfigDict, *, seed: list[int]
+    labels: np.ndarray, num_classes: int, config: ConfigDict, *, seed: int
 ) -> np.ndarray:
     """Labels with the noise of the configuration on top."""
     kind, rate = config.noise.kind, config.noise.rate
@@ -244,7 +255,7 @@ def _check_no_clean(clean_index: np.ndarray, config: ConfigDict) -> None:
 
 
 def _split(
-    index: np.ndarray, amount: float, *, seed: list[int]
+    index: np.ndarray, amount: float, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sets a random part aside: a share of `index` if below 1, else a number."""
     size = amount if amount >= 1 else np.floor(amount * len(index) + 1e-9)
@@ -253,22 +264,28 @@ def _split(
             f"data.validation={amount} must be a share below 1 or a whole number of "
             f"the {len(index)} training samples, and leave some of them: correct it."
         )
-    order = np.random.default_rng(seed).permutation(index)
+    order = generator(seed, Purpose.VALIDATION).permutation(index)
     return np.sort(order[int(size) :]), np.sort(order[: int(size)])
 
 
-def _check_counts(counts: np.ndarray, config: ConfigDict) -> None:
+def _check_measured(labels: np.ndarray, field: str, index: np.ndarray | None) -> None:
+    """Refuses samples to select an epoch by on which R² is not defined."""
+    if index is not None and index.size:
+        check_spread(labels[index], name=f"targets of config.{field}")
+
+
+def _check_counts(counts: np.ndarray, config: ConfigDict, group: str) -> None:
     """Refuses observed class sizes that training or the meta set cannot do with."""
     if not counts.all():
         raise ValueError(
-            f"class(es) {np.flatnonzero(counts == 0).tolist()} have no observed sample "
-            f"to train on, with noise.rate={config.noise.rate}, data.imbalance_factor="
+            f"{group} {np.flatnonzero(counts == 0).tolist()} has no observed sample to "
+            f"train on, with noise.rate={config.noise.rate}, data.imbalance_factor="
             f"{config.data.imbalance_factor} and data.validation="
             f"{config.data.validation}: lower one of them."
         )
     per_class = config.meta_set.per_class
     if config.meta_set.policy == "lowest_loss" and counts.min() < per_class:
         raise ValueError(
-            f"meta_set.per_class={per_class}, but class {np.argmin(counts)} has only "
+            f"meta_set.per_class={per_class}, but {group} {np.argmin(counts)} has only "
             f"{counts.min()} samples: lower it, or use meta_set.policy='balanced'."
         )

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cmwjax.bias.noise import draw
-from cmwjax.core.labels import Seed
+from cmwjax.randomness import Seed
 
 KINDS = ("none", "symmetric")
 
@@ -27,7 +27,7 @@ def borders(targets: ArrayLike, num_ranges: int) -> NDArray[np.float64]:
 
 def corrupt(
     targets: ArrayLike, *, kind: str, rate: float, seed: Seed
-) -> NDArray[np.float32]:
+) -> NDArray[np.float64]:
     """Redraws the targets of a random part of the samples.
 
     Args:
@@ -47,7 +47,7 @@ def corrupt(
         raise ValueError(
             f"noise.kind={kind!r} is for classes; choose one of {KINDS} for targets."
         )
-    noisy = np.array(targets, np.float32)
+    noisy = np.array(targets, np.float64)
     if kind == "symmetric":
         chosen, rng = draw(len(noisy), rate, seed)
         noisy[chosen] = rng.choice(noisy, size=len(chosen))

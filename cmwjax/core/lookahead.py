@@ -12,6 +12,8 @@ import numpy as np
 import optax
 from jax.extend.core import jaxpr_as_fun
 
+from cmwjax.randomness import Purpose, generator
+
 COUNTS = 6  # steps in a row that are tried; RAdam changes its form at the fifth
 AFFORDABLE = 1_000_000  # parameters up to which they are tried at their own shapes
 
@@ -269,7 +271,7 @@ def _trial(tx, params, traced):
 
 
 def _judge_values(trial):
-    rng = np.random.default_rng(0)
+    rng = generator(0, Purpose.LOOKAHEAD)
     gradient, cotangent = (
         jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), trial.params)
         for _ in range(2)

@@ -22,6 +22,7 @@ from cmwjax.core.forward import (
     WeightFn,
     all_mean,
     check_choice,
+    check_losses,
     forward_pass,
     is_inexact,
 )
@@ -30,6 +31,8 @@ from cmwjax.core.lookahead import (
     of_params,
     optimizer_update,
 )
+from cmwjax.core.meshes import on_their_mesh
+from cmwjax.randomness import Purpose, fold
 
 LOOKAHEADS = ("sgd", "optimizer")
 
@@ -38,7 +41,7 @@ class MetaState(NamedTuple):
     """All that a run carries from step to step: one immutable tree of arrays."""
 
     step: jax.Array  # int32 []
-    key: jax.Array  # PRNG key; never replaced, always folded with the step
+    key: jax.Array  # PRNG key; never replaced, always folded; see `randomness`
     params: Params
     model_state: Any  # batch statistics and the like
     opt_state: optax.OptState
@@ -83,6 +86,7 @@ class MetaState(NamedTuple):
         )
 
 
+@on_their_mesh
 def meta_step(
     state: MetaState,
     batch: Batch,
@@ -159,8 +163,8 @@ def meta_step(
 
     Raises:
       ValueError: on an unknown mode, a share outside [0, 1), a missing `inner_lr` or
-        `meta_loss_fn`, losses or coefficients of the wrong shape, an optimizer unfit
-        for the lookahead.
+        `meta_loss_fn`, losses or coefficients of the wrong shape, an empty batch, an
+        optimizer unfit for the lookahead.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -215,8 +219,10 @@ def meta_step(
         axis_name=axis_name,
     )
     forward = forward_at(state.params)
+    meta_loss_name = "meta_loss_fn"
     if meta_loss_fn is None:
         meta_loss_fn = _losses_alone(loss_fn, forward.losses)
+        meta_loss_name = "loss_fn"
 
     virtual_tx, virtual_state = _virtual_optimizer(state, tx, lookahead, inner_lr)
 
@@ -230,6 +236,7 @@ def meta_step(
         ahead = optax.apply_updates(state.params, updates)
         ahead = optax.tree.add(ahead, zero)
         losses = meta_loss_fn(ahead, state.model_state, meta_batch, meta_key)
+        check_losses(losses, meta_loss_name, "meta_batch")
         return mean(jnp.mean(losses))
 
     def lookahead_loss(meta_params, zero):
@@ -283,6 +290,7 @@ def meta_step(
     return state, metrics
 
 
+@on_their_mesh
 def weighted_step(
     state: MetaState,
     batch: Batch,
@@ -387,7 +395,7 @@ def _virtual_optimizer(state, tx, lookahead, inner_lr):
 
 
 def _step_keys(state, axis_name):
-    key = jax.random.fold_in(state.key, state.step)
+    key = fold(state.key, Purpose.STEP, state.step)
     if axis_name is not None:
         key = jax.random.fold_in(key, lax.axis_index(axis_name))
     return jax.random.split(key)

@@ -1,9 +1,11 @@
 """Random crops and flips on the device, one key per sample.
 
-A key is folded from moment (epoch or step) and the sample's index in the training set,
-so a sample looks the same wherever it lies in a batch and on whatever device.
+A key is folded from that of a moment (epoch or step) and the sample's index in the
+training set, so a sample looks the same wherever it lies in a batch and on whatever
+device.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -11,9 +13,8 @@ from jax import lax
 MODES = ("reflect", "zero")
 
 
-def sample_keys(key: jax.Array, moment: jax.Array, index: jax.Array) -> jax.Array:
-    """One key per sample, from a key of the run, a moment and indices `[B]`."""
-    key = jax.random.fold_in(key, moment)
+def sample_keys(key: jax.Array, index: jax.Array) -> jax.Array:
+    """One key per sample `[B]`, from the key of a moment and indices `[B]`."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
@@ -35,9 +36,12 @@ def crop_and_flip(
 
     Raises:
       ValueError: on an unknown mode, or images too small to reflect.
+      AssertionError: for images of another rank, or not one key for each.
     """
     if mode not in MODES:
         raise ValueError(f"augment.mode={mode!r} is unknown; choose one of {MODES}.")
+    chex.assert_rank(images, 4)
+    chex.assert_shape(keys, images.shape[:1])
     height, width = images.shape[1:3]
     if mode == "reflect" and pad >= min(height, width):
         raise ValueError(

@@ -14,6 +14,7 @@ from absl import logging
 from numpy.typing import NDArray
 
 LABEL_NAMES = ("label", "class", "target")  # in this order, whatever their case
+DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 READERS = {
     ".csv": partial(csv.reader, delimiter=",", strict=True),
     ".tsv": partial(csv.reader, delimiter="\t", quoting=csv.QUOTE_NONE),
@@ -26,6 +27,7 @@ class CsvFile(NamedTuple):
     names: tuple[str, ...]  # of the columns that are inputs
     inputs: NDArray[np.float32] | tuple[str, ...]  # [N, D] numbers, or N texts
     labels: tuple[str, ...]  # N, as written
+    label_name: str = "label"  # of their column
 
 
 class _Sheet(NamedTuple):
@@ -52,8 +54,10 @@ def read_csv(
 
     A `.csv` file has commas and the usual quotes, a `.tsv` file tabs and no quotes;
     both are UTF-8, with or without a byte order mark. The first row is a header if it
-    has the column that `text` or `label` names, or a word above a column of numbers.
-    Without a header, columns are called 'column 1', 'column 2', ....
+    has the column that `text` or `label` names, a column called 'label', 'class' or
+    'target' in which no other row says so, or a word above a column of numbers.
+    Without a header, columns are called 'column 1', 'column 2', .... Columns of numbers
+    may share a name.
 
     An unnamed first column of distinct whole numbers, which pandas writes for the
     index, is dropped: in a file sorted by class it would give the label away. A
@@ -72,8 +76,9 @@ def read_csv(
 
     Raises:
       ValueError: if there is no such file or column; for another suffix, bytes that are
-        not UTF-8, or quotes that do not close; for a row of another length; for a cell
-        that is no finite number of float32, or an empty text or label.
+        not UTF-8, or quotes that do not close; for another delimiter; for two columns
+        of labels; for a row of another length; for a cell that is no finite number of
+        float32, or an empty text or label.
     """
     sheet = _read(Path(path), wanted=[name for name in (text, label) if name])
     target = _label_column(sheet, label)
@@ -88,7 +93,7 @@ def read_csv(
                 f"data: {sheet.path}: column {text!r} cannot be both text and label: "
                 "name the column of labels."
             )
-        return CsvFile((text,), _texts(sheet, column), labels)
+        return CsvFile((text,), _texts(sheet, column), labels, sheet.names[target])
     columns = [c for c in range(len(sheet.names)) if c != target]
     if columns and _is_row_number(sheet, columns[0]):
         logging.info("%s: the unnamed column of row numbers is dropped.", path)
@@ -106,11 +111,11 @@ def read_csv(
     ]
     if constant:
         logging.warning("%s: constant columns tell nothing: %s.", path, constant)
-    return CsvFile(names, inputs, labels)
+    return CsvFile(names, inputs, labels, sheet.names[target])
 
 
 def class_numbers(
-    labels: Sequence[str], names: Sequence[str] | None = None
+    labels: Sequence[str], names: Sequence[str] | None = None, *, name: str = "labels"
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Numbers classes in the order of their names.
 
@@ -118,6 +123,7 @@ def class_numbers(
       labels: the class of each sample by name, N.
       names: of the classes 0, 1, ...; None: the labels that occur, sorted by value if
         all of them are numbers, else by alphabet.
+      name: what an error calls the labels.
 
     Returns:
       Classes in [0, C), int32 `[N]`, and the C names.
@@ -127,16 +133,42 @@ def class_numbers(
     """
     if names is None:
         found = set(labels)
-        numeric = all(_number(name) is not None for name in found)
-        names = sorted(found, key=lambda name: (float(name) if numeric else 0.0, name))
-    number = {name: c for c, name in enumerate(names)}
+        numeric = all(_number(label) is not None for label in found)
+        names = sorted(found, key=lambda label: (float(label) if numeric else 0, label))
+    number = {label: c for c, label in enumerate(names)}
     for position, label in enumerate(labels):
         if label not in number:
             raise ValueError(
-                f"labels: {label!r} at position {position} is none of the classes "
+                f"{name}: {label!r} at position {position} is none of the classes "
                 f"{list(names)}: correct the label, or add the class."
             )
     return np.array([number[label] for label in labels], np.int32), tuple(names)
+
+
+def target_numbers(
+    labels: Sequence[str], *, name: str = "labels"
+) -> NDArray[np.float64]:
+    """The targets of a regression.
+
+    Args:
+      labels: as written, N.
+      name: what an error calls them.
+
+    Returns:
+      Finite numbers within float32's range, float64 `[N]`.
+
+    Raises:
+      ValueError: for a label that is no finite number of float32.
+    """
+    values = [_number(label) for label in labels]
+    for position, value in enumerate(values):
+        if value is None:
+            raise ValueError(
+                f"{name}: {labels[position]!r} at position {position} is no finite "
+                "number, as the target of a regression must be: correct it, or set "
+                "config.task='classification'."
+            )
+    return np.array(values, np.float64)
 
 
 def _read(path: Path, wanted: list[str]) -> _Sheet:
@@ -156,8 +188,10 @@ def _read(path: Path, wanted: list[str]) -> _Sheet:
             line = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(
-            f"data: {path}, line {line}: {error}: check the quotes of this row."
+            f"data: {path}, line {line}: {error}: check the quotes and the length of "
+            "this row."
         ) from error
+    _check_delimiter(path, rows)
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
             raise ValueError(
@@ -172,6 +206,18 @@ def _read(path: Path, wanted: list[str]) -> _Sheet:
     names = [name or f"column {c + 1}" for c, name in enumerate(given)]
     unnamed = header and not given[0]
     return _Sheet(path, names, unnamed, rows[header:], lines[header:])
+
+
+def _check_delimiter(path: Path, rows: list[list[str]]) -> None:
+    """Refuses a file whose first row is one cell, but has another delimiter in it."""
+    others = [d for d in DELIMITERS if rows and len(rows[0]) == 1 and d in rows[0][0]]
+    if others:
+        suffix = path.suffix.lower()
+        raise ValueError(
+            f"data: {path} has {DELIMITERS[others[0]]} in its first row, and no "
+            f"{DELIMITERS[READERS[suffix].keywords['delimiter']]}: save it with commas "
+            "as a .csv file, or with tabs as a .tsv file."
+        )
 
 
 def _decoded(path: Path) -> str:
@@ -198,6 +244,13 @@ def _is_header(rows: list[list[str]], wanted: list[str]) -> bool:
     names = [_unquoted(cell) for cell in first]
     if any(name in names for name in wanted):
         return True
+    if not (later or wanted or any(map(_is_number, names))):
+        return True
+    for c, name in enumerate(names):
+        # A class may be called 'class', but not a single sample of it.
+        below = (_unquoted(row[c]) for row in later)
+        if name.lower() in LABEL_NAMES and name not in below:
+            return True
 
     # A gap does not make a column of numbers one of words.
     def numbers(column):
@@ -212,10 +265,15 @@ def _is_header(rows: list[list[str]], wanted: list[str]) -> bool:
 def _label_column(sheet: _Sheet, label: str) -> int:
     if label:
         return _find(sheet, label, "label")
-    names = [name.lower() for name in sheet.names]
-    for name in LABEL_NAMES:
-        if name in names:
-            return names.index(name)
+    for wanted in LABEL_NAMES:
+        found = [name for name in sheet.names if name.lower() == wanted]
+        if len(found) > 1:
+            raise ValueError(
+                f"data: {sheet.path} has {len(found)} columns of labels, {found}: "
+                "rename one of them, or remove it."
+            )
+        if found:
+            return sheet.names.index(found[0])
     return len(sheet.names) - 1
 
 

@@ -1,15 +1,29 @@
 """Data sets from one's own .csv and .tsv files: rows of numbers, or texts."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cmwjax.data.csv_files import READERS, CsvFile, class_numbers, read_csv
+from cmwjax.data.csv_files import (
+    READERS,
+    CsvFile,
+    class_numbers,
+    read_csv,
+    target_numbers,
+)
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.text import Vocabulary, build_vocabulary
+
+PURPOSES = {  # of each file
+    "train": "train on",
+    "test": "test with",
+    "trusted": "trust",
+    "truth": "compare with",
+}
 
 
 class Rows(Sequence[str]):
@@ -101,6 +115,9 @@ def assemble(
       test_share: as for `load`.
       length: as for `load`.
     """
+    if task == "regression":
+        for part, file in files.items():  # an error names the row as it is in the file
+            target_numbers(file.labels, name=_name_of_labels(part, file))
     if "test" not in files:
         files = _split(files, test_share, stratified=task == "classification")
     labels, class_names = _labels(files, task)
@@ -132,22 +149,18 @@ def _labels(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Classes or targets of each file, and the names of the classes."""
     if task == "regression":
-        return {part: _targets(file) for part, file in files.items()}, ()
+        return {part: target_numbers(file.labels) for part, file in files.items()}, ()
     known = [files[part].labels for part in ("train", "truth") if part in files]
     _, names = class_numbers([label for labels in known for label in labels])
-    return {
-        part: class_numbers(file.labels, names)[0] for part, file in files.items()
-    }, names
+    numbers = {
+        part: class_numbers(file.labels, names, name=_name_of_labels(part, file))[0]
+        for part, file in files.items()
+    }
+    return numbers, names
 
 
-def _targets(file: CsvFile) -> np.ndarray:
-    try:
-        return np.array(file.labels, np.float32)
-    except ValueError as error:
-        raise ValueError(
-            f"data: a target is no number ({error}): correct it, or set config.task="
-            "'classification'."
-        ) from None
+def _name_of_labels(part: str, file: CsvFile) -> str:
+    return f"data to {PURPOSES[part]}, column {file.label_name!r}"
 
 
 def _inputs(
@@ -169,6 +182,8 @@ def _split(
     from sklearn.model_selection import train_test_split
 
     right = files.get("truth", files["train"])
+    if stratified:
+        _check_classes(right)
     try:
         train, test = train_test_split(
             np.arange(len(right.labels)),
@@ -188,6 +203,19 @@ def _split(
         if part in files
     }
     return {**files, **kept, "test": _take(right, np.sort(test))}
+
+
+def _check_classes(file: CsvFile) -> None:
+    """Refuses classes of one sample, which cannot be both in training and test."""
+    counts = Counter(file.labels)
+    single = [name for name, count in counts.items() if count == 1]
+    if single:
+        raise ValueError(
+            f"data: {len(single)} of {len(counts)} classes in column "
+            f"{file.label_name!r} have one sample, as {single[0]!r}, but a share of "
+            "each is taken to test with: add samples, give config.data.csv.test a "
+            "file, correct config.data.csv.label, or for a regression set config.task."
+        )
 
 
 def _take(file: CsvFile, index: np.ndarray) -> CsvFile:

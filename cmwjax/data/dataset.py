@@ -11,10 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cmwjax.core.labels import UNLABELLED, check_labels, class_counts
+from cmwjax.core.labels import (
+    UNLABELLED,
+    check_labels,
+    check_spread,
+    check_targets,
+    class_counts,
+)
 from cmwjax.data import label_sets, on_disk
 from cmwjax.data.text import Vocabulary
 from cmwjax.data.view import Spec
+from cmwjax.randomness import Purpose, generator
+
+LARGEST = 1e38  # in rows of a table; the difference of two such numbers is finite
 
 
 class Dataset(NamedTuple):
@@ -24,8 +33,8 @@ class Dataset(NamedTuple):
       train_inputs: `[N, ...]`, by `kind`: 'images', uint8 `[N, H, W, C]`, or `[0, H, W,
         C]` if they are on disk; 'rows' of a table, float32 `[N, D]`; 'tokens' of texts,
         int32 `[N, L]`, padded with 0.
-      train_labels: classes int32 `[N]`, or targets float32; the true ones unless nobody
-        knows them.
+      train_labels: classes int32 `[N]`, or targets float64 as the data have them; the
+        true ones unless nobody knows them.
       test_inputs: as `train_inputs`.
       test_labels: as `train_labels`.
       num_classes: C; 0 where labels are targets.
@@ -39,7 +48,8 @@ class Dataset(NamedTuple):
       shown: what a person sees of each training sample: images, or texts; None: the
         inputs themselves.
       vocabulary: tokens of texts, where inputs are texts.
-      units: mean and deviation of the training targets, by which they are standardised.
+      units: mean and deviation of the targets that a model learns from, which it sees
+        standardised by them: of the observed training targets.
     """
 
     train_inputs: NDArray[Any]
@@ -63,12 +73,19 @@ class Dataset(NamedTuple):
         size = 0 if self.vocabulary is None else self.vocabulary.size
         return Spec.of(self.kind, self.train_inputs, size)
 
-    def in_units(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Labels, or predictions of them, as the data have them."""
+    def standardised(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels as a model sees them: classes as they are, targets float32."""
         if self.units is None:
             return labels
         mean, deviation = self.units
-        return np.asarray(labels, np.float64) * deviation + mean
+        return ((labels - mean) / deviation).astype(np.float32)
+
+    def in_units(self, predictions: NDArray[Any]) -> NDArray[Any]:
+        """Predictions as the data have labels: the way back, up to rounding."""
+        if self.units is None:
+            return predictions
+        mean, deviation = self.units
+        return np.asarray(predictions, np.float64) * deviation + mean
 
 
 def select(
@@ -89,13 +106,13 @@ def select(
       archive: the file that may hold the label set, if there is one.
 
     Returns:
-      The data set, with classes int32, or standardised targets float32.
+      The data set, with classes int32, or targets float64 and their units.
 
     Raises:
       ValueError: as `datasets.load`.
     """
     validate(dataset, name=name)
-    label_type = np.int32 if dataset.num_classes else np.float32
+    label_type = np.int32 if dataset.num_classes else np.float64
     dataset = dataset._replace(
         train_labels=np.asarray(dataset.train_labels, label_type),
         test_labels=np.asarray(dataset.test_labels, label_type),
@@ -111,7 +128,7 @@ def select(
         dataset = dataset._replace(observed_labels=observed)
     if train_size is not None:
         dataset = _first(dataset, train_size, name)
-    return dataset if dataset.num_classes else _standardised(dataset)
+    return dataset if dataset.num_classes else _with_units(dataset)
 
 
 def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
@@ -140,20 +157,15 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
     return dataset
 
 
-def _standardised(dataset: Dataset) -> Dataset:
-    """The data set with targets of mean 0 and deviation 1, and the units they had."""
-    targets = dataset.train_labels.astype(np.float64)
-    mean, deviation = float(targets.mean()), float(targets.std()) or 1.0
-
-    def standard(values):
-        return ((values - mean) / deviation).astype(np.float32)
-
+def _with_units(dataset: Dataset) -> Dataset:
+    """The data set with the units of its targets, from those that were observed."""
     observed = dataset.observed_labels
+    if observed is None:
+        observed = dataset.train_labels
+    observed = np.asarray(observed, np.float64)
     return dataset._replace(
-        train_labels=standard(dataset.train_labels),
-        observed_labels=None if observed is None else standard(observed),
-        test_labels=standard(dataset.test_labels),
-        units=(mean, deviation),
+        observed_labels=None if dataset.observed_labels is None else observed,
+        units=(float(observed.mean()), float(observed.std())),
     )
 
 
@@ -167,9 +179,10 @@ def validate(dataset: Dataset, *, name: str) -> None:
     Raises:
       ValueError: if inputs are not as `Dataset` says, contain NaN or differ in shape
         between training and test; if a class is not an integer in [0, C), or a target
-        not finite; if inputs and labels differ in number, or there are none; if a class
-        has no training sample; if observed labels are not one per training sample,
-        each a class or `UNLABELLED`; or if there is not one name per class.
+        not a number of float32; if inputs and labels differ in number, or there are
+        none; if a class has no training sample, or all targets of a set are equal; if
+        observed labels are not one per training sample, each a class or `UNLABELLED`,
+        or a target; or if there is not one name per class.
     """
     for split in ("train", "test"):
         inputs, labels = (
@@ -181,7 +194,7 @@ def validate(dataset: Dataset, *, name: str) -> None:
         if dataset.num_classes:
             check_labels(labels, dataset.num_classes, name=f"{name}: {split}_labels")
         else:
-            _check_targets(labels, name=f"{name}: {split}_labels")
+            check_targets(labels, name=f"{name}: {split}_labels")
         if dataset.files is None and len(inputs) != len(labels):
             raise ValueError(
                 f"{name}: {len(inputs)} {split}_inputs, but {len(labels)} "
@@ -190,12 +203,17 @@ def validate(dataset: Dataset, *, name: str) -> None:
     if dataset.train_inputs.shape[1:] != dataset.test_inputs.shape[1:]:
         raise ValueError(
             f"{name}: train_inputs are {list(dataset.train_inputs.shape[1:])}, but "
-            f"test_inputs {list(dataset.test_inputs.shape[1:])}: resize one of them."
+            f"test_inputs {list(dataset.test_inputs.shape[1:])}: bring one of them to "
+            "the shape of the other."
         )
     if not dataset.num_classes:
-        if dataset.observed_labels is not None:
-            _check_targets(dataset.observed_labels, name=f"{name}: observed_labels")
+        _check_all_targets(dataset, name)
         return
+    if dataset.num_classes == 1:
+        raise ValueError(
+            f"{name}: every label is that of one class, {dataset.class_names}: add "
+            "samples of another, or correct the labels."
+        )
     empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
     if empty.size:
         raise ValueError(
@@ -223,39 +241,43 @@ def _check_observed(dataset: Dataset, *, name: str) -> None:
     )
 
 
-def _check_targets(targets: np.ndarray, *, name: str) -> None:
-    if targets.ndim != 1 or targets.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{name} must be numbers of shape [N], got {targets.dtype} of shape "
-            f"{list(targets.shape)}: pass one target per sample."
-        )
-    bad = np.flatnonzero(~np.isfinite(targets))
-    if bad.size:
-        raise ValueError(
-            f"{name} has {targets[bad[0]]} at position {bad[0]}: correct or remove it."
-        )
+def _check_all_targets(dataset: Dataset, name: str) -> None:
+    """Refuses targets that cannot be learned, or tested with."""
+    learned = "train_labels"
+    if dataset.observed_labels is not None:
+        learned = "observed_labels"
+        observed = np.asarray(dataset.observed_labels)
+        check_targets(observed, name=f"{name}: observed_labels")
+        if len(observed) != len(dataset.train_labels):
+            raise ValueError(
+                f"{name}: {len(observed)} observed_labels, but "
+                f"{len(dataset.train_labels)} train_labels: give every sample both."
+            )
+    for part in (learned, "test_labels"):
+        check_spread(getattr(dataset, part), name=f"{name}: {part}")
 
 
 def _check_rows(rows: np.ndarray, *, name: str) -> None:
     if rows.ndim != 2 or not rows.size or rows.dtype != np.float32:
         raise ValueError(
-            f"{name} must be float32 of shape [N, D], got {rows.dtype} of shape "
-            f"{list(rows.shape)}: convert or reshape them."
+            f"{name} must be float32 of shape [N, D], both at least 1, got "
+            f"{rows.dtype} of shape {list(rows.shape)}: convert, reshape or add rows."
         )
-    bad = np.argwhere(~np.isfinite(rows))
+    bad = np.argwhere(~(np.abs(rows) < LARGEST))
     if bad.size:
         row, column = bad[0]
         raise ValueError(
-            f"{name} has {rows[row, column]} in row {row}, column {column}: fill in a "
-            "number, or remove the row."
+            f"{name} has {rows[row, column]} in row {row}, column {column}, which must "
+            f"be finite and below {LARGEST:g}: fill in a number, or remove the row."
         )
 
 
 def _check_tokens(tokens: np.ndarray, *, name: str) -> None:
     if tokens.ndim != 2 or not tokens.size or tokens.dtype != np.int32:
         raise ValueError(
-            f"{name} must be int32 of shape [N, L], got {tokens.dtype} of shape "
-            f"{list(tokens.shape)}: convert or reshape them."
+            f"{name} must be int32 of shape [N, L], both at least 1, got "
+            f"{tokens.dtype} of shape {list(tokens.shape)}: convert, reshape or add "
+            "texts."
         )
     empty = np.flatnonzero(~(tokens > 0).any(axis=1) | (tokens < 0).any(axis=1))
     if empty.size:
@@ -292,7 +314,7 @@ _CHECKS = {"images": check_images, "rows": _check_rows, "tokens": _check_tokens}
 
 def _stratified_order(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     """A fixed random order, every beginning of which has nearly the classes' shares."""
-    shuffled = np.random.default_rng(0).permutation(len(labels))
+    shuffled = generator(0, Purpose.SUBSET).permutation(len(labels))
     progress = np.empty(len(labels))  # how far through its class a sample comes
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]

@@ -105,6 +105,13 @@ def _from_archive(name: str, task: str) -> Dataset:
             f"{', '.join(ARCHIVE_KEYS)}."
         )
     x_train, y_train, x_test, y_test = (arrays[key] for key in ARCHIVE_KEYS)
+    for key, inputs in (("x_train", x_train), ("x_test", x_test)):
+        if not inputs.size or not 2 <= inputs.ndim <= 4:
+            raise ValueError(
+                f"{name}: {key} has shape {list(inputs.shape)}, but rows of a table "
+                "are [N, D], and images [N, H, W] or [N, H, W, C], all at least 1: "
+                "reshape or add samples."
+            )
     kind, shown = "images", None
     if x_train.ndim == x_test.ndim == 2:
         kind, x_train, x_test = "rows", _as_rows(x_train), _as_rows(x_test)
@@ -177,7 +184,8 @@ def _as_images(images: np.ndarray, *, name: str) -> NDArray[np.uint8]:
 
 def _as_rows(rows: np.ndarray) -> np.ndarray:
     """Numbers of any type as float32; what is no number stays, to be refused."""
-    return rows.astype(np.float32) if rows.dtype.kind in "iuf" else rows
+    with np.errstate(over="ignore"):  # what becomes infinite is refused, too
+        return rows.astype(np.float32) if rows.dtype.kind in "biuf" else rows
 
 
 def _one_axis(labels: np.ndarray) -> np.ndarray:

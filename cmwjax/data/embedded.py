@@ -41,7 +41,7 @@ def _rows(bunch) -> Dataset:
 
     is_class = hasattr(bunch, "target_names")
     inputs = bunch.data.astype(np.float32)
-    labels = bunch.target.astype(np.int32 if is_class else np.float32)
+    labels = bunch.target.astype(np.int32 if is_class else np.float64)
     train_inputs, test_inputs, train_labels, test_labels = train_test_split(
         inputs,
         labels,

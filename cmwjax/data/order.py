@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cmwjax.randomness import Purpose, generator
+
 
 class Order:
     """Positions by step, from tables of an epoch each; the latest table is kept.
@@ -69,7 +71,7 @@ def epoch_batches(
 
     columns = []
     for shard in range(shards):
-        rng = np.random.default_rng([seed, epoch, shard])
+        rng = generator(seed, Purpose.ORDER, moment=epoch, part=shard)
         order = rng.permutation(indices[shard::shards])
         columns.append(order[: steps * part].reshape(steps, part))
     return np.hstack(columns)
@@ -110,8 +112,7 @@ def meta_batches(
     part = min(batch_size, len(meta_index)) // shards
     columns = []
     for shard in range(shards):
-        # The last number keeps these draws apart from those of the training set.
-        rng = np.random.default_rng([seed, epoch, shard, 1])
+        rng = generator(seed, Purpose.META_ORDER, moment=epoch, part=shard)
         members = meta_index[shard::shards]
         rounds = steps * part // len(members) + 1
         order = np.concatenate([rng.permutation(members) for _ in range(rounds)])

@@ -27,13 +27,11 @@ from cmwjax.data import decode
 from cmwjax.data.decode import View
 from cmwjax.data.on_disk import Reader
 from cmwjax.data.order import Order
-from cmwjax.data.skipped import Skipped
 from cmwjax.data.sources import Rows, RowStream, in_parts
+from cmwjax.data.unreadable import Unreadable
+from cmwjax.randomness import Purpose, generator
 from cmwjax.stopping import SIGNALS
 
-# Streams of randomness under the seed of a run; epochs, which order the training set
-# with the same seed, never get there.
-TRAIN, META = 2**31, 2**31 + 1
 SHARED_MEMORY = Path("/dev/shm")
 # Images that are decoded in about the time that a process takes to start.
 WORTH_A_WORKER = 500
@@ -58,7 +56,7 @@ class Streamed:
       seed: seed of the run.
       workers: processes that decode, for each iterator; 0: this one does it.
       prefetch: rows that wait on the devices.
-      skipped: where images are listed that could not be read.
+      unreadable: where images are listed that could not be read.
     """
 
     def __init__(
@@ -71,10 +69,10 @@ class Streamed:
         seed: int,
         workers: int,
         prefetch: int,
-        skipped: Skipped,
+        unreadable: Unreadable,
     ) -> None:
         self._name, self._read, self._layout = name, read, layout
-        self._views, self._seed, self._skipped = views, seed, skipped
+        self._views, self._seed, self._unreadable = views, seed, unreadable
         self._workers, self._prefetch = workers, prefetch
 
     def training(self, order: Order, steps: range, *, meta: bool = False) -> RowStream:
@@ -90,7 +88,8 @@ class Streamed:
             order,
             steps,
             columns=self._layout.own(len(order(steps[0]))),
-            key=(self._seed, META if meta else TRAIN),
+            seed=self._seed,
+            purpose=Purpose.META_AUGMENT if meta else Purpose.AUGMENT,
             period=1 if meta else order.steps_per_epoch,
         )
         yield from self._rows(batches, self._layout.split_own)
@@ -141,7 +140,7 @@ class Streamed:
             iterator.start_prefetch()
         try:
             for index, codes, rows in iterator:
-                self._skipped.add(self._name, index, codes)
+                self._unreadable.add(self._name, index, codes)
                 yield rows
         finally:
             iterator.close()
@@ -160,7 +159,8 @@ class _Batches:
       order: positions `[B]` by step.
       steps: which steps.
       columns: which part of a batch this process works on.
-      key: beginning of the seed of an image's crop and flip.
+      seed: seed of the run.
+      purpose: what crop and flip of an image are drawn for.
       period: number of steps for which crop and flip of an image stay the same.
     """
 
@@ -172,11 +172,13 @@ class _Batches:
         steps: range,
         *,
         columns: slice,
-        key: tuple[int, int] = (0, 0),
+        seed: int = 0,
+        purpose: Purpose = Purpose.EVALUATION,
         period: int = 1,
     ) -> None:
         self._read, self._view, self._order, self._steps = read, view, order, steps
-        self._columns, self._key, self._period = columns, key, period
+        self._columns, self._period = columns, period
+        self._stream = partial(generator, seed, purpose)
 
     @property
     def width(self) -> int:
@@ -194,11 +196,11 @@ class _Batches:
     def __getitem__(self, index: int) -> Any:
         step = self._steps[index]
         positions = np.asarray(self._order(step)[self._columns], np.int32)
-        size, key = self._view.size, (*self._key, step // self._period)
+        size, moment = self._view.size, step // self._period
         pixels = np.empty((self.width, size, size, 3), np.uint8)
         codes = np.empty(self.width, np.int8)
         for i, position in enumerate(positions.tolist()):
-            rng = np.random.default_rng([*key, position])
+            rng = self._stream(moment=moment, part=position)
             pixels[i], codes[i] = decode.load(self._read, position, self._view, rng)
         return {"index": positions, "input": pixels, "code": codes}
 

@@ -1,9 +1,7 @@
 """Made-up data, which a small model learns in seconds: for trying out a program."""
 
-import numpy as np
-
-from cmwjax.core.labels import Seed
 from cmwjax.data.csv_files import CsvFile
+from cmwjax.randomness import Purpose, Seed, generator
 
 TOPICS = {
     "health": "doctor hospital nurse vaccine virus patient clinic surgery",
@@ -36,7 +34,7 @@ def headlines(seed: Seed, *, size: int = 400) -> CsvFile:
     """
     if size < 1:
         raise ValueError(f"size={size} must be at least 1 headline.")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, Purpose.HEADLINES)
     labels = [list(TOPICS)[i % len(TOPICS)] for i in rng.permutation(size)]
     texts = []
     for label in labels:

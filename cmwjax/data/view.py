@@ -7,6 +7,7 @@ float32, texts as tokens. A view turns a batch of them into `batch['input']`.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,12 +70,14 @@ def rows() -> View:
             raw.mean(axis=0, dtype=np.float64),
             raw.std(axis=0, dtype=np.float64),
         )
-        # A constant column becomes zero.
-        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+        # A constant column becomes zero, as does one that differs below float32.
+        least = np.finfo(np.float32).tiny
+        return mean.astype(np.float32), np.where(std < least, 1, std).astype(np.float32)
 
     def prepare(raw, statistics, keys):
         del keys
         mean, std = statistics
+        chex.assert_shape([mean, std], raw.shape[1:])  # one number would fit any row
         return (raw - mean[None]) / std[None]
 
     return View(statistics, prepare, blends=True)

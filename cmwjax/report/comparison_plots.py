@@ -9,10 +9,11 @@ import numpy as np
 
 from cmwjax.files import SAMPLES, replacing
 from cmwjax.methods.catalogue import METHODS, method_of, title
+from cmwjax.report.families import read_borders, read_family_names
 from cmwjax.report.plot_style import (
     MUTED,
     end_labels,
-    family_styles,
+    family_colours,
     new_figure,
     save,
     styled,
@@ -164,8 +165,10 @@ def _scene(comparison_dir: str | os.PathLike):
     figure = Figure(figsize=(9, 3.8), dpi=100)
     left = figure.add_axes((0.045, 0.14, 0.34, 0.64))
     right = figure.add_axes((0.56, 0.14, 0.29, 0.64))
-    _heading(left, "How much a label is trusted", "weight of a sample by its loss")
-    wrong = _wrong_share(runs["cmw_net"][0])
+    shown = runs["cmw_net"][0]
+    seen = "loss" if read_borders(shown) is None else "loss and target"
+    _heading(left, "How much a label is trusted", f"weight of a sample by its {seen}")
+    wrong = _wrong_share(shown)
     _heading(
         right,
         f"Test {_score_title(comparison_dir)}",
@@ -174,7 +177,9 @@ def _scene(comparison_dir: str | os.PathLike):
     clock = figure.text(
         0.985, 0.877, "", ha="right", color=MUTED, fontsize=12, animated=True
     )
-    draw_curves = _curve_panel(left, curves["cmw_net"], curves.get("mw_net"))
+    families = curves["cmw_net"]
+    names = read_family_names(shown, families[1].shape[1], short=True)
+    draw_curves = _curve_panel(left, families, names, curves.get("mw_net"))
     draw_scores = _score_panel(right, scores)
 
     def draw(epoch: int) -> None:
@@ -186,7 +191,7 @@ def _scene(comparison_dir: str | os.PathLike):
 
 
 def _curve_panel(
-    axes: "Axes", families: Curves, single: Curves | None
+    axes: "Axes", families: Curves, names: Sequence[str], single: Curves | None
 ) -> Callable[[int], None]:
     """Lines with labels at their ends; returns what draws epoch 1..E into them."""
     lines, data = [], []  # name, losses [E, G], weights [E, G]
@@ -194,7 +199,8 @@ def _curve_panel(
         name, style = METHOD_STYLES["mw_net"]
         lines += axes.plot([], [], **MOVING, **(style | {"linewidth": 1.5}))
         data.append((name, single[0], single[1][:, 0]))
-    for k, (name, colour) in enumerate(family_styles(families[1].shape[1])):
+    for k, name in enumerate(names):
+        colour = family_colours(len(names))[k]
         lines += axes.plot([], [], **MOVING, color=colour, linewidth=3)
         data.append((name, families[0], families[1][:, k]))
     top = weight_limit([weights.max() for _, _, weights in data])
@@ -221,10 +227,12 @@ def _score_panel(axes: "Axes", scores: dict[str, np.ndarray]) -> Callable[[int],
         bands.append(band)
         data.append((label, values.mean(axis=0), values.std(axis=0)))
     epochs = np.arange(1, len(data[0][1]) + 1)
-    low = min((mean - std).min() for _, mean, std in data)
-    high = max((mean + std).max() for _, mean, std in data)
-    limits = max(0, 10 * np.floor(low / 10)), min(100, 10 * np.ceil(high / 10))
-    axes.set(xlabel="epoch", xlim=(0, epochs[-1]), ylim=limits)
+    means, stds = (np.stack(values) for values in list(zip(*data, strict=True))[1:])
+    low, high = _score_limits(means, stds)
+    axes.set(xlabel="epoch", xlim=(0, epochs[-1]), ylim=(low, high))
+    if means.min() < low:
+        for artist in (*lines, *bands):
+            artist.set_clip_on(True)
     move_labels = end_labels(axes, [line.get_color() for line in lines])
 
     def draw(epoch: int) -> None:
@@ -236,6 +244,19 @@ def _score_panel(axes: "Axes", scores: dict[str, np.ndarray]) -> Callable[[int],
         move_labels([(f"{label} {value:.1f}", epoch, value) for label, value in now])
 
     return draw
+
+
+def _score_limits(means: np.ndarray, stds: np.ndarray) -> tuple[float, float]:
+    """Where a score axis begins and ends, in tens of percent, by `[methods, E]`.
+
+    Accuracy begins at 0. R² may be far below in its first epochs: what is below -100 is
+    cut off, if it is above in the end.
+    """
+    bottom = 0 if means.min() >= 0 else min(-100, means[:, -1].min())
+    low = 10 * np.floor(max(bottom, (means - stds).min()) / 10)
+    high = min(100, 10 * np.ceil((means + stds).max() / 10))
+    low = min(low, 90)  # of scores that are all 100
+    return low, max(high, low + 10)
 
 
 def _heading(axes: "Axes", title: str, subtitle: str) -> None:

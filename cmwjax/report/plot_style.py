@@ -1,6 +1,7 @@
 """How our figures look: colours, fonts, labels at line ends; and how they are saved."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ STYLE = {
     "legend.framealpha": 0.85,
     "legend.edgecolor": "none",
     "legend.fontsize": 9,
+    "text.parse_math": False,  # a dollar in names and texts is a dollar
     "lines.linewidth": 2.5,
     "lines.solid_capstyle": "round",
 }
@@ -70,22 +72,18 @@ def headline(figure: "Figure", text: str) -> None:
 
 def save(figure: "Figure", path: str | os.PathLike) -> Path:
     """Writes `figure` as PNG, replacing `path` atomically, and returns the path."""
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # Letters of another script than the font has are drawn as boxes.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
         figure.savefig(temporary, format="png", dpi=160)
     return Path(path)
 
 
-def family_styles(num_families: int) -> list[tuple[str, str]]:
-    """Name and colour of each family, in ascending order of class size."""
+def family_colours(num_families: int) -> list[str]:
+    """Colour of each family, in ascending order."""
     if num_families == 1:
-        return [("all classes", INK)]
-    names = {
-        2: ("small classes", "large classes"),
-        3: ("small classes", "moderate", "large classes"),
-    }.get(num_families, [f"family {k + 1}" for k in range(num_families)])
-    return [
-        (name, FAMILY_COLOURS[k % len(FAMILY_COLOURS)]) for k, name in enumerate(names)
-    ]
+        return [INK]
+    return [FAMILY_COLOURS[k % len(FAMILY_COLOURS)] for k in range(num_families)]
 
 
 def weight_limit(weights: ArrayLike) -> float:

@@ -16,19 +16,20 @@ from cmwjax.files import SAMPLES
 from cmwjax.report.comparison_plots import animation as animation
 from cmwjax.report.comparison_plots import comparison_figures as comparison_figures
 from cmwjax.report.comparison_plots import training_curves as training_curves
+from cmwjax.report.families import read_family_names
 from cmwjax.report.plot_style import (
     CLEAN,
     CORRUPTED,
     INK,
     MUTED,
-    family_styles,
+    family_colours,
     headline,
     new_figure,
     save,
     styled,
     weight_limit,
 )
-from cmwjax.report.read import read_centres, read_curves
+from cmwjax.report.read import read_curves
 from cmwjax.report.samples import (
     is_known,
     is_wrong,
@@ -86,17 +87,17 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     samples, learned = _read_samples(run_dir), read_curves(run_dir)
     reach = samples["loss"].max()
     if learned is None:
-        losses, curves, centres = [0, reach], np.ones((1, 2)), None
-        styles = [("no weighting: every sample counts as one", MUTED)]
+        losses, curves = [0, reach], np.ones((1, 2))
+        names, colours = ["no weighting: every sample counts as one"], [MUTED]
     else:
         losses, curves = (values[-1] for values in learned)
         reach = max(reach, losses[-1])
-        styles, centres = family_styles(len(curves)), read_centres(run_dir, len(curves))
+        names = read_family_names(run_dir, len(curves), sizes=True)
+        colours = family_colours(len(curves))
     figure = new_figure(6.8, 5.2)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(2.2, 1))
-    for k, (name, colour) in enumerate(styles):
-        size = f" (~{centres[k]:.0f} samples each)" if centres else ""
-        top.plot(losses, curves[k], color=colour, label=name + size)
+    for name, colour, curve in zip(names, colours, curves, strict=True):
+        top.plot(losses, curve, color=colour, label=name)
     top.set(ylabel="weight", ylim=(0, 1.04 * weight_limit(curves)))
     top.set_title("Weight of a training sample by its loss")
     top.legend(loc="best")
@@ -125,7 +126,7 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     """
     samples = _read_samples(run_dir)
     families = np.unique(samples["family"])
-    names = [name for name, _ in family_styles(max(1, families.max() + 1))]
+    names = read_family_names(run_dir, max(1, families.max() + 1))
     columns = min(4, len(families))
     rows = -(-len(families) // columns)
     figure = new_figure(max(6.8, 3.2 * columns), 0.7 + 2.7 * rows)
@@ -173,13 +174,14 @@ def transition_matrix(
 
     samples = _read_samples(run_dir)
     given, suggested = samples["given_label"], samples["suggested_label"]
-    names = _names(class_names, max(given.max(), suggested.max()) + 1)
+    names = _names(class_names, max(given.max(), suggested.max()) + 1, width=24)
     size = len(names)
     matrix = confusion_matrix(
         given, suggested, labels=np.arange(size), normalize="true"
     )
     side = 0.48 * min(max(size, 4), 20)
-    figure = new_figure(side + 1.2, side + 1.1)
+    room = 0.085 * max(0, max(map(len, names)) - 5)  # for long names
+    figure = new_figure(side + room + 1.2, side + room + 1.1)
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="suggested label", ylabel="given label")
@@ -249,8 +251,13 @@ def text_suspects(
       texts: its training samples as a person reads them, in training-set order.
       count: how many to show.
       class_names: names of the classes; their numbers by default.
+
+    Raises:
+      ValueError: if the texts are fewer than the run has.
     """
-    samples = {k: v[:count] for k, v in _read_samples(run_dir).items()}
+    samples = _read_samples(run_dir)
+    _check_all_there(run_dir, samples, len(texts), "texts")
+    samples = {k: v[:count] for k, v in samples.items()}
     wrong, name = is_wrong(samples), _label_names(samples, class_names)
     size = len(wrong)
     figure = new_figure(9, 0.26 * size + 0.6)
@@ -281,9 +288,9 @@ def text_suspects(
 def _label_names(samples, class_names):
     """Says a label: the name of a class, or the number that a target is."""
     if np.issubdtype(samples["given_label"].dtype, np.floating):
-        return lambda target: f"{target:.4g}"
+        return lambda target: f"{target:.6g}"
     size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
-    names = _names(class_names, size)
+    names = _names(class_names, size, width=14)
     return lambda label: names[label]
 
 
@@ -309,21 +316,21 @@ def suspects(
     Raises:
       ValueError: if the images have another shape, or are fewer than the run has.
     """
-    samples, shape = _read_samples(run_dir), (len(images), *np.shape(images[0]))
+    samples = _read_samples(run_dir)
+    _check_all_there(run_dir, samples, len(images), "images")
+    shape = (len(images), *np.shape(images[0]))
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise ValueError(f"images has shape {shape}: give [N, H, W, 1 or 3]")
-    if samples["index"].max() >= len(images):
-        raise ValueError(
-            f"images holds {len(images)} images, but {run_dir} ranks sample "
-            f"{samples['index'].max()}: give the images of the whole training set"
-        )
-    size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
-    names = _names(class_names, size)
-    top = {name: column[:count] for name, column in samples.items()}
-    wrong = (top["true_label"] >= 0) & (top["true_label"] != top["given_label"])
+    name = _label_names(samples, class_names)
+    top = {column: values[:count] for column, values in samples.items()}
+    wrong = is_wrong(top)
+    given, suggested = (
+        [name(label) for label in top[f"{kind}_label"]]
+        for kind in ("given", "suggested")
+    )
     columns = min(8, wrong.size)
     rows = -(-wrong.size // columns)
-    long = max(map(len, names)) > 5
+    long = max(map(len, given + suggested)) > 5
     separator = "\n" if long else " "
     figure = new_figure(max(columns, 5.6), (1.3 if long else 1.12) * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -331,22 +338,32 @@ def suspects(
         axes.set_axis_off()
     for i, axes in enumerate(grid[: wrong.size]):
         axes.imshow(images[top["index"][i]], cmap="gray")  # a last axis of 1 is fine
-        given, suggested = top["given_label"][i], top["suggested_label"][i]
         axes.set_title(
-            f"{names[given]}{separator}→ {names[suggested]}",
+            f"{given[i]}{separator}→ {suggested[i]}",
             loc="center",
             pad=4,
             fontsize=8 if long else 10,
             color=CORRUPTED if wrong[i] else INK,
         )
     title = f"The {wrong.size} most suspicious labels: given → suggested"
-    known = (top["true_label"] >= 0).all()
+    known = is_known(top["true_label"]).all()
     headline(figure, f"{title} ({wrong.sum()} indeed wrong)" if known else title)
     return figure
 
 
 def _read_samples(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:
     return read_samples(Path(run_dir) / SAMPLES)
+
+
+def _check_all_there(
+    run_dir: str | os.PathLike, samples: dict[str, np.ndarray], size: int, what: str
+) -> None:
+    last = samples["index"].max()
+    if last >= size:
+        raise ValueError(
+            f"there are {size} {what}, but {run_dir} ranks sample {last}: give the "
+            f"{what} of the whole training set"
+        )
 
 
 def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray, str]]:
@@ -367,11 +384,15 @@ def _auroc(samples: dict[str, np.ndarray], prefix: str) -> str:
     return "" if np.isnan(auroc) else f"{prefix}{auroc:.3f}"
 
 
-def _names(class_names: Sequence[str] | None, num_classes: int) -> Sequence[str]:
+def _names(
+    class_names: Sequence[str] | None, num_classes: int, *, width: int
+) -> Sequence[str]:
+    """Names of classes in one line each, cut off after `width` characters."""
     names = class_names or [str(label) for label in range(num_classes)]
     if len(names) < num_classes:
         raise ValueError(
             f"class_names has {len(names)} names, but the run has a label "
             f"{num_classes - 1}: give one name per class"
         )
-    return names
+    lines = [" ".join(name.split()) for name in names]
+    return [x if len(x) <= width else x[: width - 1] + "…" for x in lines]

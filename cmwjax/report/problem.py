@@ -11,14 +11,16 @@ from ml_collections import ConfigDict
 from cmwjax.bias.problem import Problem, seeds
 from cmwjax.core.labels import class_counts
 from cmwjax.files import LABELS, PROBLEM, replacing, write_json
+from cmwjax.report.families import family_names
 
 
 def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
     """Writes `problem.json` and `labels.npz`, and describes the problem in the log.
 
     `problem.json` is what `summarise_problem` returns. `labels.npz` holds, over the
-    whole training set, `observed` int32 `[N]` and `changed` bool `[N]`, and the
-    positions `train_index`, `meta_index` (empty unless held out), `validation_index`.
+    whole training set, `observed` `[N]` (classes int32, or targets float64) and
+    `changed` bool `[N]`, and the positions `train_index`, `meta_index` (empty unless
+    held out), `validation_index`.
     """
     if jax.process_index() != 0:
         return
@@ -45,7 +47,8 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     Counts and shares are those of the samples that training visits. A share of wrong
     labels is that of the samples *observed* in a class or family. What it takes true
     labels to tell is None where nobody knows them. In a regression, ranges of targets
-    take the place of classes.
+    take the place of classes; `borders` are where they meet, `family_centres` the means
+    of their targets.
     """
     data_seed, noise_seed = seeds(config)
     index, family = problem.train_index, problem.families.family
@@ -82,6 +85,7 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
         "wrong_share_of_class": _shares(observed, wrong) if known else None,
         "family_of_class": family.tolist(),
         "family_centres": problem.families.centres.tolist(),
+        "borders": None if problem.borders is None else problem.borders.tolist(),
         "wrong_share_of_family": _shares(family[observed], wrong) if known else None,
     }
 
@@ -101,13 +105,19 @@ def describe_problem(summary: dict[str, Any]) -> list[str]:
     ]
     families = np.array(summary["family_of_class"])
     counts = np.array(summary["class_counts"])
-    for family, centre in enumerate(summary["family_centres"]):
+    centres, borders = summary["family_centres"], summary["borders"]
+    names = family_names(len(centres), borders)
+    for family, (name, centre) in enumerate(zip(names, centres, strict=True)):
         sizes = counts[families == family]
-        lines.append(
-            f"family {family}: {len(sizes)} classes of {sizes.min()} to {sizes.max()} "
-            f"observed samples (centre {centre:.1f})"
-            + (f", {shares[family]:.1%} of them wrong" if shares else "")
-        )
+        if borders is None:
+            content = (
+                f"{len(sizes)} classes of {sizes.min()} to {sizes.max()} observed "
+                f"samples (centre {centre:.1f})"
+            )
+        else:
+            content = f"{name}, {sizes.sum()} observed samples (mean {centre:.6g})"
+        wrong = f", {shares[family]:.1%} of them wrong" if shares else ""
+        lines.append(f"family {family}: {content}{wrong}")
     return lines
 
 

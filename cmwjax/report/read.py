@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.files import DIVERGED, METRICS, WEIGHTING
+from cmwjax.files import DIVERGED, METRICS
 from cmwjax.methods.catalogue import (  # METHOD/seed_K/ in a comparison folder
     METHODS,
     method_of,
@@ -81,18 +81,6 @@ def read_curves(run_dir: str | os.PathLike) -> tuple[np.ndarray, np.ndarray] | N
     losses = [row.get("curve_loss", grid) for row in rows]
     weights = [row.get("curve", ones) for row in rows]
     return np.array(losses, float), np.array(weights, float)
-
-
-def read_centres(run_dir: str | os.PathLike, num_families: int) -> list[float] | None:
-    """Mean class size per family, [K], where the run's weighting file tells."""
-    path = Path(run_dir) / WEIGHTING
-    if not path.is_file():
-        return None
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        centres = json.loads((file.metadata() or {}).get("centres", "null"))
-    return centres if centres and len(centres) == num_families else None
 
 
 def task_of(metrics: dict[str, Any]) -> Task:

@@ -14,13 +14,13 @@ from cmwjax.data.view import View
 from cmwjax.methods import mixup
 from cmwjax.methods.method import Method
 from cmwjax.methods.slot_weights import slots
+from cmwjax.randomness import Purpose, fold
 from cmwjax.training.state import RunState
 
 Batch = dict[str, jax.Array]
 
-# Streams of randomness under the key of a run; steps count from 0 and never get there.
-AUGMENT, META_AUGMENT, SHARE, PARTNERS, OBSERVE = range(2**31, 2**31 + 5)
-META_SHARE, META_PARTNERS = range(2**31 + 5, 2**31 + 7)
+MIXING = Purpose.MIX_SHARE, Purpose.MIX_PARTNERS
+META_MIXING = Purpose.MIX_META_SHARE, Purpose.MIX_META_PARTNERS
 
 
 class Batches:
@@ -51,7 +51,8 @@ class Batches:
     def plain(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
         """Batch for ordinary training."""
         epoch, index = learner.step // self._steps_per_epoch, rows["index"]
-        keys = self._keys(learner, AUGMENT, epoch, index)
+        key = fold(learner.key, Purpose.AUGMENT, epoch)
+        keys = augment.sample_keys(key, index)
         batch = make_batch(table, rows, self._view.prepare, keys)
         return {**batch, "slot": slots(len(index), self._axis_name)}
 
@@ -71,31 +72,24 @@ class Batches:
             batch = memory.read(state.memory, batch)
         if self._method.mixes:
             alpha = self._method.mixup.alpha
-            batch = self._mix(state.learner, batch, alpha, (SHARE, PARTNERS))
+            batch = self._mix(state.learner, batch, alpha, MIXING)
         return state, batch
 
     def meta(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
         """Meta batch; its samples return within an epoch."""
         keys = None
         if self._config.augment.meta:
-            keys = self._keys(learner, META_AUGMENT, learner.step, rows["index"])
+            key = fold(learner.key, Purpose.META_AUGMENT, learner.step)
+            keys = augment.sample_keys(key, rows["index"])
         batch = make_batch(table, rows, self._view.prepare, keys)
         if self._method.mixes_meta:
             alpha = self._method.mixup.meta_alpha
-            batch = self._mix(learner, batch, alpha, (META_SHARE, META_PARTNERS))
+            batch = self._mix(learner, batch, alpha, META_MIXING)
         return batch
 
-    def _keys(self, learner, stream, moment, index):
-        key = jax.random.fold_in(learner.key, stream)
-        return augment.sample_keys(key, moment, index)
-
-    def _mix(self, learner, batch, alpha, streams):
-        def key(stream):  # all devices have the same
-            return jax.random.fold_in(
-                jax.random.fold_in(learner.key, stream), learner.step
-            )
-
-        share, partners = map(key, streams)
+    def _mix(self, learner, batch, alpha, purposes):
+        # All devices have the same keys.
+        share, partners = (fold(learner.key, p, learner.step) for p in purposes)
         here, first = self._config.data.shards, 0  # the virtual shards of this device
         if self._axis_name is not None:
             here //= lax.axis_size(self._axis_name)
@@ -115,9 +109,7 @@ class Batches:
         averages of the classifier's, they change by this.
         """
         learner = state.learner
-        key = jax.random.fold_in(learner.key, OBSERVE)
-        key = jax.random.fold_in(key, learner.step)
-        key = jax.random.fold_in(key, batch["slot"][0])
+        key = fold(learner.key, Purpose.OBSERVE, learner.step, batch["slot"][0])
         net = state.teacher if self._method.soft_labels else learner
         logits, model_state = self._model.apply(
             {"params": net.params, **net.model_state},

@@ -37,18 +37,18 @@ class Scores(NamedTuple):
         self,
         task: Task,
         labels: np.ndarray,
-        in_units: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
+        in_units: Callable[[np.ndarray], np.ndarray] = lambda predictions: predictions,
     ) -> dict[str, float]:
         """Metrics of the samples with an input.
 
         Args:
           task: says which.
-          labels: `[N]`.
-          in_units: brings labels, and predictions, to the units of the data.
+          labels: `[N]`, in the units of the data.
+          in_units: brings predictions there.
         """
         found = {name: values[self.seen] for name, values in self.found.items()}
         found["prediction"] = in_units(found["prediction"])
-        return task.summary(found, in_units(labels[self.seen]))
+        return task.summary(found, labels[self.seen])
 
 
 def scorer(

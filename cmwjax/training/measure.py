@@ -58,7 +58,7 @@ def _test_metrics(run: Run, state: RunState) -> dict[str, float]:
     """Metrics of each test set."""
     metrics = {}
     for name, samples in run.sets.tests.items():
-        labels = np.asarray(samples.table.labels)
+        labels = run.problem.dataset.in_units(np.asarray(samples.table.labels))
         scores = run.program.score(state, samples, np.arange(len(labels)))
         metrics |= _named(name, run.summary(scores, labels))
     return metrics
@@ -73,9 +73,8 @@ def write_results(run: Run, progress: Progress) -> None:
     problem, method = run.problem, run.program.method
     judged = run.program.evaluated(progress.state)
     scores = run.program.score(judged, run.sets.train, problem.train_index)
-    run.skipped.write()
+    run.unreadable.write()
     index = problem.train_index[scores.seen]
-    in_units = problem.dataset.in_units
     if jax.process_index() > 0:
         return
     net = method.net
@@ -94,9 +93,9 @@ def write_results(run: Run, progress: Progress) -> None:
     write_samples(
         run.workdir / SAMPLES,
         index=index,
-        given_label=in_units(problem.labels[index]),
-        suggested_label=in_units(scores.predictions[scores.seen]),
-        true_label=in_units(problem.true_labels[index]),
+        given_label=problem.labels[index],
+        suggested_label=problem.dataset.in_units(scores.predictions[scores.seen]),
+        true_label=problem.true_labels[index],
         family=None if net is None else np.asarray(run.sets.train.table.family)[index],
         losses=scores.losses[scores.seen],
         weights=scores.weights[scores.seen],

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.errors
@@ -30,6 +32,7 @@ from cmwjax.methods.method import Method
 from cmwjax.methods.teacher import Teacher
 from cmwjax.models import catalogue as models
 from cmwjax.models.pretrained import load_weights
+from cmwjax.randomness import Purpose, fold
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.tasks.task import Task
 from cmwjax.training import evaluate, steps
@@ -37,6 +40,8 @@ from cmwjax.training.state import RunState
 from cmwjax.training.steps import Steps, zero_sums
 
 EVALUATION_BATCH = 1000
+# What a module raises on inputs that it is not for.
+MISFITS = (AttributeError, LookupError, TypeError, ValueError, flax.errors.FlaxError)
 
 
 class Parts(NamedTuple):
@@ -98,6 +103,10 @@ class Program:
     def schedule(self) -> optax.Schedule:
         """Learning rate of the classifier by step."""
         return self.parts.schedule
+
+    def check_model(self) -> None:
+        """Raises `ValueError` if the model does not work on the inputs; is quick."""
+        jax.eval_shape(self._first_learner, 0)
 
     def init(self, seed: int, problem: Problem) -> RunState:
         """The state before the first step, on the devices.
@@ -240,6 +249,10 @@ def shared_part(config: ConfigDict) -> FrozenConfigDict:
     shared = config.to_dict()
     for name in ("seed", "compare", "checkpoint", "max_skips_in_a_row"):
         del shared[name]
+    # Not the name of a file alone: another may have taken its place since.
+    file = config.weighting.load and Path(config.weighting.load)
+    if file and file.is_file():
+        shared["weighting_file"] = hashlib.sha256(file.read_bytes()).hexdigest()
     return FrozenConfigDict(shared)
 
 
@@ -340,13 +353,15 @@ def _first_learner(config, parts: Parts, inputs: Spec) -> Callable[[int], MetaSt
 
     @jax.jit  # op by op, this would take longer than a short run
     def first(seed):
-        key, model_key, net_key = jax.random.split(jax.random.PRNGKey(seed), 3)
-        variables = parts.model.init(model_key, example, False)
+        key = jax.random.PRNGKey(seed)
+        classifier_key = fold(key, Purpose.CLASSIFIER)
+        variables = parts.model.init(classifier_key, example, False)
         params = variables.pop("params")
         meta_params, one = {}, jnp.zeros((1,))
         if parts.function is not None:
             meta_params = {"params": jax.tree.map(jnp.asarray, parts.function.params)}
         elif method.net is not None:
+            net_key = fold(key, Purpose.WEIGHTING_NET)
             meta_params = method.net.init(net_key, one, one.astype(int))
         elif method.meta_tx is not None:
             meta_params = jnp.zeros(config.data.batch_size)
@@ -362,7 +377,7 @@ def _first_learner(config, parts: Parts, inputs: Spec) -> Callable[[int], MetaSt
     def first_or_error(seed):
         try:
             return first(seed)
-        except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        except MISFITS as error:
             raise ValueError(
                 f"config.model.name={config.model.name!r} with options "
                 f"{config.model.options.to_dict()} does not work on "

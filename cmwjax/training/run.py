@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import flax.errors
 import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
@@ -17,7 +16,7 @@ from cmwjax.config_check import check_config
 from cmwjax.data import view as views
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_batches
-from cmwjax.data.skipped import Skipped
+from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
 from cmwjax.files import CHECKPOINTS
 from cmwjax.tasks.catalogue import TASKS
@@ -40,7 +39,7 @@ class Run(NamedTuple):
     order: Order  # in which training visits its samples
     program: Program  # the compiled functions
     sets: Sets  # the samples, on the devices or on their way there
-    skipped: Skipped  # the list of images that could not be read
+    unreadable: Unreadable  # the list of images that could not be read
     checkpoints: Checkpoints
     start: Saved  # what would be saved before the first step, on the host
 
@@ -55,7 +54,7 @@ class Run(NamedTuple):
         return self.config.epochs * self.steps_per_epoch
 
     def summary(self, scores: Scores, labels: NDArray) -> dict[str, float]:
-        """Metrics of scores, against labels `[N]`, in the units of the labels."""
+        """Metrics of scores, against labels `[N]` in the units of the data."""
         return scores.summary(self.program.task, labels, self.problem.dataset.in_units)
 
     def has_meta_steps(self, epoch: int) -> bool:
@@ -137,7 +136,7 @@ class Progress:
         host = to_host(run.start.at(self.state, self.meta_set, seconds))
         check_skips(host.run.learner, run.config, run.last_good)
         check_finite(host.run.learner, run.last_good)
-        run.skipped.write()
+        run.unreadable.write()
         run.checkpoints.save(self.step, host)
         self.stall += time.perf_counter() - begin
 
@@ -175,33 +174,19 @@ def assemble(
     inputs = problem.dataset.spec
     if model is not None:
         check_model(model, config, inputs, problem.dataset.num_classes)
-    program = programs.build(
-        programs.shared_part(config),
-        inputs=inputs,
-        num_classes=problem.dataset.num_classes,
-        num_groups=problem.num_groups,
-        num_families=len(problem.families.centres),
-        steps_per_epoch=order.steps_per_epoch,
-        devices=devices,
-        model=model,
+    program = build_program(
+        config, problem, order.steps_per_epoch, devices=devices, model=model
     )
-    if program.method.has_meta_step:
-        held_out = problem.meta_index
-        check_meta_batches(
-            len(problem.train_index if held_out is None else held_out),
-            batch_size=config.meta_set.batch_size,
-            shards=config.data.shards,
-        )
-    if program.method.frozen:
+    if program.method.frozen and problem.borders is None:
         warn_if_sizes_alike(problem.families.centres)
-    skipped = Skipped(workdir, set_names(problem))
+    unreadable = Unreadable(workdir, set_names(problem))
     sets = build_sets(
         config,
         problem,
         layout=program.layout,
         method=program.method,
         view=program.view,
-        skipped=skipped,
+        unreadable=unreadable,
     )
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
@@ -214,10 +199,57 @@ def assemble(
         order=order,
         program=program,
         sets=sets,
-        skipped=skipped,
+        unreadable=unreadable,
         checkpoints=checkpoints,
         start=start,
     )
+
+
+def check_run(config: ConfigDict, problem: Problem) -> None:
+    """Refuses a run before another one is made; trains and writes nothing.
+
+    Args:
+      config: a checked configuration.
+      problem: what the run would learn from.
+
+    Raises:
+      ValueError: if batches, meta set, model, method or devices are unfit.
+    """
+    steps_per_epoch = _training_order(config, problem).steps_per_epoch
+    build_program(config, problem, steps_per_epoch).check_model()
+
+
+def build_program(
+    config: ConfigDict,
+    problem: Problem,
+    steps_per_epoch: int,
+    *,
+    devices: tuple[jax.Device, ...] | None = None,
+    model: nn.Module | None = None,
+) -> Program:
+    """Builds what a run computes, and checks that its meta set suffices.
+
+    Raises:
+      ValueError: as `program.build`; for a meta set with fewer samples than shards.
+    """
+    program = programs.build(
+        programs.shared_part(config),
+        inputs=problem.dataset.spec,
+        num_classes=problem.dataset.num_classes,
+        num_groups=problem.num_groups,
+        num_families=len(problem.families.centres),
+        steps_per_epoch=steps_per_epoch,
+        devices=devices,
+        model=model,
+    )
+    if program.method.has_meta_step:
+        held_out = problem.meta_index
+        check_meta_batches(
+            len(problem.train_index if held_out is None else held_out),
+            batch_size=config.meta_set.batch_size,
+            shards=config.data.shards,
+        )
+    return program
 
 
 def _training_order(config: ConfigDict, problem: Problem) -> Order:
@@ -261,7 +293,7 @@ def check_model(
 
     try:
         shape = jax.eval_shape(outputs).shape
-    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+    except programs.MISFITS as error:
         raise ValueError(
             f"model, a {type(model).__name__}, does not work on {inputs.kind} of "
             f"shape {inputs.shapes}, called as module(inputs, train): {error}"

@@ -13,12 +13,13 @@ from cmwjax.core.parallel import Layout
 from cmwjax.data import decode
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.on_disk import Encoded, Reader
-from cmwjax.data.skipped import Skipped
 from cmwjax.data.sources import InMemory, Samples
 from cmwjax.data.stream import Streamed, Views
 from cmwjax.data.table import Table
+from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Statistics, View
 from cmwjax.methods.method import Method
+from cmwjax.randomness import Purpose, generator
 
 STATISTICS_OF = 1000  # images on disk, drawn at random, give mean and deviation
 
@@ -43,7 +44,7 @@ def build_sets(
     layout: Layout,
     method: Method,
     view: View,
-    skipped: Skipped,
+    unreadable: Unreadable,
 ) -> Sets:
     """Places the tables and opens the images.
 
@@ -53,7 +54,7 @@ def build_sets(
       layout: how tables and rows lie on the devices.
       method: which features of a class its losses read.
       view: what inputs are standardised by.
-      skipped: where images are listed that could not be read.
+      unreadable: where images are listed that could not be read.
     """
     dataset, replicate = problem.dataset, layout.replicate
     statistics = _statistics(config, dataset, view)
@@ -65,7 +66,7 @@ def build_sets(
         return replicate(
             Table(
                 inputs,
-                labels,
+                dataset.standardised(labels),
                 family[group],
                 statistics,
                 {name: values[group] for name, values in features.items()},
@@ -85,7 +86,7 @@ def build_sets(
         seed=config.seed,
         workers=_workers(config.data.stream.workers),
         prefetch=config.data.stream.prefetch,
-        skipped=skipped,
+        unreadable=unreadable,
     )
     parts = (
         dataset.files.train._replace(labels=problem.labels),
@@ -108,11 +109,13 @@ class Pictures:
         return len(self._set.labels)
 
     def __getitem__(self, position: int) -> NDArray[np.uint8]:
-        return _picture(self._set.read, position, self._view)
+        return _picture(self._set.read, position, self._view)[0]
 
 
-def _picture(read: Reader, position: int, look: decode.View) -> NDArray[np.uint8]:
-    return decode.load(read, position, look, np.random.default_rng(0))[0]
+def _picture(
+    read: Reader, position: int, look: decode.View
+) -> tuple[NDArray[np.uint8], int]:
+    return decode.load(read, position, look, generator(0, Purpose.EVALUATION))
 
 
 def _statistics(config: ConfigDict, dataset: Dataset, view: View) -> Statistics:
@@ -120,10 +123,10 @@ def _statistics(config: ConfigDict, dataset: Dataset, view: View) -> Statistics:
     if dataset.files is None or config.data.standardise == "imagenet":
         return view.statistics(dataset.train_inputs)
     read, labels = dataset.files.train
-    some = np.random.default_rng(0).permutation(len(labels))[:STATISTICS_OF]
+    some = generator(0, Purpose.STATISTICS).permutation(len(labels))[:STATISTICS_OF]
     look, loaded = _views(config).evaluation, []
     for position in np.sort(some):
-        pixels, code = decode.load(read, int(position), look, np.random.default_rng(0))
+        pixels, code = _picture(read, int(position), look)
         if not code:
             loaded.append(pixels)
     if not loaded:

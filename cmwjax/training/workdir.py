@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from cmwjax.config_check import renamed_fields
 from cmwjax.files import CONFIG, SAMPLES, is_leftover, write_json
+from cmwjax.randomness import DRAWS
 
 # Fields that another machine may want to differ, when it goes on with a run.
 WITHOUT_INFLUENCE = ("data.stream.workers", "data.stream.prefetch")
@@ -31,7 +32,7 @@ def claim_folder(workdir: str | os.PathLike, config: ConfigDict) -> Path:
         for leftover in filter(is_leftover, workdir.iterdir()):
             leftover.unlink()
         if not (workdir / CONFIG).exists():
-            write_json(workdir / CONFIG, config.to_dict())
+            write_json(workdir / CONFIG, {"draws": DRAWS, **config.to_dict()})
     wait_for_first_process()
     return workdir
 
@@ -52,11 +53,14 @@ def check_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
             found = None
         if not isinstance(found, dict):
             raise ValueError(f"{path} is damaged; use another workdir.")
+        draws = found.pop("draws", 1)
         changes = differences(found, json.loads(json.dumps(config.to_dict())))
         earlier = renamed_fields(found)
+        if draws != DRAWS:
+            earlier.append("its seed draws other random numbers now")
         if earlier:
             raise ValueError(
-                f"workdir {workdir} belongs to an earlier version of cmwjax: "
+                f"workdir {workdir} belongs to another version of cmwjax: "
                 f"{'; '.join(earlier)}. Use another workdir, or continue with the "
                 "version that began it."
             )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cmwjax.data.builders.webvision import ilsvrc2012, layout, lists
+from cmwjax.randomness import Purpose, generator
 
 COLOURS = {
     "red": (220, 40, 40),
@@ -102,7 +103,7 @@ def write_example(
     # Written beside it and renamed, so that nobody takes half of it for the example.
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    random = np.random.default_rng(settings.seed)
+    random = generator(settings.seed, Purpose.WEBVISION)
     _write_synsets(unfinished, settings)
     for source in layout.VARIANTS["full"].sources:
         _write_train(unfinished, source, settings, random)

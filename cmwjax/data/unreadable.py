@@ -1,4 +1,4 @@
-"""Images that could not be read: each is listed once, in `skipped_images.csv`."""
+"""Images that could not be read: each is listed once, in `unreadable.csv`."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ from cmwjax.files import UNREADABLE, replacing
 COLUMNS = ("set", "index", "reason")
 
 
-class Skipped:
+class Unreadable:
     """The list of a run. Sources add to it, `write` brings it to its file.
 
     A run that goes on takes up the file that it finds; each image has one line, however
@@ -35,7 +35,7 @@ class Skipped:
                     self._known.add((row["set"], int(row["index"]), row["reason"]))
 
     def add(self, name: str, index: np.ndarray, codes: np.ndarray) -> None:
-        """Notes the images of set `name` whose code, see `images.load`, is not 0."""
+        """Notes the images of set `name` whose code, see `decode.load`, is not 0."""
         for position in np.flatnonzero(codes):
             self._new.append(
                 (self._sets.index(name), int(index[position]), int(codes[position]))
