@@ -14,6 +14,7 @@ LossFn = Callable[[Params, Any, Batch, jax.Array], tuple[jax.Array, Any]]
 MetaLossFn = Callable[[Params, Any, Batch, jax.Array], jax.Array]
 WeightFn = Callable[[Params, jax.Array, Batch], jax.Array]
 MetricsFn = Callable[[Params, jax.Array, Batch], Any]
+MemoryFn = Callable[[Any, jax.Array, Batch], Any]
 Metrics = dict[str, Any]
 
 NORMALISATIONS = ("mean", "weights")
@@ -38,6 +39,7 @@ class Forward(NamedTuple):
     # Of meta_params and other params, with the weights that the losses at w have.
     loss_at: Callable[[Params, Params], jax.Array]
     metrics: Callable[[MetricsFn, Params], Any]
+    memory: Callable[[MemoryFn, Any], Any]  # of what was remembered before
 
 
 def forward_pass(
@@ -101,6 +103,7 @@ def forward_pass(
         metrics=lambda metrics_fn, meta_params: mean(
             metrics_fn(meta_params, losses, batch)
         ),
+        memory=lambda memory_fn, memory: memory_fn(memory, losses, batch),
     )
 
 

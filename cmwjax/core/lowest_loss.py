@@ -45,10 +45,12 @@ def remember(
       memory: the memory before.
       losses: loss of each sample `[n]`.
       batch: the samples, leaves `[n, ...]`, among them `'label'`, int in [0, C), and
-        `'index'`, int, a number of its own for each sample.
+        `'index'`, int, a number of its own for each sample; what the memory has no
+        room for is passed over.
       axis_name: mapped axis over which the batch is split; the memory is not.
     """
     losses = losses.astype(jnp.float32)
+    batch = {name: batch[name] for name in memory.samples}
     if axis_name is not None:
         losses, batch = lax.all_gather((losses, batch), axis_name, tiled=True)
     index, label = (batch[name].astype(jnp.int32) for name in ("index", "label"))

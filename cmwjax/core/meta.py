@@ -15,6 +15,7 @@ from jax import lax
 from cmwjax.core.forward import (
     Batch,
     LossFn,
+    MemoryFn,
     MetaLossFn,
     Metrics,
     MetricsFn,
@@ -49,6 +50,7 @@ class MetaState(NamedTuple):
     meta_opt_state: optax.OptState
     skipped: jax.Array  # int32 [], updates skipped since the start
     skipped_in_a_row: jax.Array  # int32 [], of which without a good one since
+    memory: Any = ()  # what `memory_fn` keeps of the samples
 
     @classmethod
     def create(
@@ -60,6 +62,7 @@ class MetaState(NamedTuple):
         meta_tx: optax.GradientTransformation | None,
         model_state: Any = None,
         key: jax.Array | None = None,
+        memory: Any = (),
     ) -> "MetaState":
         """State at step 0.
 
@@ -70,6 +73,7 @@ class MetaState(NamedTuple):
           meta_tx: optimizer of the weighting net; None when it stays frozen.
           model_state: whatever `loss_fn` hands on beside the parameters.
           key: PRNG key; `jax.random.key(0)` when not given.
+          memory: what `memory_fn` begins with.
         """
         # Distinct arrays: a donated tree must not hold one buffer twice.
         zeros = [jnp.zeros((), jnp.int32) for _ in range(3)]
@@ -83,6 +87,7 @@ class MetaState(NamedTuple):
             meta_opt_state=() if meta_tx is None else meta_tx.init(meta_params),
             skipped=zeros[1],
             skipped_in_a_row=zeros[2],
+            memory=memory,
         )
 
 
@@ -99,6 +104,7 @@ def meta_step(
     inner_lr: optax.Schedule | None = None,
     meta_loss_fn: MetaLossFn | None = None,
     metrics_fn: MetricsFn | None = None,
+    memory_fn: MemoryFn | None = None,
     lookahead: str = "sgd",
     normalisation: str = "mean",
     trusted_share: float = 0.0,
@@ -138,6 +144,9 @@ def meta_step(
         losses of `loss_fn`; required when those have several terms, [n, T].
       metrics_fn: `(meta_params, losses, batch) -> tree of means over the batch`;
         returned, averaged over devices, as `metrics['weighting']`.
+      memory_fn: `(memory, losses, batch) -> memory`, what is to be remembered of the
+        samples as `state.memory`, the same on all devices; losses are those of
+        `loss_fn` at the current parameters.
       lookahead: `'sgd'`, a plain SGD step of size `inner_lr` (the authors' choice),
         or `'optimizer'`, the step `tx` would take now, uncommitted. Optimizers
         whose update has no derivative that tells the weighting net anything are
@@ -281,6 +290,7 @@ def meta_step(
         forward,
         tx,
         metrics_fn,
+        memory_fn,
         (meta_loss, meta_gradient),
         axis_name,
         (trusted_share, trusted_gradient),
@@ -299,6 +309,7 @@ def weighted_step(
     weight_fn: WeightFn,
     tx: optax.GradientTransformation,
     metrics_fn: MetricsFn | None = None,
+    memory_fn: MemoryFn | None = None,
     normalisation: str = "mean",
     axis_name: str | None = None,
 ) -> tuple[MetaState, Metrics]:
@@ -319,16 +330,24 @@ def weighted_step(
         normalisation=normalisation,
         axis_name=axis_name,
     )
-    return _real_step(state, state, forward, tx, metrics_fn, (), axis_name)
+    return _real_step(state, state, forward, tx, metrics_fn, memory_fn, (), axis_name)
 
 
 def _real_step(
-    state, proposed, forward, tx, metrics_fn, must_be_finite, axis_name, trusted=None
+    state,
+    proposed,
+    forward,
+    tx,
+    metrics_fn,
+    memory_fn,
+    must_be_finite,
+    axis_name,
+    trusted=(0.0, None),
 ):
     """Completes `proposed` by the step on w; keeps `state` if not all is finite."""
     loss, gradient = forward.loss_and_gradient(proposed.meta_params)
-    if trusted is not None and trusted[0]:
-        share, other = trusted
+    share, other = trusted
+    if share:
         gradient = jax.tree.map(
             lambda g, other: (1 - share) * g + share * other, gradient, other
         )
@@ -351,6 +370,9 @@ def _real_step(
     # Whatever an optimizer proposes on which device, all decide alike.
     good = all_mean(good.astype(jnp.float32), axis_name) == 1
     bad = 1 - good.astype(jnp.int32)
+    if memory_fn is not None:
+        old["memory"] = state.memory
+        new["memory"] = forward.memory(memory_fn, state.memory)
     state = state._replace(
         **jax.tree.map(partial(jnp.where, good), new, old),
         step=state.step + 1,
