@@ -119,8 +119,8 @@ def reweight(
       meta batch the weighting net is used as it is. With `meta='lowest_loss'` `step`
       takes none; batches have `'index'`, int [n], the number of each sample among all,
       too, and `init` is given one of them, for its shapes. Both are pure: wrap `step`
-      in `jax.jit`. Labels outside [0, num_classes) are an error where their values are known, which they
-      are not under `jit`: there such a sample has no loss (NaN), so that the update is
+      in `jax.jit`. Labels outside [0, num_classes) are an error where their values
+      are known, which they are not under `jit`: there such a sample has no loss (NaN), so that the update is
       skipped and counted in `metrics['skipped']`.
 
     Raises:
