@@ -503,6 +503,77 @@ MUTATIONS = [
         'r"\\..+\\.json\\.[\\w-]+\\.tmp"',
         "test_resume.py",
     ),
+    # Explicit meshes, and what is refused at the door.
+    Mutation(
+        "families are looked up by index",
+        "core/reweighting.py",
+        "jnp.max(jnp.where(its_class, families.family[None], -1), axis=1)",
+        'jnp.asarray(families.family)[batch["label"]]',
+        "test_meshes.py",
+    ),
+    Mutation(
+        "a step does not enter the mesh of its arrays",
+        "core/meshes.py",
+        "        with _mesh_of((args, kwargs)):",
+        "        with nullcontext():",
+        "test_meshes.py",
+    ),
+    Mutation(
+        "a label of -1 is the last class",
+        "core/reweighting.py",
+        "is_class = (label >= 0) & (label < num_classes)",
+        "is_class = label < num_classes",
+        "test_reweighting.py",
+    ),
+    Mutation(
+        "known labels are not looked at",
+        "core/reweighting.py",
+        'check_labels(label, num_classes, name=field, remedy="correct it")',
+        "check_label_type(np.asarray(label), name=field)",
+        "test_reweighting.py",
+    ),
+    Mutation(
+        "an empty batch is a batch",
+        "core/forward.py",
+        "    if not losses.size:",
+        "    if False:",
+        "test_reweighting.py",
+    ),
+    Mutation(
+        "a family of -1 is the last",
+        "core/weighting.py",
+        "return jnp.where(family < 0, jnp.nan, chosen)",
+        "return jnp.where(False, jnp.nan, chosen)",
+        "test_weighting_file.py",
+    ),
+    Mutation(
+        "a weighting file need not be finite",
+        "core/weighting_file.py",
+        "if not np.all(np.isfinite(value)):",
+        "if False:",
+        "test_weighting_file.py",
+    ),
+    Mutation(
+        "a rewritten weighting file is not read anew",
+        "training/program.py",
+        "hashlib.sha256(file.read_bytes()).hexdigest()",
+        '""',
+        "test_transfer.py",
+    ),
+    Mutation(
+        "a run goes on with parameters of another type",
+        "training/state.py",
+        "if (here.shape, here.dtype) != (there.shape, there.dtype):",
+        "if here.shape != there.shape:",
+        "test_checkpoints.py",
+    ),
+    Mutation(
+        "a step that is not finite is taken",
+        "core/meta.py",
+        "all_mean(good.astype(jnp.float32), axis_name) == 1",
+        "all_mean(good.astype(jnp.float32), axis_name) >= 0",
+        "test_fuzz.py",
+    ),
 ]
 
 
