@@ -109,7 +109,7 @@ def random_programs(number):
         )
 
 
-PROGRAMS = list(random_programs(max(1, CASES // 7)))
+PROGRAMS = list(random_programs(max(8, CASES // 12)))
 
 
 def loss_fn(params, model_state, batch, key):

@@ -44,7 +44,7 @@ def mesh(axis_type):
 
 
 def cut(tree):
-    return jax.tree.map(lambda x: np.reshape(x, (4, -1, *x.shape[1:])), tree)
+    return jax.tree.map(lambda x: np.asarray(x).reshape(4, -1, *x.shape[1:]), tree)
 
 
 def mlp(axis_name=None):
