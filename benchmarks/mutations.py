@@ -704,18 +704,12 @@ MUTATIONS = [
         "test_plots.py",
     ),
     Mutation(
-        "files: unreadable images of an earlier version are forgotten",
-        "training/workdir.py",
-        "if (workdir / old).exists():",
-        "if False:",
-        "test_unreadable.py",
-    ),
-    Mutation(
         "files: a run that goes on forgets which images were unreadable",
         "data/unreadable.py",
         "if self._path.exists():",
         "if False:",
         "test_unreadable.py",
+    ),
     # Explicit meshes, and what is refused at the door.
     Mutation(
         "families are looked up by index",
