@@ -101,3 +101,8 @@ def test_slices_must_be_equal():
     p = problem(1, net=MLP)
     with pytest.raises(ValueError, match="batch of 8 .* 3 equal micro-batches"):
         micro_batches(p.loss_fn, 3)(p.params, p.model_state, p.batch, KEY)
+
+
+def test_there_is_at_least_one_slice():
+    with pytest.raises(ValueError, match="n=0 must be at least 1"):
+        micro_batches(lambda *arguments: None, 0)

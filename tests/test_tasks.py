@@ -283,7 +283,6 @@ def ones(*shape):
         lambda: REGRESSION.summary({"prediction": np.ones(4)}, np.ones((4, 1))),
         lambda: view.rows().prepare(ones(4, 3), (ones(1), ones(1)), None),
         lambda: crop_and_flip(ones(4, 5, 5), keys(4), pad=1, mode="zero", flip=True),
-        lambda: crop_and_flip(ones(4, 5, 5, 1), keys(3), pad=1, mode="zero", flip=True),
         lambda: make_batch(TABLE, {"index": jnp.zeros((2, 2), int)}, as_it_is),
         lambda: make_batch(
             TABLE, {"index": jnp.zeros(4, int), "mask": jnp.ones(1, bool)}, as_it_is

@@ -205,6 +205,11 @@ def meta_step(
       >>> [bool(jnp.allclose(alone.params, s.params)) for s in (on_pmap, on_mesh)]
       [True, True]
 
+      On an explicit mesh nothing is mapped: place the batches on it. Where JAX has no
+      rule for an operation's sharding, as for the gradient of a convolution, set the
+      mesh by `jax.set_mesh` and pass the step, as its `loss_fn`,
+      `jax.sharding.auto_axes(loss_fn, out_sharding=(P('data'), P()))`.
+
     References:
       Shu, Yuan, Meng, Xu, `CMW-Net <https://arxiv.org/abs/2202.05613>`_, 2023,
       the bilevel objective and its one-step approximation.

@@ -36,12 +36,11 @@ def crop_and_flip(
 
     Raises:
       ValueError: on an unknown mode, or images too small to reflect.
-      AssertionError: for images of another rank, or not one key for each.
+      AssertionError: for images of another rank.
     """
     if mode not in MODES:
         raise ValueError(f"augment.mode={mode!r} is unknown; choose one of {MODES}.")
     chex.assert_rank(images, 4)
-    chex.assert_shape(keys, images.shape[:1])
     height, width = images.shape[1:3]
     if mode == "reflect" and pad >= min(height, width):
         raise ValueError(
