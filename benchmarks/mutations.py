@@ -539,6 +539,184 @@ MUTATIONS = [
         'r"\\..+\\.json\\.[\\w-]+\\.tmp"',
         "test_resume.py",
     ),
+    # Tables, texts and regression.
+    Mutation(
+        "inputs: a mask of tokens is a number where there is no sample",
+        "data/table.py",
+        "jnp.zeros((), x.dtype)",
+        "jnp.zeros(())",
+        "test_view.py",
+    ),
+    Mutation(
+        "inputs: a column that differs by next to nothing is divided by it",
+        "data/view.py",
+        "np.where(std < least, 1, std)",
+        "np.where(std > 0, std, 1)",
+        "test_view.py",
+    ),
+    Mutation(
+        "inputs: labels observed are those of the truth",
+        "data/csv_sets.py",
+        "observed_labels=given if",
+        "observed_labels=np.concatenate([right[part] for part in parts]) if",
+        "test_csv_sets.py",
+    ),
+    Mutation(
+        "inputs: texts to test with give words",
+        "data/csv_sets.py",
+        '[*inputs["train"], *inputs.get',
+        '[*inputs["train"], *inputs["test"], *inputs.get',
+        "test_csv_sets.py",
+    ),
+    Mutation(
+        "inputs: a class of one sample is left to the split",
+        "data/csv_sets.py",
+        "if count == 1]",
+        "if count == 0]",
+        "test_csv_sets.py",
+    ),
+    Mutation(
+        "inputs: a first row with a class of this name is a header",
+        "data/csv_files.py",
+        "in LABEL_NAMES and name not in below:",
+        "in LABEL_NAMES:",
+        "test_csv_files.py",
+    ),
+    Mutation(
+        "inputs: another delimiter is not noticed",
+        "data/csv_files.py",
+        "    _check_delimiter(path, rows)\n",
+        "",
+        "test_csv_files.py",
+    ),
+    Mutation(
+        "inputs: one class is enough",
+        "data/dataset.py",
+        "if dataset.num_classes == 1:",
+        "if dataset.num_classes == -1:",
+        "test_csv_sets.py",
+    ),
+    Mutation(
+        "inputs: a comparison checks none of its runs",
+        "compare.py",
+        "check_run(single, problems[read])",
+        "del single",
+        "test_tasks.py::test_a_comparison_is_refused_if_any_of_its_runs_is_unfit",
+    ),
+    Mutation(
+        "regression: targets are kept in the precision of training",
+        "data/dataset.py",
+        "if dataset.num_classes else np.float64",
+        "if dataset.num_classes else np.float32",
+        "test_regression.py::test_units_and_ranges_are_those_of_observed_targets",
+    ),
+    Mutation(
+        "regression: units are those of the truth",
+        "data/dataset.py",
+        "units=(float(observed.mean()), float(observed.std()))",
+        "units=(dataset.train_labels.mean(), dataset.train_labels.std())",
+        "test_regression.py::test_units_and_ranges_are_those_of_observed_targets",
+    ),
+    Mutation(
+        "regression: ranges are those of the truth",
+        "bias/problem.py",
+        "targets.borders(labels, config",
+        "targets.borders(true_labels, config",
+        "test_regression.py::test_units_and_ranges_are_those_of_observed_targets",
+    ),
+    Mutation(
+        "regression: noise changes the data set",
+        "bias/problem.py",
+        "return observed.copy(), every",
+        "return observed, every",
+        "test_regression.py::test_observed_targets_are_a_copy_and_everyone_has_one",
+    ),
+    Mutation(
+        "regression: a border belongs to the range below",
+        "bias/problem.py",
+        'np.searchsorted(borders, labels, side="right")',
+        'np.searchsorted(borders, labels, side="left")',
+        "test_regression.py::"
+        "test_ranges_begin_where_a_walk_through_the_sorted_targets_says",
+    ),
+    Mutation(
+        "regression: the model sees targets as the data have them",
+        "training/sets.py",
+        "dataset.standardised(labels)",
+        "labels.astype(np.float32)",
+        "test_regression.py::test_targets_and_metrics_are_in_the_units_of_the_data",
+    ),
+    Mutation(
+        "regression: targets that are all equal pass",
+        "core/labels.py",
+        "np.ptp(targets) < np.finfo(np.float32).tiny",
+        "np.ptp(targets) < 0",
+        "test_regression.py",
+    ),
+    Mutation(
+        "regression: a target that nobody knows is -1",
+        "report/samples.py",
+        "missing = unknown if dtype is None else UNKNOWN",
+        "missing = UNKNOWN",
+        "test_audit.py",
+    ),
+    Mutation(
+        "regression: families have the names of classes",
+        "report/families.py",
+        "if borders is None or len(borders) != num_families - 1:",
+        "if True:",
+        "test_families.py",
+    ),
+    Mutation(
+        "regression: the figure has suggested targets for given ones",
+        "report/plots.py",
+        '            samples["given_label"][chosen],\n',
+        '            samples["suggested_label"][chosen],\n',
+        "test_plots.py::test_targets_are_a_dot_each_by_what_is_known_of_them",
+    ),
+    Mutation(
+        "regression: R² below zero is drawn below the axis",
+        "report/comparison_plots.py",
+        "bottom = 0 if means.min() >= 0 else",
+        "bottom = 0 if True else",
+        "test_comparison_plots.py",
+    ),
+    # Figures and files.
+    Mutation(
+        "figures: a dollar begins mathematics",
+        "report/plot_style.py",
+        '"text.parse_math": False',
+        '"text.parse_math": True',
+        "test_plots.py",
+    ),
+    Mutation(
+        "figures: one text too few is not noticed",
+        "report/plots.py",
+        "if last >= size:",
+        "if last > size:",
+        "test_plots.py",
+    ),
+    Mutation(
+        "figures: text suspects that are wrong look like the others",
+        "report/plots.py",
+        "color=CORRUPTED if wrong[i] else INK,\n            va=",
+        "color=INK,\n            va=",
+        "test_plots.py",
+    ),
+    Mutation(
+        "files: unreadable images of an earlier version are forgotten",
+        "training/workdir.py",
+        "if (workdir / old).exists():",
+        "if False:",
+        "test_unreadable.py",
+    ),
+    Mutation(
+        "files: a run that goes on forgets which images were unreadable",
+        "data/unreadable.py",
+        "if self._path.exists():",
+        "if False:",
+        "test_unreadable.py",
+    ),
 ]
 
 
@@ -578,7 +756,7 @@ def main() -> None:
     for mutation, text in zip(mutations, texts, strict=True):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
-            for part in ("cmwjax", "tests", "pyproject.toml"):
+            for part in ("cmwjax", "configs", "tests", "pyproject.toml"):
                 source, copy = ROOT / part, folder / part
                 (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
             (folder / "cmwjax" / mutation.file).write_text(text)

@@ -16,7 +16,7 @@ from cmwjax.core.meta import MetaState
 from cmwjax.core.optimizers import torch_adam, torch_sgd
 from cmwjax.training import checkpoints as module
 from cmwjax.training.checkpoints import MANIFEST, Checkpoints, to_host
-from cmwjax.training.state import RunState, Saved
+from cmwjax.training.state import RunState, Saved, check_unchanged
 
 CONFIG = {"seed": 0, "data": {"name": "digits", "shape": (1, 2)}}
 
@@ -297,3 +297,36 @@ def test_a_copy_elsewhere_is_as_good(tmp_path):
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     shutil.rmtree(tmp_path / "here")
     assert in_folder(tmp_path / "there").restore(like=small(0))["step"] == 2
+
+
+def with_kernel(kernel):
+    """A saved run whose classifier has this kernel."""
+    saved = whole_run()
+    params = {"dense": {"kernel": kernel, "bias": jnp.zeros(3)}}
+    learner = saved.run.learner._replace(params=params)
+    return to_host(saved._replace(run=saved.run._replace(learner=learner)))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "there"),
+    [
+        (jnp.ones((2, 4)), r"float32 of shape \[2, 4\]"),
+        (jnp.ones((3, 2)), r"float32 of shape \[3, 2\]"),
+        (jnp.ones((2, 3), jnp.bfloat16), r"bfloat16 of shape \[2, 3\]"),
+    ],
+)
+def test_a_leaf_of_another_model_is_named_before_training(tmp_path, kernel, there):
+    with in_folder(tmp_path) as checkpoints:
+        checkpoints.save(3, with_kernel(kernel))
+    start = with_kernel(jnp.ones((2, 3)))
+    saved = in_folder(tmp_path).restore(like=start)
+    name = "run/learner/params/dense/kernel"
+    with pytest.raises(
+        ValueError,
+        match=rf"{name} is {there} in .* and float32 of shape \[2, 3\] here.*bring it",
+    ):
+        check_unchanged(saved, start, tmp_path)
+    changed = saved._replace(labels=np.ones(7, np.int32))  # what other shapes come from
+    with pytest.raises(ValueError, match="labels are not what the run"):
+        check_unchanged(changed, start, tmp_path)
+    check_unchanged(start, start, tmp_path)

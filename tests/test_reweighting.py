@@ -162,7 +162,8 @@ def test_labels_of_any_integer_type(dtype):
     [
         ([0.0, 1.0], None, "integers of shape .*got float64"),
         ([[0], [1]], None, r"of shape \[2, 1\]"),
-        (np.array([], int), None, r"class\(es\) all have no sample"),
+        (np.array([], int), None, "labels are empty: pass those of all training"),
+        ([], 3, "labels are empty"),
         ([0, -1], None, r"must lie in \[0, ...\), got -1 at position 1"),
         ([0, 1, 5], 3, r"must lie in \[0, 3\), got 5 at position 2"),
         ([0, 2, 2], None, r"class\(es\) \[1\] have no sample"),
@@ -172,3 +173,90 @@ def test_labels_of_any_integer_type(dtype):
 def test_bad_labels(labels, num_classes, message):
     with pytest.raises(ValueError, match=message):
         reweight(loss_fn, optax.sgd(0.1), labels=labels, num_classes=num_classes)
+
+
+# --- what a step is given ------------------------------------------------------------
+
+
+def few(start=0):
+    x, label = blobs()[0]["x"][start : start + 6], np.arange(6) % CLASSES
+    return {"x": x, "label": label}
+
+
+def a_step(batch, meta_batch, loss_fn=loss_fn, jit=jax.jit):
+    labels = np.asarray(blobs()[0]["label"])
+    init, step = reweight(loss_fn, optax.sgd(1.0), labels=labels)
+    return jit(step)(init(jnp.zeros((8, CLASSES))), batch, meta_batch)
+
+
+LABEL = few()["label"]
+ONE_PER_SAMPLE = r"must be integers of shape \[N\], got .*: pass one class number"
+
+
+@pytest.mark.parametrize("jit", [jax.jit, lambda step: step], ids=["jit", "eager"])
+@pytest.mark.parametrize("which", ["batch", "meta_batch"])
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (LABEL[:, None], rf"\['label'\] {ONE_PER_SAMPLE}"),
+        (np.eye(CLASSES)[LABEL], ONE_PER_SAMPLE),
+        (LABEL.astype(np.float32), "got float32 of shape"),
+        (LABEL == 1, "got bool of shape"),
+        (LABEL[0], r"of shape \[\]"),
+        (None, r"has no 'label', only \['x'\]: add the class"),
+    ],
+)
+def test_bad_labels_of_a_batch(label, message, which, jit):
+    batches = {"batch": few(), "meta_batch": few()}
+    if label is None:
+        del batches[which]["label"]
+    else:
+        batches[which]["label"] = label
+    with pytest.raises(ValueError, match=f"^{which}.*{message}"):
+        a_step(**batches, jit=jit)
+
+
+@pytest.mark.parametrize("which", ["batch", "meta_batch"])
+@pytest.mark.parametrize("label", [-1, CLASSES, np.iinfo(np.int32).max])
+def test_a_label_that_is_no_class_is_refused_or_its_update_skipped(which, label):
+    batches = {"batch": few(), "meta_batch": few()}
+    batches[which]["label"] = np.where(np.arange(6) == 2, label, LABEL)
+    state, metrics = a_step(**batches)  # its value is not known
+    assert metrics["skipped"] == 1 and not np.any(state.params)
+    message = rf"{which}\['label'\] must lie in \[0, 6\), got {label} at position 2"
+    with pytest.raises(ValueError, match=message):
+        a_step(**batches, jit=lambda step: step)
+
+
+def test_labels_may_be_a_list():
+    batch = few() | {"label": [0, 1, 2, 3, 4, 5]}
+    for jit in (jax.jit, lambda step: step):
+        assert a_step(batch, batch, jit=jit)[1]["skipped"] == 0
+
+
+@pytest.mark.parametrize("with_meta", [True, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:, None], r"shape \[6, 1\] for 6 labels: return one loss per"),
+        (jnp.mean, r"shape \[\] for 6 labels"),
+        (lambda x: x[:3], r"shape \[3\] for 6 labels"),
+        (lambda x: x.astype(int), "losses of type int32 for batch, which have no"),
+    ],
+)
+def test_bad_losses(change, message, with_meta):
+    def changed(*arguments):
+        losses, model_state = loss_fn(*arguments)
+        return change(losses), model_state
+
+    with pytest.raises(ValueError, match=message) as info:
+        a_step(few(), few() if with_meta else None, changed)
+    for other_door in ("meta_loss_fn", "lookahead", "weight_fn"):
+        assert other_door not in str(info.value)
+
+
+@pytest.mark.parametrize("which", ["batch", "meta_batch"])
+def test_an_empty_batch_is_refused(which):
+    empty = {key: value[:0] for key, value in few().items()}
+    with pytest.raises(ValueError, match=f"{which} is empty; pass at least one"):
+        a_step(**{"batch": few(), "meta_batch": few(), which: empty})

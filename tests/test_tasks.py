@@ -3,6 +3,8 @@
 import csv
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
@@ -14,7 +16,10 @@ from cmwjax.bias.problem import prepare
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.data import view
+from cmwjax.data.augment import crop_and_flip
+from cmwjax.data.table import Table, make_batch
 from cmwjax.stopping import Interrupted, Signals
+from cmwjax.tasks.classification import CLASSIFICATION
 from cmwjax.tasks.regression import REGRESSION
 from configs import regression, tabular, text
 
@@ -259,3 +264,53 @@ def test_trusted_texts_are_the_meta_set_and_never_trained_on(tmp_path):
     bare.meta_set.policy = "external"
     with pytest.raises(ValueError, match="comes with no trusted samples: give a file"):
         prepare(bare)
+
+
+### Shapes that only a mistake in a program can have
+
+
+def ones(*shape):
+    return jnp.ones(shape, jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: CLASSIFICATION.scores(ones(4), {"label": jnp.zeros(4, int)}),
+        lambda: CLASSIFICATION.scores(ones(4, 2, 2), {"label": jnp.zeros(4, int)}),
+        lambda: CLASSIFICATION.summary({"prediction": np.ones(4)}, np.ones((4, 1))),
+        lambda: REGRESSION.scores(ones(4, 2), {}),
+        lambda: REGRESSION.summary({"prediction": np.ones(4)}, np.ones((4, 1))),
+        lambda: view.rows().prepare(ones(4, 3), (ones(1), ones(1)), None),
+        lambda: crop_and_flip(ones(4, 5, 5), keys(4), pad=1, mode="zero", flip=True),
+        lambda: crop_and_flip(ones(4, 5, 5, 1), keys(3), pad=1, mode="zero", flip=True),
+        lambda: make_batch(TABLE, {"index": jnp.zeros((2, 2), int)}, as_it_is),
+        lambda: make_batch(
+            TABLE, {"index": jnp.zeros(4, int), "mask": jnp.ones(1, bool)}, as_it_is
+        ),
+        lambda: make_batch(
+            TABLE._replace(labels=jnp.zeros(3, int)),
+            {"index": jnp.arange(4)},
+            as_it_is,
+        ),
+        lambda: make_batch(
+            TABLE._replace(features={"soft": ones(4, 2)}),
+            {"index": jnp.arange(4)},
+            as_it_is,
+        ),
+    ],
+)
+def test_shapes_that_would_pass_without_a_word_are_refused(call):
+    with pytest.raises(AssertionError, match="assert_(rank|shape|equal_shape)"):
+        call()
+
+
+TABLE = Table(jnp.zeros((5, 3)), jnp.zeros(5, int), jnp.zeros(5, int), ())
+
+
+def keys(size):
+    return jax.random.split(jax.random.key(0), size)
+
+
+def as_it_is(raw, statistics, keys):
+    return raw

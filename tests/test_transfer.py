@@ -43,6 +43,19 @@ def function(tmp_path):
     return function
 
 
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path, function):
+    def biases():
+        config = config_for(path, **{"method": "cmw_net"})
+        program = assemble(config, tmp_path / "run", devices=some(1)).program
+        return np.array(program.parts.function.params["heads"]["bias"])
+
+    path = tmp_path / "learned.safetensors"
+    np.testing.assert_array_equal(biases(), function.params["heads"]["bias"])
+    function.params["heads"]["bias"] += 1
+    save_weighting(path, function)
+    np.testing.assert_array_equal(biases(), function.params["heads"]["bias"])
+
+
 @pytest.mark.parametrize("method", ["cmw_net", "cmw_net_sl"])
 def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
     tmp_path, function, method

@@ -13,6 +13,7 @@ from cmwjax.core.weighting_file import (
     WeightingFunction,
     import_weighting,
     load_weighting,
+    read_weighting,
     save_weighting,
 )
 
@@ -118,6 +119,104 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
             load_weighting(path)
 
 
+def foreign(folder):
+    """Files of all kinds that are no weighting functions."""
+    for suffix in ("safetensors", "msgpack", "txt", "npz", "npy", ""):
+        yield folder / f"text.{suffix}", b"not a tensor in sight"
+        yield folder / f"empty.{suffix}", b""
+    np.savez(folder / "other.npz", x=np.ones(3))
+    np.savez(folder / "pickled.npz", x=np.array([{}], object))
+    np.save(folder / "one.npy", np.ones(3))
+    whole = (folder / "other.npz").read_bytes()
+    yield folder / "other.npz", whole
+    yield folder / "cut.npz", whole[:60]
+    yield folder / "pickled.npz", (folder / "pickled.npz").read_bytes()
+    yield folder / "one.npz", (folder / "one.npy").read_bytes()
+
+
+@pytest.mark.parametrize("read", [load_weighting, read_weighting])
+def test_foreign_files_are_named_and_what_to_give_instead(tmp_path, read):
+    for path, content in list(foreign(tmp_path)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError) as info:
+            read(path)
+        message = str(info.value)
+        assert str(path) in message
+        assert "cmwjax.save_weighting" in message or path.suffix == ".npz", message
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"heads.bias": np.full(3, np.nan, np.float32)}, "heads.bias is not finite"),
+        ({"shared.kernel": np.full((1, 9), np.inf)}, "shared.kernel is not finite"),
+        ({"heads.bias": np.zeros(2, np.float32)}, r"heads.bias'?: \(2,\)"),
+        ({"heads.kernel": np.zeros((9, 3), int)}, "heads.kernel is of type int64"),
+        ({"more.bias": np.zeros(2, np.float32)}, "more.bias"),
+        ({"nameless": np.zeros(2, np.float32)}, "not enough values"),
+    ],
+)
+def test_a_file_with_other_tensors_is_refused(tmp_path, tensors, message):
+    path = tmp_path / "f.safetensors"
+    save_weighting(path, learned(3, hidden=9))
+    with safetensors.safe_open(path, "numpy") as file:
+        held = {k: file.get_tensor(k) for k in file.keys()}
+        metadata = file.metadata()
+    safetensors.numpy.save_file(held | tensors, path, metadata)
+    with pytest.raises(ValueError, match=message) as info:
+        load_weighting(path)
+    assert str(path) in str(info.value) and "save_weighting" in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("centres", "[1.0, 2.0]"), ("centres", "oops"), ("loss", None)],
+)
+def test_a_file_with_other_metadata_is_refused(tmp_path, field, value):
+    path = tmp_path / "f.safetensors"
+    save_weighting(path, learned(3, hidden=9))
+    with safetensors.safe_open(path, "numpy") as file:
+        held = {k: file.get_tensor(k) for k in file.keys()}
+        metadata = {k: v for k, v in file.metadata().items() if k != field}
+    if value is not None:
+        metadata[field] = value
+    safetensors.numpy.save_file(held, path, metadata)
+    with pytest.raises(ValueError, match="holds no weighting function"):
+        load_weighting(path)
+
+
+def test_a_function_is_read_anew_each_time(tmp_path):
+    path = tmp_path / "f.safetensors"
+    for families in (3, 2):
+        save_weighting(path, learned(families))
+        assert load_weighting(path).num_families == families
+
+
+# --- what is asked of a function -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "family", "message"),
+    [
+        (np.ones(3), [0, 3, 1], r"family must lie in \[0, 3\), got 3 at position 1"),
+        (np.ones(3), [0, 1, -1], r"family must lie in \[0, 3\), got -1 at position 2"),
+        (np.ones(3), [0.0, 1.0, 2.0], "family is float32"),
+        (np.ones(3), [0, 1], r"shape \[3\] and family is int32 of shape \[2\]"),
+        (np.ones((3, 1)), [0, 1, 1], r"shape \[3, 1\] and"),
+        (np.ones(()), 0, r"shape \[\] and"),
+    ],
+)
+def test_bad_losses_and_families_of_a_function(losses, family, message):
+    with pytest.raises(ValueError, match=message):
+        learned(3, hidden=9)(losses.astype(np.float32), family)
+
+
+def test_a_weight_of_no_family_is_nan_where_its_value_is_not_known():
+    function = learned(3, hidden=9)
+    weights = jax.jit(lambda *x: function(*x))(LOSSES[:4], np.array([0, -1, 3, 2]))
+    np.testing.assert_array_equal(np.isnan(weights), [False, True, True, False])
+
+
 # --- the authors' nets ---------------------------------------------------------------
 
 SMALL_MODERATE_LARGE = (1, 2, 0)  # their branches, in our order
@@ -170,6 +269,10 @@ def test_import_refuses_other_state_dicts():
     state = authors_state_dict()
     del state["classfier.layers.2.0.bias"]
     with pytest.raises(ValueError, match="three-family net has.*layers.2.0.bias"):
+        import_weighting(state)
+    state = authors_state_dict()
+    state["classfier.layers.2.0.bias"][0] = np.nan
+    with pytest.raises(ValueError, match="heads.bias is not finite"):
         import_weighting(state)
 
 

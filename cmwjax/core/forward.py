@@ -62,6 +62,7 @@ def forward_pass(
             f"loss_fn returned losses of shape {losses.shape}; they must be per "
             "example, [n] or [n, T]: do not reduce them."
         )
+    check_losses(losses, "loss_fn", "batch")
 
     weighed = lax.stop_gradient(losses)
 
@@ -106,6 +107,20 @@ def forward_pass(
 def is_inexact(x: Any) -> bool:
     """Whether x has real or complex numbers, which can be averaged or be NaN."""
     return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+
+
+def check_losses(losses: jax.Array, function: str, batch: str) -> None:
+    """Raises `ValueError` for losses that nothing can be learned from."""
+    if not losses.size:
+        raise ValueError(
+            f"{function} returned losses of shape {losses.shape}: {batch} is empty; "
+            "pass at least one example."
+        )
+    if not jnp.issubdtype(losses.dtype, jnp.floating):
+        raise ValueError(
+            f"{function} returned losses of type {losses.dtype} for {batch}, which "
+            "have no gradient; return floating-point losses."
+        )
 
 
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:

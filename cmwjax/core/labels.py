@@ -3,6 +3,8 @@
 A label is a class, or the target of a regression.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,7 +15,11 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_labels(
-    labels: ArrayLike, num_classes: int | None = None, *, name: str = "labels"
+    labels: ArrayLike,
+    num_classes: int | None = None,
+    *,
+    name: str = "labels",
+    remedy: str = "correct it, or num_classes",
 ) -> NDArray[np.int32]:
     """Returns labels as int32 `[N]` (a copy), or says what is wrong with them.
 
@@ -21,16 +27,13 @@ def check_labels(
       labels: classes in [0, C), integers `[N]`.
       num_classes: number of classes C; None: any.
       name: what the error calls them.
+      remedy: what it says to do about one outside.
 
     Raises:
       ValueError: unless they are a vector of integers in [0, C).
     """
     labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"{name} must be integers of shape [N], got {labels.dtype} of shape "
-            f"{list(labels.shape)}: pass one class number per sample."
-        )
+    check_label_type(labels, name=name)
     end = "..." if num_classes is None else num_classes
     outside = labels < 0
     if num_classes is not None:
@@ -39,9 +42,18 @@ def check_labels(
         first = np.argmax(outside)
         raise ValueError(
             f"{name} must lie in [0, {end}), got {labels[first]} at position {first}: "
-            "correct it, or num_classes."
+            f"{remedy}."
         )
     return labels.astype(np.int32)
+
+
+def check_label_type(labels: Any, *, name: str) -> None:
+    """Raises `ValueError` unless an array, even a traced one, is of integers `[N]`."""
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{name} must be integers of shape [N], got {labels.dtype} of shape "
+            f"{list(labels.shape)}: pass one class number per sample."
+        )
 
 
 def class_counts(

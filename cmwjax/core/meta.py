@@ -22,6 +22,7 @@ from cmwjax.core.forward import (
     WeightFn,
     all_mean,
     check_choice,
+    check_losses,
     forward_pass,
     is_inexact,
 )
@@ -30,6 +31,7 @@ from cmwjax.core.lookahead import (
     of_params,
     optimizer_update,
 )
+from cmwjax.core.meshes import on_their_mesh
 from cmwjax.randomness import Purpose, fold
 
 LOOKAHEADS = ("sgd", "optimizer")
@@ -84,6 +86,7 @@ class MetaState(NamedTuple):
         )
 
 
+@on_their_mesh
 def meta_step(
     state: MetaState,
     batch: Batch,
@@ -154,7 +157,8 @@ def meta_step(
 
     Raises:
       ValueError: on an unknown mode, a missing `inner_lr` or `meta_loss_fn`, losses
-        or coefficients of the wrong shape, an optimizer unfit for the lookahead.
+        or coefficients of the wrong shape, an empty batch, an optimizer unfit for the
+        lookahead.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -204,8 +208,10 @@ def meta_step(
         axis_name=axis_name,
     )
     forward = forward_at(state.params)
+    meta_loss_name = "meta_loss_fn"
     if meta_loss_fn is None:
         meta_loss_fn = _losses_alone(loss_fn, forward.losses)
+        meta_loss_name = "loss_fn"
 
     virtual_tx, virtual_state = _virtual_optimizer(state, tx, lookahead, inner_lr)
 
@@ -215,6 +221,7 @@ def meta_step(
         )
         ahead = optax.apply_updates(state.params, updates)
         losses = meta_loss_fn(ahead, state.model_state, meta_batch, meta_key)
+        check_losses(losses, meta_loss_name, "meta_batch")
         return mean(jnp.mean(losses))
 
     def lookahead_loss(meta_params):
@@ -264,6 +271,7 @@ def meta_step(
     return state, metrics
 
 
+@on_their_mesh
 def weighted_step(
     state: MetaState,
     batch: Batch,

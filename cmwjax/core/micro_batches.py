@@ -19,8 +19,10 @@ def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
       n: number of slices; the (per-device) batch size must be a multiple.
 
     Raises:
-      ValueError: when traced with a batch that it does not divide.
+      ValueError: if n is below 1; when traced with a batch that it does not divide.
     """
+    if n < 1:
+        raise ValueError(f"n={n} must be at least 1: it is a number of slices.")
 
     def sliced_loss_fn(params, model_state, batch, key):
         size = jax.tree.leaves(batch)[0].shape[0]

@@ -11,7 +11,8 @@ import optax
 
 from cmwjax.core import weighting
 from cmwjax.core.families import group_classes
-from cmwjax.core.labels import class_counts
+from cmwjax.core.forward import is_inexact
+from cmwjax.core.labels import check_label_type, check_labels, class_counts
 from cmwjax.core.lookahead import UnfitLookahead
 from cmwjax.core.meta import LossFn, MetaState, meta_step, weighted_step
 
@@ -58,11 +59,15 @@ def reweight(
       `init(params, model_state=None, key=None) -> state` and
       `step(state, batch, meta_batch=None) -> (state, metrics)`. Batches are dicts
       with `'label'`, int [n], beside what `loss_fn` reads. Without a meta batch the
-      weighting net is used as it is. Both are pure: wrap `step` in `jax.jit`.
+      weighting net is used as it is. Both are pure: wrap `step` in `jax.jit`. Labels
+      outside [0, num_classes) are an error where their values are known, which they
+      are not under `jit`: there such a sample has no loss (NaN), so that the update is
+      skipped and counted in `metrics['skipped']`.
 
     Raises:
       ValueError: if labels are not integers in [0, num_classes), a class has no
-        sample, or the arguments of `meta_step` are unfit.
+        sample, or the arguments of `meta_step` are unfit. From `step`: if a batch
+        has no such labels or no sample, or `loss_fn` not one loss for each.
 
     Examples:
       >>> import jax, jax.numpy as jnp, numpy as np, optax
@@ -82,11 +87,13 @@ def reweight(
     References:
       CMW-Net (https://arxiv.org/abs/2202.05613).
     """
+    if not np.size(labels):
+        raise ValueError("labels are empty: pass those of all training samples.")
     counts = class_counts(labels, num_classes)
-    if not counts.size or not counts.all():
+    if not counts.all():
         raise ValueError(
-            f"labels: class(es) {np.flatnonzero(counts == 0).tolist() or 'all'} have "
-            "no sample; renumber the classes or set num_classes."
+            f"labels: class(es) {np.flatnonzero(counts == 0).tolist()} have no sample; "
+            "renumber the classes or set num_classes."
         )
     families = group_classes(counts, num_families)
     net = weighting.CMWNet(len(families.centres))
@@ -95,7 +102,7 @@ def reweight(
     if inner_lr is not None and not callable(inner_lr):
         inner_lr = optax.constant_schedule(inner_lr)
     common = dict(
-        loss_fn=loss_fn,
+        loss_fn=_one_loss_each(loss_fn, len(counts)),
         weight_fn=weighting.weight_fn(net),
         tx=tx,
         metrics_fn=weighting.metrics_fn(net),
@@ -126,10 +133,14 @@ def reweight(
         )
 
     def step(state, batch, meta_batch=None):
-        family = jnp.asarray(families.family)[batch["label"]]
+        batch = _with_checked_labels(batch, "batch", len(counts))
+        # Not by index: explicit meshes have no sharding for that. -1 outside [0, C).
+        its_class = jax.nn.one_hot(batch["label"], len(counts), dtype=bool)
+        family = jnp.max(jnp.where(its_class, families.family[None], -1), axis=1)
         batch = {**batch, "family": family}
         if meta_batch is None:
             return without_meta(state, batch)
+        meta_batch = _with_checked_labels(meta_batch, "meta_batch", len(counts))
         try:
             return with_meta(state, batch, meta_batch)
         except UnfitLookahead as error:
@@ -140,3 +151,41 @@ def reweight(
             ) from None
 
     return Reweighting(init, step)
+
+
+def _with_checked_labels(batch, name, num_classes):
+    """The batch, its labels an array of the right shape and, where known, values."""
+    if "label" not in batch:
+        raise ValueError(
+            f"{name} has no 'label', only {sorted(batch)}: add the class of every "
+            "sample as observed, integers of shape [n]."
+        )
+    label, field = batch["label"], f"{name}['label']"
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(label))
+    if traced or not getattr(label, "is_fully_addressable", True):
+        label = jnp.asarray(label)
+        check_label_type(label, name=field)
+    else:
+        check_labels(label, num_classes, name=field, remedy="correct it")
+    return {**batch, "label": jnp.asarray(label)}
+
+
+def _one_loss_each(loss_fn, num_classes):
+    """`loss_fn`, held to one loss per sample; NaN where the label is no class."""
+
+    def checked(params, model_state, batch, key):
+        losses, model_state = loss_fn(params, model_state, batch, key)
+        label = batch["label"]
+        if losses.shape != label.shape:
+            raise ValueError(
+                f"loss_fn returned losses of shape {list(losses.shape)} for "
+                f"{label.size} labels: return one loss per sample, of shape "
+                f"[{label.size}], neither reduced nor with a further axis."
+            )
+        if not is_inexact(losses):
+            return losses, model_state  # refused by the step
+        # Losses know it at most beyond C: an index of -1 is the last class.
+        is_class = (label >= 0) & (label < num_classes)
+        return jnp.where(is_class, losses, jnp.nan), model_state
+
+    return checked

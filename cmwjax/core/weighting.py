@@ -36,7 +36,7 @@ class CMWNet(nn.Module):
 
     @nn.compact
     def __call__(self, losses: jax.Array, family: jax.Array) -> jax.Array:
-        """Losses `[B]`, families int `[B]` in [0, K) -> weights `[B]`."""
+        """Losses `[B]`, families int `[B]` in [0, K) -> weights `[B]`, NaN outside."""
         if self.start not in STARTS:
             raise ValueError(
                 f"start={self.start!r} is unknown; choose one of {STARTS}."
@@ -55,7 +55,7 @@ class CMWNet(nn.Module):
             name="heads",
         )
         every_weight = nn.sigmoid(heads(nn.relu(shared(losses[:, None]))))  # [B, K]
-        return jnp.take_along_axis(every_weight, family[:, None], axis=1)[:, 0]
+        return _chosen(every_weight, family)
 
     def curves(self, meta_params: Any, losses: jax.Array) -> jax.Array:
         """Weights `[K, G]` of every family on a grid of losses `[G]`."""
@@ -74,7 +74,7 @@ class PerClassNet(CMWNet):
 
     @nn.compact
     def __call__(self, losses: jax.Array, family: jax.Array) -> jax.Array:
-        """Losses `[B]`, classes int `[B]` -> weights `[B]`."""
+        """Losses `[B]`, classes int `[B]` in [0, C) -> weights `[B]`, NaN outside."""
         one_each = nn.vmap(
             CMWNet,
             variable_axes={"params": 0},
@@ -85,7 +85,13 @@ class PerClassNet(CMWNet):
         )
         own = one_each(1, self.hidden, self.start, name="classes")
         every_weight = own(losses, jnp.zeros_like(family))  # [B, C]
-        return jnp.take_along_axis(every_weight, family[:, None], axis=1)[:, 0]
+        return _chosen(every_weight, family)
+
+
+def _chosen(every_weight, family):
+    """Weights `[B, K]` -> `[B]`; NaN for what is no family, so that steps skip it."""
+    chosen = jnp.take_along_axis(every_weight, family[:, None], axis=1)[:, 0]
+    return jnp.where(family < 0, jnp.nan, chosen)  # those beyond K are NaN by now
 
 
 def weight_fn(net: CMWNet):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 
@@ -42,7 +44,31 @@ class WeightingFunction(NamedTuple):
         return CMWNet(self.num_families, self.params["heads"]["kernel"].shape[0])
 
     def __call__(self, losses: jax.Array, family: jax.Array) -> jax.Array:
-        """Losses `[B]`, families int `[B]` -> weights `[B]`."""
+        """Losses `[B]`, families int `[B]` in [0, K) -> weights `[B]`.
+
+        Raises:
+          ValueError: for other shapes, or another family. Under `jax.jit`, where its
+            value is not known, the weight of another family is NaN.
+        """
+        family, losses = jnp.asarray(family), jnp.asarray(losses)
+        if (
+            losses.ndim != 1
+            or losses.shape != family.shape
+            or not jnp.issubdtype(family.dtype, jnp.integer)
+        ):
+            raise ValueError(
+                f"losses are {losses.dtype} of shape {list(losses.shape)} and family "
+                f"is {family.dtype} of shape {list(family.shape)}: pass one loss and "
+                "one whole number per sample, both of shape [B]."
+            )
+        if not isinstance(family, jax.core.Tracer) and family.is_fully_addressable:
+            outside = np.asarray((family < 0) | (family >= self.num_families))
+            if outside.any():
+                first = np.argmax(outside)
+                raise ValueError(
+                    f"family must lie in [0, {self.num_families}), got {family[first]} "
+                    f"at position {first}: look up the family of the sample's class."
+                )
         return self.net.apply({"params": self.params}, losses, family)
 
 
@@ -94,7 +120,8 @@ def load_weighting(
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it is not a weighting function or has another K.
+      ValueError: if it is not a weighting function, one that is not finite, or has
+        another K.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weighting file at {path}.")
@@ -102,7 +129,7 @@ def load_weighting(
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, TypeError) as error:  # NumPy has no bfloat16
         raise ValueError(
             f"{path} is not a weighting file ({error}); give one written by "
             "cmwjax.save_weighting."
@@ -112,6 +139,20 @@ def load_weighting(
             f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}; give a "
             "file written by cmwjax.save_weighting."
         )
+    try:
+        function = _from_tensors(tensors, metadata)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} holds no weighting function ({error}); give a file as it was "
+            "written by cmwjax.save_weighting."
+        ) from None
+    if num_families is not None:
+        check_families(path, function, num_families)
+    return function
+
+
+def _from_tensors(tensors, metadata):
+    """The function in a file; any error if there is none."""
     params: dict[str, Any] = {}
     for name, value in tensors.items():
         layer, leaf = name.split(".")
@@ -124,9 +165,38 @@ def load_weighting(
         normalisation=metadata["normalisation"],
         provenance=json.loads(metadata["provenance"]),
     )
-    if num_families is not None:
-        check_families(path, function, num_families)
+    _check_params(params)
+    if centres is not None and len(centres) != function.num_families:
+        raise ValueError(f"{len(centres)} centres of {function.num_families} families")
     return function
+
+
+def _check_params(params):
+    """Raises `ValueError` unless they are those of a net, and finite."""
+    shapes = {
+        f"{layer}.{name}": np.shape(value)
+        for layer, leaves in params.items()
+        for name, value in leaves.items()
+    }
+    hidden, families = shapes.get("heads.kernel", (0, 0))
+    expected = {
+        "shared.kernel": (1, hidden),
+        "shared.bias": (hidden,),
+        "heads.kernel": (hidden, families),
+        "heads.bias": (families,),
+    }
+    if shapes != expected or not hidden * families:
+        raise ValueError(
+            f"its tensors have shapes {shapes}, but those of a weighting net are "
+            "shared.kernel [1, H], shared.bias [H], heads.kernel [H, K] and "
+            "heads.bias [K]"
+        )
+    for layer, leaves in params.items():
+        for name, value in leaves.items():
+            if not np.issubdtype(value.dtype, np.floating):
+                raise ValueError(f"{layer}.{name} is of type {value.dtype}")
+            if not np.all(np.isfinite(value)):
+                raise ValueError(f"{layer}.{name} is not finite")
 
 
 def check_families(
@@ -156,9 +226,13 @@ def import_weighting(
       0 large, 1 small, 2 moderate, as the curves of the paper's figure show.
 
     Raises:
-      ValueError: if the keys or the number of branches are not those.
+      ValueError: if the file, its keys, shapes or the number of branches are not those,
+        or a weight is not finite.
     """
-    state = source if isinstance(source, Mapping) else _read_state_dict(Path(source))
+    if isinstance(source, Mapping):
+        name, state = "the state dict", source
+    else:
+        name, state = source, _read_state_dict(Path(source))
     state = {key: np.asarray(value) for key, value in state.items()}
     small_moderate_large = (1, 2, 0)
     branch = "classfier.layers.{}.0.{}".format
@@ -167,8 +241,8 @@ def import_weighting(
     }
     if set(state) != expected:
         raise ValueError(
-            f"the state dict has keys {sorted(state)}; the authors' three-family net "
-            f"has {sorted(expected)}."
+            f"{name} has keys {sorted(state)}; the authors' three-family net has "
+            f"{sorted(expected)}."
         )
     weights, biases = (
         [state[branch(b, leaf)] for b in small_moderate_large]
@@ -181,13 +255,25 @@ def import_weighting(
         },
         "heads": {"kernel": np.concatenate(weights).T, "bias": np.concatenate(biases)},
     }
+    try:
+        _check_params(params)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} holds no weighting net ({error}); export it again."
+        ) from None
     return WeightingFunction(params, None, provenance={"source": "authors' state dict"})
 
 
 def _read_state_dict(path):
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
+        try:
+            with open(path, "rb") as file, np.lib.npyio.NpzFile(file) as archive:
+                return dict(archive)
+        except (zipfile.BadZipFile, ValueError) as error:
+            raise ValueError(
+                f"{path} is not an archive of arrays ({error}); write the state dict "
+                "with numpy.savez."
+            ) from None
     try:
         import torch
     except ImportError:

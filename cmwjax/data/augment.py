@@ -5,6 +5,7 @@ training set, so a sample looks the same wherever it lies in a batch and on what
 device.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -35,9 +36,12 @@ def crop_and_flip(
 
     Raises:
       ValueError: on an unknown mode, or images too small to reflect.
+      AssertionError: for images of another rank, or not one key for each.
     """
     if mode not in MODES:
         raise ValueError(f"augment.mode={mode!r} is unknown; choose one of {MODES}.")
+    chex.assert_rank(images, 4)
+    chex.assert_shape(keys, images.shape[:1])
     height, width = images.shape[1:3]
     if mode == "reflect" and pad >= min(height, width):
         raise ValueError(

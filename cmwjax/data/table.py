@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -35,8 +36,14 @@ def make_batch(
     Returns:
       `input` as the model sees it, zero where there is none; `label` [B] and `family`
       int32 [B]; the features, [B, ...] each; and `index` and `mask` as they came.
+
+    Raises:
+      AssertionError: if arrays of the table, or index and mask, differ in length.
     """
     index = rows["index"]
+    chex.assert_rank(index, 1)
+    # JAX would read beyond the end of a shorter one without a word.
+    chex.assert_equal_shape_prefix(jax.tree.leaves(table._replace(statistics=())), 1)
     if table.inputs is None:
         inputs = prepare(rows["input"], table.statistics, None)
     else:
@@ -44,6 +51,7 @@ def make_batch(
         inputs = prepare(raw, table.statistics, keys)
     if "mask" in rows:
         mask = rows["mask"]
+        chex.assert_equal_shape([mask, index])
         inputs = jax.tree.map(
             lambda x: jnp.where(
                 mask.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.zeros((), x.dtype)

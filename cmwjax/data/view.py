@@ -7,6 +7,7 @@ float32, texts as tokens. A view turns a batch of them into `batch['input']`.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +78,7 @@ def rows() -> View:
     def prepare(raw, statistics, keys):
         del keys
         mean, std = statistics
+        chex.assert_shape([mean, std], raw.shape[1:])  # one number would fit any row
         return (raw - mean[None]) / std[None]
 
     return View(statistics, prepare, blends=True)

@@ -1,5 +1,6 @@
 """Classification: one logit per class, one label per sample."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,7 @@ def scores(logits: jax.Array, batch: Batch) -> Scores:
 
     Of two classes also the logarithm of their odds, `'log_odds'`, positive for class 1.
     """
+    chex.assert_rank(logits, 2)
     found = {"prediction": jnp.argmax(logits, axis=-1)}
     num_classes = logits.shape[-1]
     if num_classes > 2 * TOP:
@@ -36,6 +38,7 @@ def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float
     Of two classes also the average precision of finding class 1, which says more than
     the accuracy does where this class is rare.
     """
+    chex.assert_equal_shape([found["prediction"], labels])
     metrics = {"accuracy": _mean(found["prediction"] == labels)}
     if "in_top" in found:
         metrics[f"top{TOP}"] = _mean(found["in_top"])

@@ -1,5 +1,6 @@
 """Regression: one output, one target per sample."""
 
+import chex
 import jax
 import numpy as np
 
@@ -15,11 +16,13 @@ def losses(outputs: jax.Array, batch: Batch) -> jax.Array:
 def scores(outputs: jax.Array, batch: Batch) -> Scores:
     """The predicted target."""
     del batch
+    chex.assert_shape(outputs, (None, 1))
     return {"prediction": outputs[:, 0]}
 
 
 def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
     """Coefficient of determination R², and the mean absolute error."""
+    chex.assert_equal_shape([found["prediction"], labels])
     error = found["prediction"].astype(np.float64) - labels
     if not error.size:
         return {"r2": float("nan"), "mae": float("nan")}

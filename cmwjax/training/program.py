@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.errors
@@ -247,6 +249,10 @@ def shared_part(config: ConfigDict) -> FrozenConfigDict:
     shared = config.to_dict()
     for name in ("seed", "compare", "checkpoint", "max_skips_in_a_row"):
         del shared[name]
+    # Not the name of a file alone: another may have taken its place since.
+    file = config.weighting.load and Path(config.weighting.load)
+    if file and file.is_file():
+        shared["weighting_file"] = hashlib.sha256(file.read_bytes()).hexdigest()
     return FrozenConfigDict(shared)
 
 

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from cmwjax.bias.problem import Problem
@@ -83,10 +84,21 @@ def first(run: RunState, problem: Problem) -> Saved:
 
 
 def check_unchanged(saved: Saved, start: Saved, workdir: Path) -> None:
-    """Raises `ValueError` if a run would go on with other data than it began with."""
+    """Raises `ValueError` if a run would go on with other data or another model."""
     for name in ("data", "labels", "train_index", "family", "centres"):
         if not np.array_equal(getattr(saved, name), getattr(start, name)):
             raise ValueError(
                 f"{name} are not what the run in {workdir} began with: the data set "
                 "has changed; bring it back, or use another workdir."
+            )
+    for (path, here), there in zip(
+        jax.tree.leaves_with_path(start.run), jax.tree.leaves(saved.run), strict=True
+    ):
+        if (here.shape, here.dtype) != (there.shape, there.dtype):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"run/{name} is {there.dtype} of shape {list(there.shape)} in "
+                f"{workdir} and {here.dtype} of shape {list(here.shape)} here: the model, its "
+                "optimizer or their precision has changed; bring it back, or use "
+                "another workdir."
             )
