@@ -120,8 +120,8 @@ class Classifier:
         inputs = np.asarray(inputs)
         if inputs.shape[1:] != self.shape or inputs.ndim != len(self.shape) + 1:
             raise ValueError(
-                f"inputs has shape {list(inputs.shape)}, but the classifier was trained "
-                f"on {self.kind} of shape {list(self.shape)}: give "
+                f"inputs has shape {list(inputs.shape)}, but the classifier was "
+                f"trained on {self.kind} of shape {list(self.shape)}: give "
                 f"{['N', *self.shape]}."
             )
         if self.kind == "images" and inputs.dtype != np.uint8:
