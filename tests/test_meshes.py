@@ -90,8 +90,8 @@ def mapped(how, mesh):
     return way(step, axis_name=AXIS, in_axes=(None, 0, 0), out_axes=None), cut
 
 
-# Not here: under `jax.set_mesh` of an explicit mesh JAX refuses every pmap, and its 0.12
-# cannot lower `jit(vmap(lambda x: lax.pmean(x.sum(), AXIS), AXIS))`.
+# Not here: under `jax.set_mesh` of an explicit mesh JAX refuses every pmap, and its
+# 0.12 cannot lower `jit(vmap(lambda x: lax.pmean(x.sum(), AXIS), AXIS))`.
 WAYS = [
     (how, axis_type, is_set, jitted)
     for how in ("jit", "shard_map", "vmap", "pmap")

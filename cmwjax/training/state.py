@@ -98,7 +98,7 @@ def check_unchanged(saved: Saved, start: Saved, workdir: Path) -> None:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise ValueError(
                 f"run/{name} is {there.dtype} of shape {list(there.shape)} in "
-                f"{workdir} and {here.dtype} of shape {list(here.shape)} here: the model, its "
-                "optimizer or their precision has changed; bring it back, or use "
-                "another workdir."
+                f"{workdir} and {here.dtype} of shape {list(here.shape)} here: the "
+                "model, its optimizer or their precision has changed; bring it back, "
+                "or use another workdir."
             )
