@@ -5,10 +5,13 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import safetensors.numpy
 
 CONFIG = "config.json"
 PROBLEM = "problem.json"  # what the run learns from, in numbers
@@ -16,6 +19,9 @@ LABELS = "labels.npz"  # the same, sample by sample
 METRICS = "metrics.jsonl"  # one line per epoch
 CHECKPOINTS = "checkpoints"
 UNREADABLE = "unreadable.csv"  # images that could not be read
+CLASSIFIER = "classifier.safetensors"  # after the last epoch
+# After the epoch that the validation set chose, or the meta set that was held out.
+CLASSIFIER_SELECTED = "classifier_selected.safetensors"
 WEIGHTING = "weighting.safetensors"  # the learned weighting function
 SAMPLES = "samples.csv"  # written last: the run is finished
 DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
@@ -46,6 +52,27 @@ def replacing(path: str | os.PathLike) -> Generator[Path, None, None]:
 def is_leftover(path: Path) -> bool:
     """Whether `replacing` left it behind when its process was killed."""
     return bool(_LEFTOVER.fullmatch(path.name))
+
+
+def write_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, Any], metadata: dict[str, str]
+) -> None:
+    """Writes a safetensors file, in one piece or not at all; the same bytes each time.
+
+    Args:
+      path: the file.
+      tensors: arrays by name.
+      metadata: texts by name.
+    """
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    content = safetensors.numpy.save(arrays, metadata)
+    # With a sorted header: safetensors writes metadata in any order.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(memoryview(content)[end:])
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -20,7 +20,7 @@ from cmwjax.report.metrics import append_metrics, drop_metrics
 from cmwjax.report.problem import write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
-from cmwjax.training import measure
+from cmwjax.training import export, measure
 from cmwjax.training.health import check_skips, warn_if_collapsed
 from cmwjax.training.run import Progress, Run, assemble
 from cmwjax.training.state import RunState, check_unchanged
@@ -168,6 +168,8 @@ def end_epoch(
     metrics = {"epoch": epoch, "step": progress.step, **metrics}
     metrics["seconds"] = progress.seconds
     metrics["checkpoint_seconds"] = progress.stall
+    with signals.at_once():
+        export.save_if_selected(run, progress, metrics)
     append_metrics(run.workdir, metrics)
     run.unreadable.write()
     progress.warned = progress.warned or warn_if_collapsed(metrics, run.workdir)
@@ -180,6 +182,7 @@ def finish(run: Run, progress: Progress, signals: Signals) -> None:
     """Writes the files that end a run."""
     run.checkpoints.wait()
     with signals.at_once():
+        export.save_last(run, progress)
         measure.write_results(run, progress)
     wait_for_first_process()
 

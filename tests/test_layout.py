@@ -12,7 +12,7 @@ FLOORS = (
     {"core"},
     {"models"},
     {"data", "methods", "tasks"},
-    {"bias", "config"},
+    {"bias", "classifier", "config"},
     {"config_check", "report"},
     {"training"},
     {"train"},

@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from cmwjax.core.weighting import CMWNet
-from cmwjax.files import replacing
+from cmwjax.files import write_tensors
 
 FORMAT = "cmwjax weighting function 1"
 
@@ -80,7 +79,7 @@ def save_weighting(path: str | os.PathLike, function: WeightingFunction) -> None
     `shared.bias` [H], `heads.kernel` [H, K], `heads.bias` [K]).
     """
     tensors = {
-        f"{layer}.{name}": np.ascontiguousarray(value)
+        f"{layer}.{name}": value
         for layer, leaves in function.params.items()
         for name, value in leaves.items()
     }
@@ -93,16 +92,7 @@ def save_weighting(path: str | os.PathLike, function: WeightingFunction) -> None
         "normalisation": function.normalisation,
         "provenance": json.dumps(dict(function.provenance)),
     }
-    with replacing(path) as temporary:
-        temporary.write_bytes(_in_order(safetensors.numpy.save(tensors, metadata)))
-
-
-def _in_order(content: bytes) -> bytes:
-    """The same file with a sorted header: safetensors writes metadata in any order."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[end:]
+    write_tensors(path, tensors, metadata)
 
 
 def read_weighting(path: str | os.PathLike) -> WeightingFunction:

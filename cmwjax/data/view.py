@@ -11,6 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from cmwjax.data import augment
 
@@ -127,13 +128,20 @@ class Spec(NamedTuple):
 
 
 KINDS = ("images", "rows", "tokens")
+_VIEWS = {"rows": rows, "tokens": tokens}
 
 
 def build(kind: str, config: Any) -> View:
     """The view of inputs of a kind, one of `KINDS`, as a configuration wants it."""
     if kind == "images":
         return images(config.augment, config.data.standardise)
-    return {"rows": rows, "tokens": tokens}[kind]()
+    return _VIEWS[kind]()
+
+
+def plain(kind: str) -> View:
+    """The view of inputs of a kind that are not augmented."""
+    augmentation = ConfigDict({"pad": 0, "mode": "reflect", "flip": False})
+    return images(augmentation) if kind == "images" else _VIEWS[kind]()
 
 
 def blank(view: View, spec: Spec) -> Any:

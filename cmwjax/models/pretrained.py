@@ -13,12 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
-import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
-from cmwjax.files import replacing
+from cmwjax.files import write_tensors
 from cmwjax.models.torch_names import from_ours, from_torch
 
 
@@ -30,12 +28,7 @@ def save_weights(path: str | os.PathLike, variables: Mapping[str, Any]) -> None:
       variables: of a model, `{'params': ..., 'batch_stats': ...}`; a tensor is named
         after its place in the tree, as in `params/head/kernel`.
     """
-    tensors = {
-        name: np.ascontiguousarray(value)
-        for name, value in flatten_dict(variables, sep="/").items()
-    }
-    with replacing(path) as temporary:
-        safetensors.numpy.save_file(tensors, temporary)
+    write_tensors(path, flatten_dict(variables, sep="/"), {})
 
 
 def load_weights(path: str | os.PathLike, like: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a finished run is judged by, from its files."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cmwjax.files import SAMPLES
 from cmwjax.report.read import read_metrics, task_of
@@ -25,12 +25,10 @@ def summarise(workdir: Path) -> Result:
     epochs = read_metrics(workdir)
     samples = read_samples(workdir / SAMPLES)
     last, criterion = epochs[-1], task_of(epochs[-1]).criterion
-    selected = None
-    for name in (f"{part}_{criterion}" for part in ("validation", "meta")):
-        if name in last:
-            best = max(epochs, key=lambda metrics: metrics[name])
-            selected = best[f"test_{criterion}"]
-            break
+    selected, name = None, selects(last)
+    if name is not None:
+        best = max(epochs, key=lambda metrics: _or_worst(metrics[name]))
+        selected = best[f"test_{criterion}"]
     known = is_known(samples["true_label"])
     return Result(
         criterion=criterion,
@@ -41,3 +39,14 @@ def summarise(workdir: Path) -> Result:
         seconds=sum(metrics["seconds"] for metrics in epochs),
         checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
     )
+
+
+def selects(metrics: dict[str, Any]) -> str | None:
+    """The metric whose first best epoch is selected: of the validation or meta set."""
+    criterion = task_of(metrics).criterion
+    names = (f"{part}_{criterion}" for part in ("validation", "meta"))
+    return next((name for name in names if name in metrics), None)
+
+
+def _or_worst(value: float | None) -> float:
+    return float("-inf") if value is None else value

@@ -42,6 +42,7 @@ class Run(NamedTuple):
     unreadable: Unreadable  # the list of images that could not be read
     checkpoints: Checkpoints
     start: Saved  # what would be saved before the first step, on the host
+    has_own_model: bool  # whether the classifier is no model of the catalogue
 
     @property
     def steps_per_epoch(self) -> int:
@@ -202,6 +203,7 @@ def assemble(
         unreadable=unreadable,
         checkpoints=checkpoints,
         start=start,
+        has_own_model=model is not None,
     )
 
 

@@ -1,0 +1,254 @@
+"""The trained classifier, as people take it home: one file, and `predict`.
+
+A file holds the tensors of a model, named as `config.model.weights` wants them, and in
+its metadata all that turns inputs into predictions: the model and its options, names of
+classes, how inputs are prepared, what outputs mean.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import safetensors
+from flax.traverse_util import flatten_dict, unflatten_dict
+from numpy.typing import NDArray
+
+from cmwjax.data import view as views
+from cmwjax.data.text import Vocabulary
+from cmwjax.files import CLASSIFIER, CLASSIFIER_SELECTED, SUMMARY, write_tensors
+from cmwjax.models import catalogue as models
+from cmwjax.tasks.catalogue import TASKS
+
+FORMAT = "cmwjax classifier 1"
+CHOICES = ("selected", "last")
+BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """A model with its variables, and what inputs and outputs are.
+
+    Attributes:
+      module: called as `module(inputs, False)`.
+      variables: `{'params': ..., 'batch_stats': ...}`.
+      task: a key of `cmwjax.tasks.catalogue.TASKS`.
+      classes: names of the classes, or their numbers, `[C]`; of a regression `[0]`.
+      kind: of the inputs, one of `cmwjax.data.view.KINDS`.
+      shape: of one input, e.g. `(28, 28, 1)`.
+      statistics: by which inputs are standardised; see `cmwjax.data.view.View`.
+      vocabulary: tokens of texts, where inputs are texts.
+      units: mean and deviation of targets, of a regression.
+      model: name and options of the module in `cmwjax.models.catalogue`; None for a
+        module of one's own.
+      provenance: where it was trained: any JSON.
+    """
+
+    module: nn.Module
+    variables: Mapping[str, Any]
+    task: str
+    classes: NDArray[Any]
+    kind: str
+    shape: tuple[int, ...]
+    statistics: tuple[NDArray[np.float32], ...] = ()
+    vocabulary: Vocabulary | None = None
+    units: tuple[float, float] | None = None
+    model: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def predict(self, inputs: Any) -> NDArray[Any]:
+        """The likeliest class by its name, or the target in its units, `[N]`.
+
+        Args:
+          inputs: images uint8 `[N, H, W, C]`, rows `[N, D]` of an array or DataFrame,
+            texts or tokens int `[N, L]`: as those that it was trained on. At most 256
+            are on the device at once.
+
+        Raises:
+          ValueError: for inputs of another kind or shape.
+        """
+        outputs = self._outputs(inputs)
+        if self.units is not None:
+            mean, deviation = self.units
+            return outputs[:, 0].astype(np.float64) * deviation + mean
+        return self.classes[outputs.argmax(axis=1)]
+
+    def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
+        """Probabilities of the classes, `[N, C]` in the order of `classes`.
+
+        Raises:
+          ValueError: as `predict`; for a regression, which has none.
+        """
+        if self.units is not None:
+            raise ValueError(f"a {self.task} has no probabilities: use predict.")
+        return np.asarray(jax.nn.softmax(self._outputs(inputs)))
+
+    def _outputs(self, inputs: Any) -> NDArray[np.float32]:
+        inputs = self._checked(inputs)
+        size = TASKS[self.task].width(len(self.classes))
+        parts = [np.zeros((0, size), np.float32)]
+        for start in range(0, len(inputs), BATCH):
+            part = inputs[start : start + BATCH]
+            room = [(0, BATCH - len(part))] + [(0, 0)] * len(self.shape)
+            found = self._compiled(self.variables, np.pad(part, room))
+            parts.append(np.asarray(found, np.float32)[: len(part)])
+        return np.concatenate(parts)
+
+    @functools.cached_property
+    def _compiled(self):
+        view = views.plain(self.kind)
+
+        def outputs(variables, inputs):
+            seen = view.prepare(inputs, self.statistics, None)
+            return self.module.apply(variables, seen, False)
+
+        return jax.jit(outputs)
+
+    def _checked(self, inputs: Any) -> NDArray[Any]:
+        """Inputs as an array of the type that the view prepares."""
+        if self.vocabulary is not None:
+            inputs = list(inputs) if not isinstance(inputs, str) else None
+            if inputs is None or not all(isinstance(text, str) for text in inputs):
+                raise ValueError("inputs must be texts: give a list of strings.")
+            return self.vocabulary.encode(inputs, *self.shape)
+        inputs = np.asarray(inputs)
+        if inputs.shape[1:] != self.shape or inputs.ndim != len(self.shape) + 1:
+            raise ValueError(
+                f"inputs has shape {list(inputs.shape)}, but the classifier was "
+                f"trained on {self.kind} of shape {list(self.shape)}: give "
+                f"{['N', *self.shape]}."
+            )
+        if self.kind == "images" and inputs.dtype != np.uint8:
+            raise ValueError(
+                f"inputs are images of type {inputs.dtype}: give uint8, 0 to 255."
+            )
+        if self.kind == "tokens":
+            return inputs.astype(np.int32)
+        if self.kind == "rows":
+            try:
+                inputs = inputs.astype(np.float32)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"inputs must be numbers: {error}") from None
+            if not np.isfinite(inputs).all():
+                row, column = np.argwhere(~np.isfinite(inputs))[0]
+                raise ValueError(
+                    f"inputs has {inputs[row, column]} in row {row}, column {column}: "
+                    "fill what is missing as for training."
+                )
+        return inputs
+
+
+def save_classifier(path: str | os.PathLike, classifier: Classifier) -> None:
+    """Writes `path` in the safetensors format, in one piece or not at all.
+
+    Tensors are named after their places, as in `params/head/kernel`.
+    """
+    c = classifier
+    metadata = {
+        "task": c.task,
+        "classes": c.classes.tolist(),
+        "kind": c.kind,
+        "shape": c.shape,
+        # As decimals these are the same float32 again.
+        "statistics": [x.tolist() for x in c.statistics],
+        "vocabulary": None if c.vocabulary is None else c.vocabulary,
+        "units": c.units,
+        "model": None if c.model is None else dict(c.model),
+        "module": type(c.module).__name__,
+        "provenance": dict(c.provenance),
+    }
+    write_tensors(
+        path,
+        flatten_dict(c.variables, sep="/"),
+        {"format": FORMAT, "classifier": json.dumps(metadata)},
+    )
+
+
+def load_classifier(
+    path: str | os.PathLike, model: nn.Module | None = None, which: str = "selected"
+) -> Classifier:
+    """Reads the classifier of a run.
+
+    Args:
+      path: the folder of a run, or a file that `save_classifier` wrote.
+      model: the module, if it was one of your own.
+      which: in a folder, `'selected'`, of the epoch that was best on the validation
+        set, or on a meta set that was held out, and else of the last one; or `'last'`.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      ValueError: for another file or choice, a folder of several runs, or another
+        model than the file's.
+    """
+    if which not in CHOICES:
+        raise ValueError(f"which={which!r} is unknown; choose one of {CHOICES}.")
+    path = _file(Path(path).expanduser(), which)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{path} is no classifier ({error}); give the folder of a run."
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}; give the "
+            f"folder of a run, or its {CLASSIFIER}."
+        )
+    fields = json.loads(metadata["classifier"])
+    vocabulary = fields["vocabulary"]
+    if vocabulary is not None:
+        pieces, ngrams = vocabulary
+        vocabulary = Vocabulary(tuple(pieces), tuple(ngrams))
+    return Classifier(
+        module=_module(path, fields, vocabulary) if model is None else model,
+        variables=unflatten_dict(tensors, sep="/"),
+        task=fields["task"],
+        classes=np.array(fields["classes"]),
+        kind=fields["kind"],
+        shape=tuple(fields["shape"]),
+        statistics=tuple(np.array(x, np.float32) for x in fields["statistics"]),
+        vocabulary=vocabulary,
+        units=None if fields["units"] is None else tuple(fields["units"]),
+        model=fields["model"],
+        provenance=fields["provenance"],
+    )
+
+
+def _file(path: Path, which: str) -> Path:
+    if path.is_file():
+        return path
+    names = (CLASSIFIER_SELECTED, CLASSIFIER) if which == "selected" else (CLASSIFIER,)
+    for name in names:
+        if (path / name).is_file():
+            return path / name
+    runs = sorted(str(f.parent) for f in path.glob(f"*/seed_*/{CLASSIFIER}"))
+    if runs or (path / SUMMARY).is_file():
+        raise ValueError(
+            f"{path} is a comparison of several runs: give the folder of one, e.g. "
+            f"{', '.join(runs[:5]) or path / 'cmw_net' / 'seed_0'}."
+        )
+    raise FileNotFoundError(
+        f"{path} holds no {CLASSIFIER}: give the folder of a finished run."
+    )
+
+
+def _module(path: Path, fields: Any, vocabulary: Vocabulary | None) -> nn.Module:
+    if fields["model"] is None:
+        raise ValueError(
+            f"{path} holds the weights of a module of your own, {fields['module']}: "
+            "pass it as model=."
+        )
+    return models.build(
+        fields["model"]["name"],
+        num_classes=TASKS[fields["task"]].width(len(fields["classes"])),
+        vocabulary_size=0 if vocabulary is None else vocabulary.size,
+        **fields["model"]["options"],
+    )
