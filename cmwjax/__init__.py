@@ -20,6 +20,15 @@ from cmwjax.core.weighting_file import (
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name):
+    if name == "load_classifier":  # with models and data, which the rest does without
+        from cmwjax.classifier import load_classifier
+
+        return load_classifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "CMWNet",
     "Families",
@@ -30,6 +39,7 @@ __all__ = [
     "cross_entropy",
     "group_classes",
     "import_weighting",
+    "load_classifier",
     "load_weighting",
     "meta_step",
     "micro_batches",

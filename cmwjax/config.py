@@ -82,7 +82,7 @@ def base_config() -> ConfigDict:
     config.weighting.optimizer.momentum = 0.9  # ... these two
     config.weighting.optimizer.nesterov = True
     config.weighting.optimizer.learning_rate = 1e-3
-    config.weighting.optimizer.weight_decay = 1e-4
+    config.weighting.optimizer.weight_decay = 1e-2
     config.weighting.normalisation = "mean"
     config.weighting.lookahead = "sgd"
 

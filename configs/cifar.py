@@ -26,6 +26,7 @@ from configs.common import (
     net_options,
     parse_arg,
     set_bias,
+    train_weights_as_in_the_paper,
 )
 
 
@@ -84,6 +85,7 @@ def independent_noise(config, arg):
     config.optim.learning_rate = 0.02
     config.optim.schedule.name = "steps"
     config.optim.schedule.boundaries = (150,)
+    train_weights_as_in_the_paper(config)
     config.weighting.optimizer.learning_rate = 1e-4
     config.mixup.alpha = mixup_alpha(arg)
     config.mixup.meta_alpha = 1.0
@@ -156,7 +158,7 @@ def short(config):
     config.optim.learning_rate = 0.1
     config.optim.schedule = base_config().optim.schedule
     config.optim.schedule.name = "one_cycle"
-    config.weighting.optimizer.learning_rate = 1e-3  # for a tenth of the meta steps
+    config.weighting.optimizer = base_config().weighting.optimizer
     config.weighting.normalisation = "weights"
     # A third of an epoch of 50,000 images, so that no step is compiled alone as well.
     config.steps_per_call = 130
