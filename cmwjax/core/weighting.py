@@ -113,7 +113,8 @@ def metrics_fn(net: CMWNet):
     def moments(meta_params, losses, batch):
         losses = losses if losses.ndim == 1 else losses[:, 0]
         weights = net.apply(meta_params, losses, batch["family"])
-        member = jax.nn.one_hot(batch["family"], net.num_families)  # [B, K]
+        # Whose family is none of these, and whose weight is NaN, counts in none.
+        member = jax.nn.one_hot(batch["family"], net.num_families, dtype=bool)  # [B, K]
         values = {
             "family_share": jnp.ones_like(weights),
             "weight": weights,
@@ -121,7 +122,10 @@ def metrics_fn(net: CMWNet):
             "weight_low": weights < 0.05,
             "weight_high": weights > 0.95,
         }
-        return {k: jnp.mean(member * v[:, None], axis=0) for k, v in values.items()}
+        return {
+            k: jnp.mean(jnp.where(member, v[:, None], 0), axis=0)
+            for k, v in values.items()
+        }
 
     return moments
 
