@@ -152,6 +152,7 @@ def costs():
     return cost(ordinary), cost(ours), cost(partial(ours, lean=True))
 
 
+@pytest.mark.slow
 def test_a_forward_pass_more_in_the_memory_of_an_ordinary_step():
     ordinary, exact, lean = costs()
     (exact_flops, exact_memory), (flops, memory) = exact / ordinary, lean / ordinary

@@ -101,8 +101,8 @@ def test_stopped_within_epochs_and_at_their_ends(tmp_path, monkeypatch, fields):
 @pytest.mark.parametrize(
     ("parallel", "meta_every"),
     [
-        ("pmap", 1),
         ("jit", 3),
+        pytest.param("pmap", 1, marks=pytest.mark.slow),
         pytest.param("pmap", 3, marks=pytest.mark.slow),
         pytest.param("jit", 1, marks=pytest.mark.slow),
     ],

@@ -230,7 +230,11 @@ SOFT_LABELS = LOWEST | {  # and batch norm, as in configs/webvision.py
 
 @pytest.mark.parametrize(
     ("fields", "stops"),
-    [({}, (1, 3, 4)), (LOWEST, (2, 3, 5)), (SOFT_LABELS, (2, 3, 4))],
+    [
+        ({}, (1, 3, 4)),
+        pytest.param(LOWEST, (2, 3, 5), marks=SLOW),
+        (SOFT_LABELS, (2, 3, 4)),
+    ],
     ids=["held_out", "lowest_loss", "soft_labels"],
 )
 def test_stopped_wherever_it_is(

@@ -28,7 +28,9 @@ def counted(monkeypatch):
     chex.clear_trace_counter()
 
 
-@pytest.mark.parametrize("parallel", ["pmap", "jit"])
+@pytest.mark.parametrize(
+    "parallel", ["pmap", pytest.param("jit", marks=pytest.mark.slow)]
+)
 def test_steps_are_traced_once_over_a_run_and_for_all_seeds(
     tmp_path, counted, parallel
 ):
