@@ -37,7 +37,7 @@ from cmwjax.core.weighting_file import WeightingFunction, save_weighting
 from cmwjax.data import datasets
 from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
 from cmwjax.training import checkpoints, measure
-from cmwjax.training.health import Diverged, warn_if_collapsed
+from cmwjax.training.health import Diverged, warn_if_collapsed, warn_of_weights
 from cmwjax.training.program import Program
 
 
@@ -329,6 +329,25 @@ def test_collapsed_weights_are_called_so(tmp_path, caplog):
     assert not caplog.text
     assert warn_if_collapsed(collapsed | common, tmp_path)
     assert "in epoch 7 the weights of every family" in caplog.text
+
+
+WEIGHTS = {  # of losses 0, 1, ... 9 -> what is said of two families
+    "one falls": (lambda x: (1 - x / 9, x / 9), None),
+    "both rise": (lambda x: (0.5 + x / 90, x / 9), "the larger a loss, the larger"),
+    "one rises, one is flat": (lambda x: (0.7 + 0 * x, x / 9), "the larger a loss"),
+    "both are flat": (lambda x: (0.7 + x / 9000, 0.2 + 0 * x), "family are alike"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_rank_nothing_or_the_wrong_ones_are_called_so(
+    tmp_path, caplog, name
+):
+    weights, message = WEIGHTS[name]
+    losses, family = np.tile(np.arange(10.0), 2), np.repeat([0, 2], 10)
+    weights = np.concatenate(weights(np.arange(10.0)))
+    assert warn_of_weights(losses, weights, family, tmp_path) == (message is not None)
+    assert not caplog.text if message is None else message in caplog.text
 
 
 def test_a_run_whose_weights_collapse_warns_once(tmp_path, caplog):

@@ -120,8 +120,8 @@ def reweight(
       takes none; batches have `'index'`, int [n], the number of each sample among all,
       too, and `init` is given one of them, for its shapes. Both are pure: wrap `step`
       in `jax.jit`. Labels outside [0, num_classes) are an error where their values
-      are known, which they are not under `jit`: there such a sample has no loss (NaN), so that the update is
-      skipped and counted in `metrics['skipped']`.
+      are known, which they are not under `jit`: there such a sample has no loss
+      (NaN), so that the update is skipped and counted in `metrics['skipped']`.
 
     Raises:
       ValueError: if labels are not integers in [0, num_classes), a class has no

@@ -8,11 +8,14 @@ import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
+from scipy.stats import spearmanr
 
 from cmwjax.core.meta import MetaState
 
 ALIKE = 2.0  # family sizes within this factor say little about a class
 COLLAPSE = 0.999  # share of weights near 0, or near 1, that is called collapsed
+FLAT = 0.005  # standard deviation of weights below which they are called flat
+INVERTED = 0.1  # rank correlation of losses and weights from which they are called so
 LastGood = Callable[[], int | None]  # step of the last good checkpoint, if there is one
 
 
@@ -83,3 +86,35 @@ def warn_if_collapsed(metrics: dict[str, Any], workdir: Path) -> bool:
             np.round(metrics["weight_mean"], 3),
         )
     return bool(collapsed)
+
+
+def warn_of_weights(
+    losses: np.ndarray, weights: np.ndarray, family: np.ndarray, workdir: Path
+) -> bool:
+    """Warns of weights that rank no label as suspicious, or the wrong ones.
+
+    That is where all of a family are alike, in every family, or where in every family
+    that is not so they grow with the loss.
+
+    Args:
+      losses: of the training samples after the last epoch, `[N]`.
+      weights: `[N]`.
+      family: int `[N]`.
+      workdir: named in the warning.
+    """
+    members = [family == k for k in np.unique(family)]
+    varied = [m for m in members if np.std(weights[m]) >= FLAT and np.ptp(losses[m])]
+    correlations = [spearmanr(losses[m], weights[m]).statistic for m in varied]
+    if not varied:
+        found = "all weights of a family are alike"
+    elif min(correlations) >= INVERTED:
+        found = "the larger a loss, the larger its weight, in every family"
+    else:
+        return False
+    logging.warning(
+        "%s: %s: the weights do not tell which labels look wrong, the losses may. "
+        "Change weighting.optimizer.learning_rate, or look at the meta set.",
+        workdir,
+        found,
+    )
+    return True

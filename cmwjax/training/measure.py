@@ -11,7 +11,7 @@ from cmwjax.core import weighting_file
 from cmwjax.core.weighting import summarise_weights
 from cmwjax.files import SAMPLES, WEIGHTING
 from cmwjax.report.samples import write_samples
-from cmwjax.training import steps
+from cmwjax.training import health, steps
 from cmwjax.training.run import Progress, Run
 from cmwjax.training.state import RunState
 
@@ -89,6 +89,13 @@ def write_results(run: Run, progress: Progress) -> None:
             provenance=_provenance(run.config),
         )
         weighting_file.save_weighting(run.workdir / WEIGHTING, function)
+    if net is not None:
+        health.warn_of_weights(
+            scores.losses[scores.seen],
+            scores.weights[scores.seen],
+            np.asarray(run.sets.train.table.family)[index],
+            run.workdir,
+        )
     # Last, and in one piece: that it exists means that the run is finished.
     write_samples(
         run.workdir / SAMPLES,
