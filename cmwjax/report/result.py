@@ -24,7 +24,7 @@ def summarise(workdir: Path) -> Result:
     """The result of a finished run, from its files."""
     epochs = read_metrics(workdir)
     samples = read_samples(workdir / SAMPLES)
-    last, criterion = epochs[-1], task_of(epochs[-1]).criterion
+    last, criterion = epochs[-1], task_of(workdir).criterion
     selected = None
     for name in (f"{part}_{criterion}" for part in ("validation", "meta")):
         if name in last:
