@@ -186,9 +186,7 @@ def upper_quartile(outputs, batch):
 
 UNHEARD = {
     "stairs": ordinal.ORDINAL._replace(
-        summary=lambda found, labels: {
-            "worth": float(np.mean(found["prediction"])) / 9
-        },
+        summary=lambda found, labels: {"worth": np.mean(found["prediction"]) / 9},
         criterion="worth",
     ),
     "quartile": Task(
