@@ -781,6 +781,42 @@ MUTATIONS = [
         "all_mean(good.astype(jnp.float32), axis_name) >= 0",
         "test_fuzz.py",
     ),
+    # What a task is, and who asks it.
+    Mutation(
+        "the task's own loss does not reach its methods",
+        "training/program.py",
+        "        task_losses=task.losses,\n",
+        "",
+        "test_ordinal.py",
+    ),
+    Mutation(
+        "every method is for every task",
+        "config_check.py",
+        "if entry.needs in offers]",
+        "if entry.needs or offers]",
+        "test_ordinal.py test_regression.py",
+    ),
+    Mutation(
+        "every run was a classification",
+        "report/read.py",
+        '.get("task", "classification")',
+        '.get("", "classification")',
+        "test_ordinal.py",
+    ),
+    Mutation(
+        "classes in the order of the alphabet",
+        "data/csv_sets.py",
+        "names = tuple(map(str, classes))",
+        "names = ()",
+        "test_ordinal.py",
+    ),
+    Mutation(
+        "an ordinal prediction is the first class that may be",
+        "tasks/ordinal.py",
+        "> jnp.log(0.5)",
+        "> jnp.log(0.75)",
+        "test_ordinal.py",
+    ),
 ]
 
 

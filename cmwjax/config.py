@@ -9,7 +9,7 @@ def base_config() -> ConfigDict:
     """The defaults; files in `configs/` change some of them."""
     config = ConfigDict()
     config.method = "cmw_net"  # a key of `cmwjax.methods.catalogue.METHODS`
-    config.task = "classification"  # what a label is
+    config.task = "classification"  # a key of `cmwjax.tasks.catalogue.TASKS`
     config.seed = 0  # governs noise, meta set, initial parameters and order alike
     config.epochs = 60
     config.loss = "cross_entropy"  # what methods weight that have no loss of their own
@@ -119,6 +119,7 @@ def _csv() -> ConfigDict:
     csv = ConfigDict()
     csv.text = ""  # column of texts; '': all others are numbers
     csv.label = ""  # column of labels; '': 'label', 'class' or 'target', else the last
+    csv.classes = ()  # their names in order, where it says something; (): by name
     csv.test = ""  # file of the test samples; '': a share of the training samples ...
     csv.test_share = 0.25  # ... namely this one
     csv.trusted = ""  # file of samples whose labels are trusted

@@ -5,6 +5,7 @@ What a choice may be is listed by its owner, and what a method needs the method 
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from cmwjax.bias import meta_set, noise
 from cmwjax.config import base_config
 from cmwjax.core import forward, meta, optimizers, parallel, weighting
+from cmwjax.core.labels import TARGETS
 from cmwjax.data import augment, csv_sets, decode, on_disk, view
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
@@ -20,11 +22,11 @@ from cmwjax.tasks.catalogue import TASKS
 # Test sets may not be called so, for NAME_accuracy is another metric.
 RESERVED = ("test", "selected", "meta", "validation", "net", "teacher")
 CHOICES = {
-    "method": tuple(METHODS),
-    "task": tuple(TASKS),
-    "loss": tuple(LOSSES),
+    "method": METHODS,
+    "task": TASKS,
+    "loss": LOSSES,
     "meta_set.policy": meta_set.POLICIES,
-    "noise.kind": tuple(noise.KINDS),
+    "noise.kind": noise.KINDS,
     "optim.name": optimizers.OPTIMIZERS,
     "optim.schedule.name": optimizers.SCHEDULES,
     "augment.mode": augment.MODES,
@@ -138,8 +140,8 @@ def check_config(config: ConfigDict) -> None:
                 f"[{low}, {high}]."
             )
     catalogue.check_options(config)
-    if config.task == "regression":
-        _check_regression(config)
+    if TASKS[config.task].label_kind == TARGETS:
+        _check_targets(config)
     if on_disk.is_name(config.data.name):
         _check_stream(config)
     if not csv_sets.is_name(config.data.name):
@@ -185,24 +187,29 @@ def check_config(config: ConfigDict) -> None:
         )
 
 
-def _check_regression(config: ConfigDict) -> None:
-    """Refuses biases that are for classes."""
-    data = config.data
+def _check_targets(config: ConfigDict) -> None:
+    """Refuses what is for classes."""
+    data, task = config.data, config.task
     if data.imbalance_factor != 1:
         raise ValueError(
             f"config.data.imbalance_factor={data.imbalance_factor} is a long tail of "
-            "classes, and a regression has none: set it to 1."
+            f"classes, and config.task={task!r} has none: set it to 1."
         )
     if data.labels not in ("true", "given"):
         raise ValueError(
-            f"config.data.labels={data.labels!r} is a label set of classes, and a "
-            "regression has none: choose 'true' or 'given'."
+            f"config.data.labels={data.labels!r} is a label set of classes, and "
+            f"config.task={task!r} has none: choose 'true' or 'given'."
+        )
+    if data.csv.classes:
+        raise ValueError(
+            f"config.data.csv.classes={data.csv.classes!r} puts classes in order, and "
+            f"config.task={task!r} has none: leave it empty."
         )
 
 
 def _check_no_files(config: ConfigDict) -> None:
-    """Refuses further files of a data set that is no file of that kind itself."""
-    for part in ("test", "trusted", "truth"):
+    """Refuses what is said of a file about a data set that is none of that kind."""
+    for part in ("test", "trusted", "truth", "classes"):
         if config.data.csv[part]:
             raise ValueError(
                 f"config.data.csv.{part}={config.data.csv[part]!r} is read only beside "
@@ -241,14 +248,14 @@ def _check_stream(config: ConfigDict) -> None:
 
 def _check_method(config: ConfigDict) -> None:
     """Refuses settings that the method of a single run can do nothing with."""
+    task = TASKS[config.task]
+    offers = (None, task.label_kind, task.outputs)
     for field, entries in (("method", METHODS), ("loss", LOSSES)):
-        if config.task not in entries[config[field]].tasks:
-            fit = [
-                name for name, entry in entries.items() if config.task in entry.tasks
-            ]
+        fit = [name for name, entry in entries.items() if entry.needs in offers]
+        if config[field] not in fit:
             raise ValueError(
-                f"config.{field}={config[field]!r} is not for a {config.task}; choose "
-                f"one of {fit}."
+                f"config.{field}={config[field]!r} is not for config.task="
+                f"{config.task!r}; choose one of {fit}."
             )
     method, name = catalogue.build(config), METHODS[config.method].title
     if config.weighting.load and (method.net is None or method.by_class):
@@ -358,7 +365,7 @@ def _has_type_of(value: Any, default: Any) -> bool:
 
 def _check_row(field: str, row: Any) -> None:
     method = method_of(row) if isinstance(row, str) else row
-    _check_choice(field, method, tuple(METHODS))
+    _check_choice(field, method, METHODS)
     variant = row.removeprefix(method)
     if variant and not re.fullmatch(rf"{VARIANT}\w+", variant):  # it names a folder
         raise ValueError(
@@ -367,8 +374,8 @@ def _check_row(field: str, row: Any) -> None:
         )
 
 
-def _check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+def _check_choice(field: str, value: Any, choices: Iterable[str]) -> None:
+    if value not in tuple(choices):
         raise ValueError(
-            f"config.{field}={value!r} is unknown; choose one of {choices}."
+            f"config.{field}={value!r} is unknown; choose one of {tuple(choices)}."
         )

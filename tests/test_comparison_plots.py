@@ -100,6 +100,7 @@ def test_a_regression_has_its_ranges_and_no_lines_below_the_axis(comparison, tmp
         for line in lines:
             line["test_r2"] = line.pop("test_accuracy") - (line["epoch"] == 1) * 70
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (path.parent / "config.json").write_text('{"task": "regression"}')
     problem = {"borders": [94.0, 170.5]}
     (copy / "cmw_net" / "seed_0" / "problem.json").write_text(json.dumps(problem))
     canvas, draw, _ = comparison_plots._scene(copy)

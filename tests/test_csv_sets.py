@@ -210,7 +210,7 @@ def test_words_of_texts_that_are_split_off_to_test_with_give_no_token(write):
 
 def test_targets_are_numbers_and_no_classes(write):
     rows = [[i, -i, i / 4] for i in range(40)]
-    data = csv_sets.load(write("all.csv", rows), task="regression")
+    data = csv_sets.load(write("all.csv", rows), label_kind="targets")
     assert data.num_classes == 0 and data.class_names == ()
     assert data.train_labels.dtype == np.float64 and len(data.test_labels) == 10
     np.testing.assert_array_equal(data.train_labels, data.train_inputs[:, 0] / 4)
@@ -220,7 +220,7 @@ def test_targets_are_numbers_and_no_classes(write):
 def test_a_target_that_is_no_number_is_refused(write):
     message = "'cat' at position 0 is no finite number.*config.task='classification'"
     with pytest.raises(ValueError, match=message):
-        csv_sets.load(write("all.csv", ROWS), task="regression")
+        csv_sets.load(write("all.csv", ROWS), label_kind="targets")
 
 
 @pytest.mark.parametrize("target", ["nan", "inf", "1e39", "1_000"])
@@ -228,7 +228,7 @@ def test_a_target_that_is_not_finite_is_refused(write, target):
     path = write("all.csv", [[1, 2, 3], [1, 2, target], [3, 4, 5], [5, 6, 7]])
     message = f"to train on, column 'label': '{target}' at position 1 is no finite"
     with pytest.raises(ValueError, match=message):
-        datasets.load(path, task="regression", csv={"test_share": 0.5})
+        datasets.load(path, label_kind="targets", csv={"test_share": 0.5})
 
 
 def test_targets_observed_are_those_of_the_first_file_and_not_the_truth(write):
@@ -236,7 +236,7 @@ def test_targets_observed_are_those_of_the_first_file_and_not_the_truth(write):
     noisy = [[i, -i, 7.5 if i % 5 == 0 else i / 4] for i in range(40)]
     data = datasets.load(
         write("noisy.csv", noisy),
-        task="regression",
+        label_kind="targets",
         csv={"truth": write("truth.csv", true), "test": write("test.csv", true)},
     )
     np.testing.assert_array_equal(data.train_labels, np.arange(40) / 4)
@@ -266,7 +266,7 @@ def test_rows_of_an_archive(tmp_path, dtype):
     assert data.kind == "rows" and data.spec.shapes == [[3]]
     np.testing.assert_array_equal(data.train_inputs, x.astype(np.float32))
     assert data.shown[2] == "column 0 = 6, column 1 = 7, column 2 = 8"
-    targets = datasets.load(path, task="regression")
+    targets = datasets.load(path, label_kind="targets")
     assert targets.num_classes == 0
     np.testing.assert_array_equal(targets.train_labels, y)
 

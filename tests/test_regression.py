@@ -110,7 +110,7 @@ def arrays_of(workdir):
 def test_targets_and_metrics_are_in_the_units_of_the_data(finished):
     with (finished / "samples.csv").open() as file:
         rows = list(csv.DictReader(file))
-    data = datasets.load("diabetes", task="regression")
+    data = datasets.load("diabetes", label_kind="targets")
     written = {str(float(target)) for target in load_diabetes().target}
     changed = 0
     for row in rows:
@@ -125,7 +125,7 @@ def test_targets_and_metrics_are_in_the_units_of_the_data(finished):
 
 
 def test_figures_of_a_run(finished):
-    data = datasets.load("diabetes", task="regression")
+    data = datasets.load("diabetes", label_kind="targets")
     names = {p.name for p in plots.run_figures(finished, images=data.shown)}
     assert names == {
         *("weight_curves.png", "weight_histogram.png", "targets.png", "suspects.png")
@@ -258,7 +258,7 @@ def test_targets_that_are_all_equal_are_refused(tmp_path, files, message):
     paths = {part: table(tmp_path / f"{part}.csv", t) for part, t in files.items()}
     name = paths.pop("name")
     with pytest.raises(ValueError, match=rf"name.csv: {message}"):
-        datasets.load(name, task="regression", csv=paths)
+        datasets.load(name, label_kind="targets", csv=paths)
     fields = {f"data.csv.{part}": path for part, path in paths.items()}
     with pytest.raises(ValueError, match=message):
         assemble(tiny(**{"data.name": name}, **fields), tmp_path / "never")
@@ -284,7 +284,7 @@ def test_a_truth_that_is_constant_is_no_reason_to_refuse(tmp_path):
     name = table(tmp_path / "given.csv", VARIED)
     files = {"truth": table(tmp_path / "truth.csv", SAME)}
     files["test"] = table(tmp_path / "test.csv", VARIED)
-    data = datasets.load(name, task="regression", csv=files)
+    data = datasets.load(name, label_kind="targets", csv=files)
     assert data.train_labels.tolist() == SAME
 
 
@@ -294,10 +294,10 @@ def test_a_truth_that_is_constant_is_no_reason_to_refuse(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"method": "gce"}, "config.method='gce' is not for a regression; choose"),
-        ({"method": "elr"}, "config.method='elr' is not for a regression; choose"),
+        ({"method": "gce"}, "config.method='gce' is not for config.task='reg"),
+        ({"method": "elr"}, "config.method='elr' is not for config.task='reg"),
         ({"loss": "cross_entropy"}, r"loss='cross_entropy' is not .*\['squared_error'"),
-        ({"task": "classification"}, "loss='squared_error' is not for a classificat"),
+        ({"task": "classification"}, "loss='squared_error' is not .*='class"),
     ],
 )
 def test_methods_and_losses_for_another_task_are_refused(fields, message):
@@ -309,10 +309,13 @@ def test_methods_and_losses_for_another_task_are_refused(fields, message):
     ("fields", "message"),
     [
         ({"noise.kind": "asymmetric"}, "noise.kind='asymmetric' is for classes"),
-        ({"data.name": "breast_cancer"}, "those of a classification: set config.task="),
+        (
+            {"data.name": "breast_cancer"},
+            "labels of 'breast_cancer' are classes: set",
+        ),
         (
             {"task": "classification", "loss": "cross_entropy"},
-            "labels of 'diabetes' are those of a regression: set config.task='reg",
+            r"labels of 'diabetes' are targets: set it to one of \['regression'\]",
         ),
         ({"data.imbalance_factor": 10.0}, "data.imbalance_factor=10.0 .*regression"),
         ({"data.labels": "human"}, "data.labels='human' .*regression"),

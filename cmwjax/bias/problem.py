@@ -16,6 +16,7 @@ from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
 from cmwjax.data import datasets
 from cmwjax.data.dataset import Dataset, select
 from cmwjax.randomness import Purpose, generator
+from cmwjax.tasks.catalogue import TASKS
 
 
 class Problem(NamedTuple):
@@ -148,6 +149,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
 
 def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
     """The images and labels that the configuration wants, checked."""
+    task = TASKS[config.task]
     wanted = dict(
         name=config.data.name,
         train_size=config.data.train_size or None,
@@ -160,14 +162,14 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
             **wanted,
             tests=config.data.stream.tests,
             image_size=config.data.stream.image_size,
-            task=config.task,
+            label_kind=task.label_kind,
             csv=config.data.csv,
         )
-    has = "regression" if not dataset.num_classes else "classification"
-    if has != config.task:
+    if dataset.label_kind != task.label_kind:
+        fit = [n for n, t in TASKS.items() if t.label_kind == dataset.label_kind]
         raise ValueError(
-            f"config.task={config.task!r}, but the labels of {config.data.name!r} are "
-            f"those of a {has}: set config.task={has!r}."
+            f"config.task={config.task!r} is for {task.label_kind}, but the labels of "
+            f"{config.data.name!r} are {dataset.label_kind}: set it to one of {fit}."
         )
     return dataset
 

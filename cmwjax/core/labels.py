@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+CLASSES, TARGETS = "classes", "targets"  # the kinds of labels
+# What outputs of a model are: one logit per class, `[B, C]`, whose softmax are the
+# probabilities; or the expected target, `[B, 1]`.
+LOGITS, PREDICTIONS = "logits", "predictions"
 UNKNOWN = -1  # a true label or family that nobody knows
 UNLABELLED = -1  # an observed label that a label set does not have
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cmwjax.core.labels import CLASSES, TARGETS
 from cmwjax.data.csv_files import (
     READERS,
     CsvFile,
@@ -53,9 +54,10 @@ def is_name(name: str | os.PathLike[str]) -> bool:
 def load(
     name: str | os.PathLike[str],
     *,
-    task: str = "classification",
+    label_kind: str = CLASSES,
     text: str = "",
     label: str = "",
+    classes: Sequence[str] = (),
     test: str = "",
     test_share: float = 0.25,
     trusted: str = "",
@@ -64,14 +66,16 @@ def load(
 ) -> Dataset:
     """Reads a data set; see `csv_files.read_csv` for what a file may hold.
 
-    Classes are numbered in the order of their names, and all files have those of the
-    first one. Texts become tokens by a vocabulary of the training texts.
+    All files have the classes of the first one. Texts become tokens by a vocabulary of
+    the training texts.
 
     Args:
       name: file of the training samples.
-      task: 'classification', or 'regression' for labels that are numbers.
+      label_kind: 'classes', or 'targets' for labels that are numbers.
       text: column of texts; '': all columns but the labels are numbers.
       label: column of labels; '': see `read_csv`.
+      classes: their names in the order in which they are numbered, which a task may
+        read; (): that of the names, see `csv_files.class_numbers`.
       test: file of the test samples; '': a share of the training samples is taken for
         it, with every class in proportion.
       test_share: this share, in (0, 1).
@@ -94,14 +98,20 @@ def load(
     if truth:
         _check_same(files["train"], files["truth"], name, truth)
     return assemble(
-        files, task=task, is_text=bool(text), test_share=test_share, length=length
+        files,
+        label_kind=label_kind,
+        classes=classes,
+        is_text=bool(text),
+        test_share=test_share,
+        length=length,
     )
 
 
 def assemble(
     files: dict[str, CsvFile],
     *,
-    task: str = "classification",
+    label_kind: str = CLASSES,
+    classes: Sequence[str] = (),
     is_text: bool = False,
     test_share: float = 0.25,
     length: int = 128,
@@ -110,17 +120,18 @@ def assemble(
 
     Args:
       files: 'train' and, where there are such, 'test', 'trusted' and 'truth'.
-      task: as for `load`.
+      label_kind: as for `load`.
+      classes: as for `load`.
       is_text: whether inputs are texts.
       test_share: as for `load`.
       length: as for `load`.
     """
-    if task == "regression":
+    if label_kind == TARGETS:
         for part, file in files.items():  # an error names the row as it is in the file
             target_numbers(file.labels, name=_name_of_labels(part, file))
     if "test" not in files:
-        files = _split(files, test_share, stratified=task == "classification")
-    labels, class_names = _labels(files, task)
+        files = _split(files, test_share, stratified=label_kind == CLASSES)
+    labels, class_names = _labels(files, label_kind, classes)
     inputs, kind, vocabulary = _inputs(files, is_text, length)
     parts, trusted_index = ["train"], None
     if "trusted" in files:
@@ -145,13 +156,21 @@ def assemble(
 
 
 def _labels(
-    files: dict[str, CsvFile], task: str
+    files: dict[str, CsvFile], label_kind: str, classes: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Classes or targets of each file, and the names of the classes."""
-    if task == "regression":
+    if label_kind == TARGETS:
         return {part: target_numbers(file.labels) for part, file in files.items()}, ()
     known = [files[part].labels for part in ("train", "truth") if part in files]
-    _, names = class_numbers([label for labels in known for label in labels])
+    names = tuple(map(str, classes))
+    if not names:
+        _, names = class_numbers([label for labels in known for label in labels])
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"config.data.csv.classes={names} has {twice[0]!r} twice: name each class "
+            "once."
+        )
     numbers = {
         part: class_numbers(file.labels, names, name=_name_of_labels(part, file))[0]
         for part, file in files.items()

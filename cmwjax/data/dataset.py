@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmwjax.core.labels import (
+    CLASSES,
+    TARGETS,
     UNLABELLED,
     check_labels,
     check_spread,
@@ -66,6 +68,11 @@ class Dataset(NamedTuple):
     shown: Sequence[Any] | None = None
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
+
+    @property
+    def label_kind(self) -> str:
+        """'classes' or 'targets', see `cmwjax.core.labels`."""
+        return CLASSES if self.num_classes else TARGETS
 
     @property
     def spec(self) -> Spec:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmwjax.core.labels import check_labels
+from cmwjax.core.labels import CLASSES, TARGETS, check_labels
 from cmwjax.data import csv_sets, on_disk
 from cmwjax.data.archive import read_arrays
 from cmwjax.data.csv_sets import Rows
@@ -40,7 +40,7 @@ def load(
     labels: str = "true",
     tests: Sequence[str] = (),
     image_size: int = 0,
-    task: str = "classification",
+    label_kind: str = CLASSES,
     csv: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Reads a data set and checks it.
@@ -64,7 +64,7 @@ def load(
         set's own labels are correct, 'given' if nobody knows which of them are.
       tests: test sets of data on disk.
       image_size: pixels per side that images on disk are to have.
-      task: 'regression' takes labels of csv files for targets.
+      label_kind: 'targets' takes labels of csv files and of archives for such.
       csv: arguments of `csv_sets.load`, for such files.
 
     Returns:
@@ -79,17 +79,17 @@ def load(
     if on_disk.is_name(name):
         dataset = _on_disk(on_disk.load(name, tests=tests), image_size)
     elif csv_sets.is_name(name):
-        dataset = csv_sets.load(name, task=task, **(csv or {}))
+        dataset = csv_sets.load(name, label_kind=label_kind, **(csv or {}))
     elif name in EMBEDDED:
         dataset = EMBEDDED[name]()
     else:
-        dataset, archive = _from_archive(name, task), _archive_path(name)
+        dataset, archive = _from_archive(name, label_kind), _archive_path(name)
     return select(
         dataset, name=name, train_size=train_size, labels=labels, archive=archive
     )
 
 
-def _from_archive(name: str, task: str) -> Dataset:
+def _from_archive(name: str, label_kind: str) -> Dataset:
     path = _archive_path(name)
     if not path.is_file():
         raise ValueError(
@@ -120,7 +120,7 @@ def _from_archive(name: str, task: str) -> Dataset:
         x_train = _as_images(x_train, name=f"{name}: x_train")
         x_test = _as_images(x_test, name=f"{name}: x_test")
     y_train, y_test = _one_axis(y_train), _one_axis(y_test)
-    if task == "regression":
+    if label_kind == TARGETS:
         return Dataset(x_train, y_train, x_test, y_test, 0, (), kind=kind, shown=shown)
     names = CLASS_NAMES.get(name)
     if names is None:

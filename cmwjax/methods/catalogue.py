@@ -9,19 +9,18 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from cmwjax.core.labels import CLASSES, LOGITS, PREDICTIONS
 from cmwjax.methods import cmw_net, losses, slot_weights
 from cmwjax.methods.class_sizes import class_balanced, ldam, ldam_drw
 from cmwjax.methods.cmw_net import with_mixup, with_soft_labels
 from cmwjax.methods.elr import elr
 from cmwjax.methods.forward import forward
-from cmwjax.methods.method import Context, Method, OptionError
+from cmwjax.methods.method import Context, Losses, Method, OptionError, cross_entropy
 from cmwjax.methods.plc import plc
 from cmwjax.methods.symmetric import symmetric
 
 VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
-
-
-BOTH = ("classification", "regression")
+OF_TASK = "task"  # the loss of `config.loss` that the task brings along
 
 
 class Entry(NamedTuple):
@@ -30,12 +29,13 @@ class Entry(NamedTuple):
     Attributes:
       title: its name in tables and figures.
       build: makes it.
-      tasks: the tasks that it is for.
+      needs: the kind of labels, or what outputs of a model, without which it cannot
+        work, see `cmwjax.core.labels`; None: it takes losses as they come.
     """
 
     title: str
     build: Callable[..., Method]
-    tasks: tuple[str, ...] = BOTH[:1]
+    needs: str | None = LOGITS
 
 
 # The losses that `config.loss` chooses among, for methods that have none of their own.
@@ -46,8 +46,9 @@ LOSSES = {
     "gce": Entry("GCE", losses.gce),
     "ldam": Entry("LDAM", ldam),
     "symmetric": Entry("Symmetric CE", symmetric),
-    "squared_error": Entry("Squared error", losses.squared_error, BOTH[1:]),
-    "huber": Entry("Huber", losses.huber, BOTH[1:]),
+    "squared_error": Entry("Squared error", losses.squared_error, PREDICTIONS),
+    "huber": Entry("Huber", losses.huber, PREDICTIONS),
+    OF_TASK: Entry("Loss of the task", Method, None),
 }
 
 
@@ -58,47 +59,57 @@ def _alone(name: str) -> Entry:
         del context
         return LOSSES[name].build(**options)
 
-    return Entry(LOSSES[name].title, build, LOSSES[name].tasks)
+    return Entry(LOSSES[name].title, build, LOSSES[name].needs)
 
 
 METHODS = {
-    "erm": Entry("ERM", losses.erm, BOTH),
-    "erm_mixup_ema": Entry("ERM + MixUp + EMA", with_mixup(losses.erm), BOTH),
+    "erm": Entry("ERM", losses.erm, None),
+    "erm_mixup_ema": Entry("ERM + MixUp + EMA", with_mixup(losses.erm), None),
     "label_smoothing": _alone("label_smoothing"),
     "focal": _alone("focal"),
     "gce": _alone("gce"),
-    "class_balanced": Entry("Class-balanced", class_balanced),
+    "class_balanced": Entry("Class-balanced", class_balanced, CLASSES),
     "ldam_drw": Entry("LDAM-DRW", ldam_drw),
     "forward": Entry("Forward", forward),
     "elr": Entry("ELR", elr),
     "plc": Entry("PLC", plc),
-    "constant": Entry("Constant V", cmw_net.constant, BOTH),
-    "l2rw": Entry("L2RW", slot_weights.l2rw, BOTH),
-    "mcw": Entry("MCW", slot_weights.mcw),
-    "mw_net": Entry("MW-Net", cmw_net.mw_net, BOTH),
-    "cmw_net": Entry("CMW-Net", cmw_net.cmw_net, BOTH),
-    "per_class": Entry("Per-class V", cmw_net.per_class),
-    "cmw_net_mixup": Entry("CMW-Net + MixUp + EMA", with_mixup(cmw_net.cmw_net), BOTH),
+    "constant": Entry("Constant V", cmw_net.constant, None),
+    "l2rw": Entry("L2RW", slot_weights.l2rw, None),
+    "mcw": Entry("MCW", slot_weights.mcw, CLASSES),
+    "mw_net": Entry("MW-Net", cmw_net.mw_net, None),
+    "cmw_net": Entry("CMW-Net", cmw_net.cmw_net, None),
+    "per_class": Entry("Per-class V", cmw_net.per_class, CLASSES),
+    "cmw_net_mixup": Entry("CMW-Net + MixUp + EMA", with_mixup(cmw_net.cmw_net), None),
     "constant_sl": Entry("Constant V, SL", with_soft_labels(cmw_net.constant)),
     "mw_net_sl": Entry("MW-Net-SL", with_soft_labels(cmw_net.mw_net)),
     "cmw_net_sl": Entry("CMW-Net-SL", with_soft_labels(cmw_net.cmw_net)),
 }
-# A loss that is a row above and not one here is a method of its own all the same.
-METHODS |= {n: _alone(n) for n in LOSSES if n not in (*METHODS, "cross_entropy")}
+# A loss that is a row above and not one here is a method of its own all the same, but
+# for those that are ERM by its own name.
+_OF_ERM = ("cross_entropy", OF_TASK)
+METHODS |= {n: _alone(n) for n in LOSSES if n not in (*METHODS, *_OF_ERM)}
 
 
-def build(config: Any, *, num_families: int = 1, num_classes: int = 2) -> Method:
+def build(
+    config: Any,
+    *,
+    num_families: int = 1,
+    num_classes: int = 2,
+    task_losses: Losses = cross_entropy,
+) -> Method:
     """The method that a configuration names.
 
     Args:
       config: fields `method`, `loss` and `baseline`, and the groups that methods read.
       num_families: families of classes that CMW-Net tells apart.
       num_classes: C, for the method that has one weighting net for each.
+      task_losses: what `config.loss='task'` stands for.
 
     Raises:
       ValueError: naming the field of an option that is out of range.
     """
-    return _build(config.method, _context(config, num_families, num_classes))
+    context = _context(config, num_families, num_classes, task_losses)
+    return _build(config.method, context)
 
 
 def check_options(config: Any) -> None:
@@ -131,8 +142,15 @@ def title(row: str) -> str:
     return f"{name}, {variant.replace('_', ' ')}" if variant else name
 
 
-def _context(config: Any, num_families: int = 1, num_classes: int = 2) -> Context:
+def _context(
+    config: Any,
+    num_families: int = 1,
+    num_classes: int = 2,
+    task_losses: Losses = cross_entropy,
+) -> Context:
     def loss(name):
+        if name == OF_TASK:
+            return Method(task_losses)
         with _named(name):
             return LOSSES[name].build(**config.baseline.get(name, {}))
 

@@ -22,7 +22,6 @@ from cmwjax.report.plot_style import (
 from cmwjax.report.read import (
     find_runs,
     read_curves,
-    read_metrics,
     read_scores,
     task_of,
 )
@@ -274,7 +273,7 @@ def _heading(axes: "Axes", title: str, subtitle: str) -> None:
 def _score_title(comparison_dir: str | os.PathLike) -> str:
     """What the score is: accuracy, or R²."""
     run = next(iter(find_runs(comparison_dir).values()))[0]
-    return task_of(read_metrics(run)[-1]).title
+    return task_of(run).title
 
 
 def _over_seeds(scores: dict[str, np.ndarray]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.files import DIVERGED, METRICS
+from cmwjax.files import CONFIG, DIVERGED, METRICS
 from cmwjax.methods.catalogue import (  # METHOD/seed_K/ in a comparison folder
     METHODS,
     method_of,
@@ -83,12 +83,26 @@ def read_curves(run_dir: str | os.PathLike) -> tuple[np.ndarray, np.ndarray] | N
     return np.array(losses, float), np.array(weights, float)
 
 
-def task_of(metrics: dict[str, Any]) -> Task:
-    """The task of a run, by the metrics of an epoch."""
-    for task in TASKS.values():
-        if f"test_{task.criterion}" in metrics:
-            return task
-    return TASKS["classification"]
+def task_of(run_dir: str | os.PathLike) -> Task:
+    """The task of a run, by its configuration; it was classification before it had one.
+
+    Raises:
+      FileNotFoundError: if the run has no config.json.
+      ValueError: if that is damaged, or names a task that there is not.
+    """
+    path = Path(run_dir) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give the folder of a run")
+    try:
+        name = json.loads(path.read_text()).get("task", "classification")
+    except (ValueError, AttributeError):
+        raise ValueError(f"{path} is damaged: give the folder of another run") from None
+    if name not in tuple(TASKS):
+        raise ValueError(
+            f"{path} has the task {name!r}, which is none of {tuple(TASKS)}: draw it "
+            "with the version that made it"
+        )
+    return TASKS[name]
 
 
 def read_scores(comparison_dir: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -117,7 +131,7 @@ def read_scores(comparison_dir: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def _scores(run_dir: Path) -> list[float]:
     rows = read_metrics(run_dir)
-    name = f"test_{task_of(rows[0]).criterion}"
+    name = f"test_{task_of(run_dir).criterion}"
     for row in rows:
         if row.get(name) is None:
             raise ValueError(

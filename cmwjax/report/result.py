@@ -24,8 +24,8 @@ def summarise(workdir: Path) -> Result:
     """The result of a finished run, from its files."""
     epochs = read_metrics(workdir)
     samples = read_samples(workdir / SAMPLES)
-    last, criterion = epochs[-1], task_of(epochs[-1]).criterion
-    selected, name = None, selects(last)
+    last, criterion = epochs[-1], task_of(workdir).criterion
+    selected, name = None, selects(last, criterion)
     if name is not None:
         best = max(epochs, key=lambda metrics: _or_worst(metrics[name]))
         selected = best[f"test_{criterion}"]
@@ -41,9 +41,8 @@ def summarise(workdir: Path) -> Result:
     )
 
 
-def selects(metrics: dict[str, Any]) -> str | None:
+def selects(metrics: dict[str, Any], criterion: str) -> str | None:
     """The metric whose first best epoch is selected: of the validation or meta set."""
-    criterion = task_of(metrics).criterion
     names = (f"{part}_{criterion}" for part in ("validation", "meta"))
     return next((name for name in names if name in metrics), None)
 

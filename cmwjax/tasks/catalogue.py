@@ -1,6 +1,11 @@
 """The tasks by name: the one list of them."""
 
 from cmwjax.tasks.classification import CLASSIFICATION
+from cmwjax.tasks.ordinal import ORDINAL
 from cmwjax.tasks.regression import REGRESSION
 
-TASKS = {"classification": CLASSIFICATION, "regression": REGRESSION}
+TASKS = {
+    "classification": CLASSIFICATION,
+    "ordinal": ORDINAL,
+    "regression": REGRESSION,
+}

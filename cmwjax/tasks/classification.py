@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmwjax.core.labels import CLASSES, LOGITS
 from cmwjax.core.losses import cross_entropy
 from cmwjax.tasks.task import Batch, Scores, Task
 
@@ -56,10 +57,12 @@ def _mean(values: np.ndarray) -> float:
 
 
 CLASSIFICATION = Task(
+    label_kind=CLASSES,
     width=lambda num_classes: num_classes,
     losses=losses,
     scores=scores,
     summary=summary,
     criterion="accuracy",
     title="accuracy",
+    outputs=LOGITS,
 )

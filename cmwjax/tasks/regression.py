@@ -4,6 +4,7 @@ import chex
 import jax
 import numpy as np
 
+from cmwjax.core.labels import PREDICTIONS, TARGETS
 from cmwjax.core.losses import squared_error
 from cmwjax.tasks.task import Batch, Scores, Task
 
@@ -32,10 +33,12 @@ def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float
 
 
 REGRESSION = Task(
+    label_kind=TARGETS,
     width=lambda num_classes: 1,
     losses=losses,
     scores=scores,
     summary=summary,
     criterion="r2",
     title="R²",
+    outputs=PREDICTIONS,
 )

@@ -11,9 +11,12 @@ Scores = dict[str, Any]  # name -> [B] on the device, [N] on the host
 
 
 class Task(NamedTuple):
-    """What outputs of a model mean; pure functions.
+    """What labels are, and what outputs of a model mean; pure functions.
 
     Attributes:
+      label_kind: 'classes', int32 in [0, C), or 'targets', real numbers that the model
+        sees standardised; see `cmwjax.core.labels`. It decides how data are read, what
+        noise there is, and what families are made of.
       width: `(num_classes) -> int`, outputs of the model.
       losses: `(outputs [B, width], batch) -> [B]`: the loss on the meta set, in a
         warm-up, and the one that samples are ranked by.
@@ -23,11 +26,16 @@ class Task(NamedTuple):
         be 0, which gives NaN.
       criterion: the metric that selects an epoch, at most 1, higher is better.
       title: its name in tables and figures, where it is in percent.
+      outputs: 'logits' or 'predictions', for the methods and losses that compute with
+        these, see `cmwjax.core.labels`. None: neither, so that only those do that
+        take losses as they come; these get `losses` by `config.loss='task'`.
     """
 
+    label_kind: str
     width: Callable[[int], int]
     losses: Callable[[jax.Array, Batch], jax.Array]
     scores: Callable[[jax.Array, Batch], Scores]
     summary: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, float]]
     criterion: str
     title: str
+    outputs: str | None = None

@@ -18,7 +18,7 @@ def save_if_selected(run: Run, progress: Progress, metrics: dict[str, Any]) -> N
 
     A run that goes on from an earlier epoch comes to the same files once more.
     """
-    name = selects(metrics)
+    name = selects(metrics, run.program.task.criterion)
     if name is None or jax.process_index() > 0:
         return
     earlier = read_metrics(run.workdir) if metrics["epoch"] > 1 else []

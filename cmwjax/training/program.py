@@ -275,7 +275,12 @@ def _parts(
     steps_per_epoch: int,
 ) -> Parts:
     task, view = TASKS[config.task], views.build(inputs.kind, config)
-    method = catalogue.build(config, num_families=num_families, num_classes=num_groups)
+    method = catalogue.build(
+        config,
+        num_families=num_families,
+        num_classes=num_groups,
+        task_losses=task.losses,
+    )
     if (method.mixes or method.mixes_meta) and not view.blends:
         raise ValueError(
             f"config.method={config.method!r} blends inputs (MixUp), and "

@@ -304,5 +304,6 @@ def check_model(
     if shape != (1, width):
         raise ValueError(
             f"model, a {type(model).__name__}, returns {list(shape)} for one sample, "
-            f"but a {config.task} needs {width} outputs: make it return [B, {width}]."
+            f"but config.task={config.task!r} needs {width} outputs: make it return "
+            f"[B, {width}]."
         )
