@@ -60,7 +60,7 @@ def run(
     Raises:
       ValueError: if configuration, data, model or workdir are unfit, or the data are
         not those that the run began with; nothing is written.
-      Diverged: if loss or gradients are not finite any more.
+      Diverged: if losses, gradients or outputs are not finite any more.
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
     if is_finished(Path(workdir)):
@@ -207,7 +207,7 @@ def choose_meta_set(run: Run, state: RunState, epoch: int) -> NDArray[np.int32]:
             seed=run.config.seed,
             epoch=epoch,
         )
-    scores = run.program.score(state, run.sets.train, problem.train_index)
+    scores = run.score(state, run.sets.train, problem.train_index, of="training")
     losses = np.full(problem.labels.shape, np.nan)
     losses[problem.train_index] = scores.losses
     return meta_set.lowest_loss(
