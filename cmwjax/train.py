@@ -14,10 +14,12 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from cmwjax.bias import meta_set
+from cmwjax.bias.problem import prepare
+from cmwjax.config_check import check_config
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.sources import Rows
 from cmwjax.report.metrics import append_metrics, drop_metrics
-from cmwjax.report.problem import write_problem
+from cmwjax.report.problem import check_data, data_digest, write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.training import measure
@@ -64,7 +66,9 @@ def run(
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
     if is_finished(Path(workdir)):
+        check_config(config)
         check_folder(workdir, config)
+        check_data(Path(workdir), data_digest(prepare(config, arrays).dataset))
         logging.info("%s is finished; nothing to do.", workdir)
         return summarise(Path(workdir))
     this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
@@ -89,11 +93,15 @@ def run(
 
 
 def begin(run: Run) -> Progress:
-    """Where the run goes on, or its beginning; from here on, files are written."""
-    claim_folder(run.workdir, run.config)
-    write_problem(run.workdir, run.config, run.problem)
+    """Where the run goes on, or its beginning; from here on, files are written.
+
+    Raises:
+      ValueError: if data or model are not those of what was saved; nothing is written.
+    """
     saved = run.checkpoints.restore(like=run.start) or run.start
     check_unchanged(saved, run.start, run.workdir)
+    claim_folder(run.workdir, run.config)
+    write_problem(run.workdir, run.config, run.problem)
     progress = Progress.of(run, saved)
     lines = drop_metrics(run.workdir, since=progress.step)
     if lines < (progress.step - 1) // run.steps_per_epoch:

@@ -272,7 +272,7 @@ def test_other_data_and_other_configurations_are_refused(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="data are not what the run in .* began"):
             run(tiny(), tmp_path / "run", arrays=digits._replace(**other))
     same = digits._replace(observed_labels=labels)
-    with pytest.raises(ValueError, match="labels are not what the run in"):
+    with pytest.raises(ValueError, match="data are not what the run in"):
         run(tiny(), tmp_path / "run", arrays=same)
 
 

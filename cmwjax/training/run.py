@@ -20,6 +20,7 @@ from cmwjax.data.sources import Samples
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
 from cmwjax.files import CHECKPOINTS
+from cmwjax.report.problem import check_data
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training import program as programs
 from cmwjax.training.checkpoints import Checkpoints, to_host
@@ -182,7 +183,8 @@ def assemble(
       devices: what to run on, by default everything there is.
 
     Raises:
-      ValueError: if configuration, folder, data, model or devices are unfit.
+      ValueError: if configuration, folder, data, model or devices are unfit, or the
+        run in the folder learned from other data.
     """
     check_config(config)
     check_folder(workdir, config)
@@ -210,6 +212,7 @@ def assemble(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
     start = first(to_host(program.init(config.seed, problem)), problem)
+    check_data(workdir, start.data.tobytes())
     return Run(
         config=config,
         workdir=workdir,
