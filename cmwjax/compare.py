@@ -26,8 +26,10 @@ from cmwjax.training.run import check_run
 from cmwjax.training.sets import Pictures
 from cmwjax.training.workdir import (
     check_folder,
+    check_free,
     claim_folder,
     is_finished,
+    running_in,
     wait_for_first_process,
 )
 
@@ -54,16 +56,26 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
       precision; and AUROC of "this label is wrong" by weight.
 
     Raises:
-      ValueError: if configuration, data or workdir are unfit, or a run in the workdir
-        learned from other data; nothing is trained or written then.
+      ValueError: if configuration, data or workdir are unfit, another process is
+        running in the workdir, or a run there learned from other data; nothing is
+        trained or written then.
     """
     check_config(config)
     check_folder(workdir, config)
+    check_free(Path(workdir))
     methods, seeds = config.compare.methods, config.compare.seeds
     for method in methods:
         check_config(one_run(config, method, seeds[0]))
     dataset = _check_every_run(config, Path(workdir))
-    workdir = claim_folder(workdir, config)
+    with running_in(Path(workdir)):
+        return _run_all(config, claim_folder(workdir, config), dataset, on_run)
+
+
+def _run_all(
+    config: ConfigDict, workdir: Path, dataset: Dataset, on_run: OnRun | None
+) -> str:
+    """Makes the runs, all of which have been checked; returns the table."""
+    methods, seeds = config.compare.methods, config.compare.seeds
     if all(
         is_finished(run_folder(workdir, method, seed))
         for method in methods
@@ -128,6 +140,7 @@ def _check_every_run(config: ConfigDict, workdir: Path) -> Dataset:
         for seed in config.compare.seeds:  # which has no part in what data there are
             folder = run_folder(workdir, method, seed)
             check_folder(folder, one_run(config, method, seed))
+            check_free(folder)
             check_data(folder, digests[read])
     return next(iter(problems.values())).dataset
 

@@ -28,8 +28,10 @@ from cmwjax.training.run import Progress, Run, assemble
 from cmwjax.training.state import RunState, check_unchanged
 from cmwjax.training.workdir import (
     check_folder,
+    check_free,
     claim_folder,
     is_finished,
+    running_in,
     wait_for_first_process,
 )
 
@@ -60,8 +62,9 @@ def run(
         `cmwjax.training.run.assemble`.
 
     Raises:
-      ValueError: if configuration, data, model or workdir are unfit, or the data are
-        not those that the run began with; nothing is written.
+      ValueError: if configuration, data, model or workdir are unfit, another process
+        is running in the workdir, or the data are not those that the run began with;
+        nothing is written.
       Diverged: if losses, gradients or outputs are not finite any more.
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
@@ -71,7 +74,15 @@ def run(
         check_data(Path(workdir), data_digest(prepare(config, arrays).dataset))
         logging.info("%s is finished; nothing to do.", workdir)
         return summarise(Path(workdir))
+    check_free(Path(workdir))
     this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
+    with running_in(this.workdir):
+        train(this, on_epoch)
+    return summarise(this.workdir)
+
+
+def train(this: Run, on_epoch: OnEpoch | None = None) -> None:
+    """Begins a run or goes on with it, up to its last file."""
     progress = begin(this)
     steps_left = range(progress.step, this.total_steps)
     rows = this.sets.train.source.training(this.order, steps_left)
@@ -84,12 +95,11 @@ def run(
         finished, steps_done = divmod(progress.step, this.steps_per_epoch)
         if finished and not steps_done:  # its metrics may not have been written
             end_epoch(this, progress, signals, on_epoch)
-        for epoch in range(finished, config.epochs):
+        for epoch in range(finished, this.config.epochs):
             begin_epoch(this, progress, epoch, signals)
             train_epoch(this, progress, epoch, rows, signals)
             end_epoch(this, progress, signals, on_epoch)
         finish(this, progress, signals)
-    return summarise(this.workdir)
 
 
 def begin(run: Run) -> Progress:
