@@ -18,6 +18,7 @@ from cmwjax.data.dataset import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
 from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
+from cmwjax.report.problem import check_data, data_digest
 from cmwjax.report.result import Result
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training.health import Diverged
@@ -25,8 +26,10 @@ from cmwjax.training.run import check_run
 from cmwjax.training.sets import Pictures
 from cmwjax.training.workdir import (
     check_folder,
+    check_free,
     claim_folder,
     is_finished,
+    running_in,
     wait_for_first_process,
 )
 
@@ -53,14 +56,26 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
       precision; and AUROC of "this label is wrong" by weight.
 
     Raises:
-      ValueError: if configuration, data or workdir are unfit.
+      ValueError: if configuration, data or workdir are unfit, another process is
+        running in the workdir, or a run there learned from other data; nothing is
+        trained or written then.
     """
     check_config(config)
+    check_folder(workdir, config)
+    check_free(Path(workdir))
     methods, seeds = config.compare.methods, config.compare.seeds
     for method in methods:
         check_config(one_run(config, method, seeds[0]))
-    dataset = _check_every_run(config)
-    workdir = claim_folder(workdir, config)
+    dataset = _check_every_run(config, Path(workdir))
+    with running_in(Path(workdir)):
+        return _run_all(config, claim_folder(workdir, config), dataset, on_run)
+
+
+def _run_all(
+    config: ConfigDict, workdir: Path, dataset: Dataset, on_run: OnRun | None
+) -> str:
+    """Makes the runs, all of which have been checked; returns the table."""
+    methods, seeds = config.compare.methods, config.compare.seeds
     if all(
         is_finished(run_folder(workdir, method, seed))
         for method in methods
@@ -81,7 +96,10 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
                 done = bar.n
                 single = one_run(config, method, seed)
                 folder = run_folder(workdir, method, seed)
-                result = run_or_diverge(single, folder, advance)
+                if is_finished(folder):  # of these data, as has been checked
+                    result = train.summarise(folder)
+                else:
+                    result = run_or_diverge(single, folder, advance)
                 results[method].append(result)
                 bar.update(done + config.epochs - bar.n)  # of a finished run
                 if on_run is not None:
@@ -103,16 +121,27 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
     return table(summary)
 
 
-def _check_every_run(config: ConfigDict) -> Dataset:
-    """Refuses a comparison of which a run cannot be made; returns the data set."""
+def _check_every_run(config: ConfigDict, workdir: Path) -> Dataset:
+    """Refuses a comparison of which a run cannot be made, or was made of other data.
+
+    Returns:
+      The data set.
+    """
     problems: dict[str, Problem] = {}  # most often all methods have the same
+    digests: dict[str, bytes] = {}
     for method in config.compare.methods:
         single = one_run(config, method, config.compare.seeds[0])
         groups = [single[name].to_dict() for name in ("data", "noise", "meta_set")]
         read = repr((groups, single.weighting.num_families, single.task))
         if read not in problems:
             problems[read] = prepare(single)
+            digests[read] = data_digest(problems[read].dataset)
         check_run(single, problems[read])
+        for seed in config.compare.seeds:  # which has no part in what data there are
+            folder = run_folder(workdir, method, seed)
+            check_folder(folder, one_run(config, method, seed))
+            check_free(folder)
+            check_data(folder, digests[read])
     return next(iter(problems.values())).dataset
 
 

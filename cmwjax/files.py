@@ -26,6 +26,7 @@ WEIGHTING = "weighting.safetensors"  # the learned weighting function
 SAMPLES = "samples.csv"  # written last: the run is finished
 DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
 SUMMARY = "summary.json"  # of a comparison of runs
+LOCK = ".lock"  # empty; locked by the process that is running in the folder
 
 _LEFTOVER = re.compile(r"\..+\.[\w-]+\.tmp")
 
@@ -52,6 +53,11 @@ def replacing(path: str | os.PathLike) -> Generator[Path, None, None]:
 def is_leftover(path: Path) -> bool:
     """Whether `replacing` left it behind when its process was killed."""
     return bool(_LEFTOVER.fullmatch(path.name))
+
+
+def has_content(folder: Path) -> bool:
+    """Whether a folder holds more than what a process leaves that did nothing."""
+    return not all(p.name == LOCK or is_leftover(p) for p in folder.iterdir())
 
 
 def write_tensors(

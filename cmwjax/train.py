@@ -14,10 +14,12 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from cmwjax.bias import meta_set
+from cmwjax.bias.problem import prepare
+from cmwjax.config_check import check_config
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.sources import Rows
 from cmwjax.report.metrics import append_metrics, drop_metrics
-from cmwjax.report.problem import write_problem
+from cmwjax.report.problem import check_data, data_digest, write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.training import export, measure
@@ -26,8 +28,10 @@ from cmwjax.training.run import Progress, Run, assemble
 from cmwjax.training.state import RunState, check_unchanged
 from cmwjax.training.workdir import (
     check_folder,
+    check_free,
     claim_folder,
     is_finished,
+    running_in,
     wait_for_first_process,
 )
 
@@ -58,16 +62,27 @@ def run(
         `cmwjax.training.run.assemble`.
 
     Raises:
-      ValueError: if configuration, data, model or workdir are unfit, or the data are
-        not those that the run began with; nothing is written.
-      Diverged: if loss or gradients are not finite any more.
+      ValueError: if configuration, data, model or workdir are unfit, another process
+        is running in the workdir, or the data are not those that the run began with;
+        nothing is written.
+      Diverged: if losses, gradients or outputs are not finite any more.
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
     if is_finished(Path(workdir)):
+        check_config(config)
         check_folder(workdir, config)
+        check_data(Path(workdir), data_digest(prepare(config, arrays).dataset))
         logging.info("%s is finished; nothing to do.", workdir)
         return summarise(Path(workdir))
+    check_free(Path(workdir))
     this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
+    with running_in(this.workdir):
+        train(this, on_epoch)
+    return summarise(this.workdir)
+
+
+def train(this: Run, on_epoch: OnEpoch | None = None) -> None:
+    """Begins a run or goes on with it, up to its last file."""
     progress = begin(this)
     steps_left = range(progress.step, this.total_steps)
     rows = this.sets.train.source.training(this.order, steps_left)
@@ -80,20 +95,23 @@ def run(
         finished, steps_done = divmod(progress.step, this.steps_per_epoch)
         if finished and not steps_done:  # its metrics may not have been written
             end_epoch(this, progress, signals, on_epoch)
-        for epoch in range(finished, config.epochs):
+        for epoch in range(finished, this.config.epochs):
             begin_epoch(this, progress, epoch, signals)
             train_epoch(this, progress, epoch, rows, signals)
             end_epoch(this, progress, signals, on_epoch)
         finish(this, progress, signals)
-    return summarise(this.workdir)
 
 
 def begin(run: Run) -> Progress:
-    """Where the run goes on, or its beginning; from here on, files are written."""
-    claim_folder(run.workdir, run.config)
-    write_problem(run.workdir, run.config, run.problem)
+    """Where the run goes on, or its beginning; from here on, files are written.
+
+    Raises:
+      ValueError: if data or model are not those of what was saved; nothing is written.
+    """
     saved = run.checkpoints.restore(like=run.start) or run.start
     check_unchanged(saved, run.start, run.workdir)
+    claim_folder(run.workdir, run.config)
+    write_problem(run.workdir, run.config, run.problem)
     progress = Progress.of(run, saved)
     lines = drop_metrics(run.workdir, since=progress.step)
     if lines < (progress.step - 1) // run.steps_per_epoch:
@@ -210,7 +228,7 @@ def choose_meta_set(run: Run, state: RunState, epoch: int) -> NDArray[np.int32]:
             seed=run.config.seed,
             epoch=epoch,
         )
-    scores = run.program.score(state, run.sets.train, problem.train_index)
+    scores = run.score(state, run.sets.train, problem.train_index, of="training")
     losses = np.full(problem.labels.shape, np.nan)
     losses[problem.train_index] = scores.losses
     return meta_set.lowest_loss(

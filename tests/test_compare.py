@@ -1,7 +1,9 @@
 import json
 import shutil
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from cmwjax.config_check import check_config
 from cmwjax.report.read import read_metrics
 from cmwjax.report.samples import read_samples
 from cmwjax.training.health import Diverged
+from configs import regression, tabular
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +143,41 @@ def test_a_run_that_diverges_is_reported_and_the_others_go_on(config, tmp_path):
     reason = json.loads((tmp_path / "runs/erm/seed_3/diverged.json").read_text())
     assert "lower optim.learning_rate=1e+30" in reason["reason"]
     assert (tmp_path / "runs" / "training_curves.png").exists()
-    before = (tmp_path / "runs/erm/seed_3/metrics.jsonl").read_bytes()
+    files = [tmp_path / "runs/erm/seed_3", *(tmp_path / "runs/erm/seed_3").iterdir()]
+    before = [path.stat().st_mtime_ns for path in files]
     assert compare.run(config, tmp_path / "runs") == table
-    assert (tmp_path / "runs/erm/seed_3/metrics.jsonl").read_bytes() == before
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+@pytest.mark.parametrize("task", ["tabular", "regression"])
+def test_a_run_that_overflows_before_updates_are_skipped_diverged(tmp_path, task):
+    """Parameters are finite still, but what comes of them is not."""
+    configs = {"tabular": tabular, "regression": regression}
+    config = configs[task].get_config("smoke,methods=erm+mw_net,seeds=1")
+    config.unlock()
+    config.epochs = 3
+    config.compare.tuned = {"erm": {"optim": {"learning_rate": 1e6}}, "mw_net": {}}
+    table = compare.run(config.lock(), tmp_path / "runs")
+    assert "| ERM | diverged (1 of 1) |" in table
+    assert "| MW-Net | diverged" not in table and "| MW-Net | " in table
+    reason = json.loads((tmp_path / "runs/erm/seed_0/diverged.json").read_text())
+    assert "lower optim.learning_rate=1000000.0" in reason["reason"]
+
+
+class OverflowsLate(nn.Module):
+    """Not a number for every sample, once it is evaluated."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        logits = nn.Dense(10)(images.reshape(len(images), -1))
+        return logits if train else logits * jnp.nan
+
+
+def test_scores_that_are_not_finite_are_not_called_an_accuracy(config, tmp_path):
+    single = compare.one_run(config, "erm", 3)
+    with pytest.raises(Diverged, match="loss is not finite for 360 of 360 .* test set"):
+        train.run(single, tmp_path / "run", model=OverflowsLate())
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_a_variant_is_a_method_with_fields_of_its_own(tmp_path):

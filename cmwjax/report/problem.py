@@ -1,5 +1,7 @@
-"""What a run learned from, told in the log and left in its folder."""
+"""What a run learned from, told in the log and left in its folder, and compared."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from ml_collections import ConfigDict
 
 from cmwjax.bias.problem import Problem, seeds
 from cmwjax.core.labels import class_counts
+from cmwjax.data.dataset import Dataset
 from cmwjax.files import LABELS, PROBLEM, replacing, write_json
 from cmwjax.report.families import family_names
 
@@ -41,6 +44,52 @@ def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
         )
 
 
+def data_digest(dataset: Dataset) -> bytes:
+    """SHA-256 of all that is learned from a data set: inputs, labels, who is trusted.
+
+    What configuration and seeds make of it follows from that. Images on disk are too
+    many to read: their names must do.
+    """
+    digest = hashlib.sha256()
+    for name in ("train_inputs", "train_labels", "test_inputs", "test_labels"):
+        digest.update(np.ascontiguousarray(getattr(dataset, name)))
+    for optional in (dataset.observed_labels, dataset.trusted_index):
+        if optional is not None:
+            digest.update(np.ascontiguousarray(optional))
+    if dataset.files is not None:
+        digest.update(dataset.files.identity.encode())
+    return digest.digest()
+
+
+def check_data(workdir: Path, digest: bytes) -> None:
+    """Refuses a folder whose run learned from other data; writes nothing.
+
+    Args:
+      workdir: the folder; one without a run is fine.
+      digest: `data_digest` of what would be learned from now.
+
+    Raises:
+      ValueError: if they differ.
+    """
+    path = workdir / PROBLEM
+    if not path.is_file():
+        return
+    try:
+        recorded = json.loads(path.read_text())["data_sha256"]
+    except (ValueError, KeyError, TypeError):
+        logging.warning(
+            "%s does not say which data it is about: whether they have changed since, "
+            "nobody knows.",
+            path,
+        )
+        return
+    if recorded != digest.hex():
+        raise ValueError(
+            f"data are not what the run in {workdir} began with: the data set has "
+            "changed; bring it back, or use another workdir."
+        )
+
+
 def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     """Sizes, realised noise, families and seeds of a problem, as plain values.
 
@@ -48,7 +97,7 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     labels is that of the samples *observed* in a class or family. What it takes true
     labels to tell is None where nobody knows them. In a regression, ranges of targets
     take the place of classes; `borders` are where they meet, `family_centres` the means
-    of their targets.
+    of their targets. `data_sha256` is the `data_digest`.
     """
     data_seed, noise_seed = seeds(config)
     index, family = problem.train_index, problem.families.family
@@ -56,6 +105,7 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     known = problem.dataset.knows_true_labels
     observed_counts = problem.group_counts
     return {
+        "data_sha256": data_digest(problem.dataset).hex(),
         "biases": {
             "imbalance_factor": config.data.imbalance_factor,
             "labels": config.data.labels,

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from scipy.stats import spearmanr
 
 from cmwjax.core.meta import MetaState
+from cmwjax.training.evaluate import Scores
 
 ALIKE = 2.0  # family sizes within this factor say little about a class
 COLLAPSE = 0.999  # share of weights near 0, or near 1, that is called collapsed
@@ -29,11 +30,30 @@ def check_skips(learner: MetaState, config: ConfigDict, last: LastGood) -> None:
         raise Diverged(
             f"the last {learner.skipped_in_a_row} updates before step {learner.step} "
             "were skipped, because loss, gradient or meta-gradient are not finite. "
-            f"{_last_good(last)} Most often a learning rate is too high: lower "
-            f"optim.learning_rate={config.optim.learning_rate} or "
-            f"weighting.optimizer.learning_rate="
-            f"{config.weighting.optimizer.learning_rate}."
+            f"{_last_good(last)} {_remedy(config)}"
         )
+
+
+def check_scores(scores: Scores, of: str, config: ConfigDict, last: LastGood) -> None:
+    """Raises `Diverged` if scores of samples, on the host, are not finite.
+
+    Parameters may still be finite then: outputs and losses overflow before they do. No
+    metric would be worth anything, and some are not even defined.
+
+    Args:
+      scores: those of samples without an input do not matter.
+      of: which samples they are.
+      config: names the learning rates.
+      last: step of the last good checkpoint.
+    """
+    columns = {"loss": scores.losses, "weight": scores.weights, **scores.found}
+    for name, values in columns.items():
+        bad = scores.seen & ~np.isfinite(values)
+        if bad.any():
+            raise Diverged(
+                f"{name} is not finite for {np.sum(bad)} of {np.sum(scores.seen)} "
+                f"samples of the {of} set. {_last_good(last)} {_remedy(config)}"
+            )
 
 
 def check_finite(learner: MetaState, last: LastGood) -> None:
@@ -52,6 +72,14 @@ def _last_good(last: LastGood) -> str:
     if step is None:
         return "There is no good checkpoint."
     return f"The last good checkpoint is that of step {step}."
+
+
+def _remedy(config: ConfigDict) -> str:
+    return (
+        "Most often a learning rate is too high: lower "
+        f"optim.learning_rate={config.optim.learning_rate} or "
+        f"weighting.optimizer.learning_rate={config.weighting.optimizer.learning_rate}."
+    )
 
 
 def warn_if_sizes_alike(centres: np.ndarray) -> None:

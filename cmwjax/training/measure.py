@@ -19,7 +19,11 @@ CURVE_LOSSES = 10 * np.linspace(0, 1, 61, dtype=np.float32) ** 2  # dense near 0
 
 
 def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
-    """Metrics of the epoch that ends here."""
+    """Metrics of the epoch that ends here.
+
+    Raises:
+      Diverged: if scores of samples are not finite.
+    """
     problem, program, state = run.problem, run.program, progress.state
     learner, judged = state.learner, program.evaluated(state)
     tests = _test_metrics(run, judged)
@@ -33,7 +37,7 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
     others = {"meta": problem.meta_index, "validation": problem.validation_index}
     for name, index in others.items():
         if index is not None and len(index):
-            scores = program.score(judged, run.sets.train, index)
+            scores = run.score(judged, run.sets.train, index, of=name)
             metrics |= _named(name, run.summary(scores, problem.labels[index]))
     knows = problem.dataset.knows_true_labels
     if knows and program.method.has_meta_step and progress.meta_set is not None:
@@ -59,7 +63,7 @@ def _test_metrics(run: Run, state: RunState) -> dict[str, float]:
     metrics = {}
     for name, samples in run.sets.tests.items():
         labels = run.problem.dataset.in_units(np.asarray(samples.table.labels))
-        scores = run.program.score(state, samples, np.arange(len(labels)))
+        scores = run.score(state, samples, np.arange(len(labels)), of=name)
         metrics |= _named(name, run.summary(scores, labels))
     return metrics
 
@@ -69,10 +73,14 @@ def _named(name: str, metrics: dict[str, float]) -> dict[str, float]:
 
 
 def write_results(run: Run, progress: Progress) -> None:
-    """Scores every training sample and writes the files that end a run."""
+    """Scores every training sample and writes the files that end a run.
+
+    Raises:
+      Diverged: if their scores are not finite; nothing is written then.
+    """
     problem, method = run.problem, run.program.method
     judged = run.program.evaluated(progress.state)
-    scores = run.program.score(judged, run.sets.train, problem.train_index)
+    scores = run.score(judged, run.sets.train, problem.train_index, of="training")
     run.unreadable.write()
     index = problem.train_index[scores.seen]
     if jax.process_index() > 0:

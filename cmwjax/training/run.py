@@ -16,14 +16,21 @@ from cmwjax.config_check import check_config
 from cmwjax.data import view as views
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_batches
+from cmwjax.data.sources import Samples
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
 from cmwjax.files import CHECKPOINTS
+from cmwjax.report.problem import check_data
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training import program as programs
 from cmwjax.training.checkpoints import Checkpoints, to_host
 from cmwjax.training.evaluate import Scores
-from cmwjax.training.health import check_finite, check_skips, warn_if_sizes_alike
+from cmwjax.training.health import (
+    check_finite,
+    check_scores,
+    check_skips,
+    warn_if_sizes_alike,
+)
 from cmwjax.training.program import Program
 from cmwjax.training.sets import Sets, build_sets, set_names
 from cmwjax.training.state import RunState, Saved, first
@@ -53,6 +60,18 @@ class Run(NamedTuple):
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.config.epochs * self.steps_per_epoch
+
+    def score(
+        self, state: RunState, samples: Samples, index: NDArray, of: str
+    ) -> Scores:
+        """Scores of the samples `index`, all of them finite.
+
+        Raises:
+          Diverged: if a score is not; it says what the samples are `of`.
+        """
+        scores = self.program.score(state, samples, index)
+        check_scores(scores, of, self.config, self.last_good)
+        return scores
 
     def summary(self, scores: Scores, labels: NDArray) -> dict[str, float]:
         """Metrics of scores, against labels `[N]` in the units of the data."""
@@ -165,7 +184,8 @@ def assemble(
       devices: what to run on, by default everything there is.
 
     Raises:
-      ValueError: if configuration, folder, data, model or devices are unfit.
+      ValueError: if configuration, folder, data, model or devices are unfit, or the
+        run in the folder learned from other data.
     """
     check_config(config)
     check_folder(workdir, config)
@@ -193,6 +213,7 @@ def assemble(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
     start = first(to_host(program.init(config.seed, problem)), problem)
+    check_data(workdir, start.data.tobytes())
     return Run(
         config=config,
         workdir=workdir,

@@ -1,6 +1,5 @@
 """What changes while a run goes on, what is saved of it, and how that is checked."""
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from cmwjax.bias.problem import Problem
 from cmwjax.core.meta import MetaState
 from cmwjax.methods.teacher import Teacher
+from cmwjax.report.problem import data_digest
 
 _NO_META_SET = np.array([-1], np.int32)  # Orbax does not save empty arrays
 
@@ -42,7 +42,7 @@ class Saved(NamedTuple):
     meta_index: np.ndarray  # int32, of this epoch; see `meta_set`
     seconds: np.ndarray  # float64 [2], of this epoch so far, and saving's share of them
     # What it learns from. It is made anew each time, and must not have changed.
-    data: np.ndarray  # uint8 [32], SHA-256 of training and test set, or their names
+    data: np.ndarray  # uint8 [32], see `data_digest`
     labels: np.ndarray  # [N], as observed
     train_index: np.ndarray  # int32
     family: np.ndarray  # int32 [C]
@@ -66,16 +66,11 @@ class Saved(NamedTuple):
 
 def first(run: RunState, problem: Problem) -> Saved:
     """What would be saved before the first step."""
-    digest = hashlib.sha256()
-    for name in ("train_inputs", "train_labels", "test_inputs", "test_labels"):
-        digest.update(np.ascontiguousarray(getattr(problem.dataset, name)))
-    if problem.dataset.files is not None:  # too many to read; their names must do
-        digest.update(problem.dataset.files.identity.encode())
     return Saved(
         run=run,
         meta_index=_NO_META_SET if problem.meta_index is None else problem.meta_index,
         seconds=np.zeros(2),
-        data=np.frombuffer(digest.digest(), np.uint8),
+        data=np.frombuffer(data_digest(problem.dataset), np.uint8),
         labels=problem.labels,
         train_index=problem.train_index,
         family=problem.families.family,
