@@ -85,7 +85,7 @@ def test_figures_of_a_regression_name_ranges_of_targets(regression_run):
 
 
 def test_a_regression_is_described_by_its_ranges():
-    config = regression.get_config("methods=cmw_net,rate=0.3,trusted=3")
+    config = regression.get_config("methods=cmw_net,rate=0.3,per_class=3")
     targets = np.r_[np.arange(60.0), np.arange(60.0)] * 10
     inputs = np.arange(120, dtype=np.float32)[:, None]
     data = Dataset(inputs, targets, inputs, targets, 0, (), kind="rows")

@@ -294,10 +294,19 @@ def test_a_truth_that_is_constant_is_no_reason_to_refuse(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"method": "gce"}, "config.method='gce' is not for a regression; choose"),
-        ({"method": "elr"}, "config.method='elr' is not for a regression; choose"),
+        (
+            {"method": "gce"},
+            "config.method='gce' is not for config.task='regression'; choose",
+        ),
+        (
+            {"method": "elr"},
+            "config.method='elr' is not for config.task='regression'; choose",
+        ),
         ({"loss": "cross_entropy"}, r"loss='cross_entropy' is not .*\['squared_error'"),
-        ({"task": "classification"}, "loss='squared_error' is not for a classificat"),
+        (
+            {"task": "classification"},
+            "loss='squared_error' is not for config.task='classificat",
+        ),
     ],
 )
 def test_methods_and_losses_for_another_task_are_refused(fields, message):

@@ -115,8 +115,14 @@ def test_a_regression_that_is_stopped_ends_at_the_same_bits(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"loss": "cross_entropy"}, "config.loss='cross_entropy' is not for a regress"),
-        ({"method": "elr"}, "config.method='elr' is not for a regression; choose one"),
+        (
+            {"loss": "cross_entropy"},
+            "config.loss='cross_entropy' is not for config.task=",
+        ),
+        (
+            {"method": "elr"},
+            "config.method='elr' is not for config.task='regression'; choose one",
+        ),
         ({"method": "cmw_net_sl"}, "config.method='cmw_net_sl' is not for"),
     ],
 )
@@ -126,9 +132,11 @@ def test_what_a_regression_has_no_use_for_is_refused(fields, message):
 
 
 def test_a_task_that_the_data_do_not_have_is_refused():
-    with pytest.raises(ValueError, match="are those of a regression: set config.task"):
+    with pytest.raises(
+        ValueError, match="does not go with the labels of .*set config.task=.regression"
+    ):
         prepare(one(tabular, **{"data.name": "diabetes"}))
-    with pytest.raises(ValueError, match="are those of a classification: set config"):
+    with pytest.raises(ValueError, match="set config.task=.classification"):
         prepare(one(regression, **{"data.name": "breast_cancer"}))
 
 

@@ -166,8 +166,8 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
     has = "regression" if not dataset.num_classes else "classification"
     if has != config.task:
         raise ValueError(
-            f"config.task={config.task!r}, but the labels of {config.data.name!r} are "
-            f"those of a {has}: set config.task={has!r}."
+            f"config.task={config.task!r} does not go with the labels of "
+            f"{config.data.name!r}: set config.task={has!r}."
         )
     return dataset
 
