@@ -121,9 +121,7 @@ def test_text_has_the_same_arguments_for_files():
 
 
 def test_unknown_noise_is_one_error_everywhere():
-    with pytest.raises(
-        ValueError, match="noise='foo' is unknown; .*flip"
-    ):
+    with pytest.raises(ValueError, match="noise='foo' is unknown; .*flip"):
         tabular.get_config("noise=foo")
 
 
