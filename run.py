@@ -9,6 +9,8 @@ within 30 seconds and saved: run the same command again. A second SIGINT stops a
 
 import sys
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -21,12 +23,39 @@ warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
 logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 HERE = Path(__file__).parent
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", str(HERE / "configs" / "quickstart.py"), "configuration file"
-)
+
+
+@contextmanager
+def one_line() -> Generator[None, None, None]:
+    """Ends the program with one line for an error in the configuration or a flag."""
+    try:
+        yield
+    except (flags.Error, ValueError, TypeError, AttributeError, OSError) as error:
+        cause: BaseException = error
+        # ml_collections tells of an error in a configuration file by a traceback.
+        while "Traceback" in str(cause) and cause.__context__ is not None:
+            cause = cause.__context__
+        while cause.args and isinstance(cause.args[0], BaseException):
+            cause = cause.args[0]
+        text = cause.args[0] if isinstance(cause, KeyError) else cause
+        sys.exit(f"error: {' '.join(str(text).split())}")
+
+
+with one_line():  # fields on the command line are looked up when this is defined
+    _CONFIG = config_flags.DEFINE_config_file(
+        "config", str(HERE / "configs" / "quickstart.py"), "configuration file"
+    )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder for the results; by default runs/NAME_OF_CONFIG"
 )
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """Parses flags, and with them the configuration file and what follows its colon."""
+    with one_line():
+        others = flags.FLAGS(arguments)
+        _CONFIG.value.compare  # noqa: B018, a file that cannot be read is told here
+    return others
 
 
 def main(_) -> None:
@@ -41,7 +70,7 @@ def main(_) -> None:
     if workdir is None:
         name = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(name.partition(":")[0]).stem
-    if config.compare.methods and flags.FLAGS["verbosity"].using_default_value:
+    if config.compare.methods and not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # the bar and the table say it all
     try:
         with Signals() as signals, signals.at_once():
@@ -62,4 +91,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

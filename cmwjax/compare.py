@@ -14,6 +14,7 @@ from cmwjax import train
 from cmwjax.bias.problem import Problem, prepare
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
+from cmwjax.data import csv_sets
 from cmwjax.data.dataset import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
 from cmwjax.methods.catalogue import method_of, title
@@ -34,6 +35,12 @@ from cmwjax.training.workdir import (
 )
 
 OnRun = Callable[[str, int, Result | None], None]
+SCORE = (  # what a summary says of its numbers
+    "a number per seed: last_epoch, selected_epoch and average_precision in percent on "
+    "the test set; wrong_label_auroc in [0, 1]; seconds; null where a run diverged, no "
+    "samples select an epoch, there are more than two classes, or nobody knows which "
+    "labels are wrong"
+)
 
 
 def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) -> str:
@@ -106,8 +113,10 @@ def _run_all(
                     on_run(method, seed, result)
     ended = [r for runs in results.values() for r in runs if r is not None]
     summary = {
-        "score": "percent on the test set, per seed; null where a run diverged",
+        "score": SCORE,
         "criterion": TASKS[config.task].title,
+        "labels": "labels" if dataset.num_classes else "targets",
+        "test_labels": "given" if _tests_with_given_labels(config) else "right",
         "seeds": list(seeds),
         "seconds": time.perf_counter() - start,
         "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
@@ -143,6 +152,13 @@ def _check_every_run(config: ConfigDict, workdir: Path) -> Dataset:
             check_free(folder)
             check_data(folder, digests[read])
     return next(iter(problems.values())).dataset
+
+
+def _tests_with_given_labels(config: ConfigDict) -> bool:
+    """Whether the test set is part of a file whose right labels nobody knows."""
+    data = config.data
+    is_split_off = csv_sets.is_name(data.name) and not data.csv.test
+    return is_split_off and data.labels == "given"
 
 
 def run_folder(workdir: Path, method: str, seed: int) -> Path:
@@ -194,7 +210,9 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
         "average_precision": of_each(
             lambda r: r.average_precision and 100 * r.average_precision
         ),
-        "wrong_label_auroc": of_each(lambda r: r.auroc),
+        "wrong_label_auroc": of_each(
+            lambda r: None if np.isnan(r.auroc) else r.auroc  # no JSON has a NaN
+        ),
         "seconds": of_each(lambda r: r.seconds),
     }
 
@@ -226,12 +244,19 @@ def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:
 
 
 def table(summary: dict) -> str:
-    """Markdown table of a comparison's `summary.json`."""
+    """Markdown table of a comparison's `summary.json`.
+
+    Where the test set was split off a file of which nobody knows the right labels, the
+    headings say that the scores are by given ones.
+    """
     score = summary.get("criterion", "accuracy")
+    labels = summary.get("labels", "labels")
+    if summary.get("test_labels") == "given":
+        score += f" (given {labels})"
     columns = {  # heading -> number per seed, and its digits
         f"test {score}, selected epoch": ("selected_epoch", 1),
         "average precision": ("average_precision", 1),
-        "AUROC of wrong labels": ("wrong_label_auroc", 3),
+        f"AUROC of wrong {labels}": ("wrong_label_auroc", 3),
     }
     if not any(
         any(m.get("average_precision", ())) for m in summary["methods"].values()

@@ -178,7 +178,8 @@ def check_config(config: ConfigDict) -> None:
     if config.noise.kind == "none" and config.noise.rate:
         raise ValueError(
             f"config.noise.rate={config.noise.rate} has no effect with "
-            f"config.noise.kind='none'; choose one of {tuple(noise.KINDS)[1:]}."
+            f"config.noise.kind='none': choose one of {tuple(noise.KINDS)[1:]}, or set "
+            "the rate to 0 (after the colon of --config: rate=0)."
         )
     if bool(config.compare.methods) != bool(config.compare.seeds):
         raise ValueError(
@@ -288,7 +289,8 @@ def _check_method(config: ConfigDict) -> None:
             raise ValueError(
                 "config.meta_set.policy='held_out' trusts the labels that it holds "
                 "out, and with config.data.labels='given' nobody knows which are "
-                "right: choose 'balanced' or 'lowest_loss'."
+                "right: choose 'balanced' or 'lowest_loss', or 'external' with a file "
+                "of trusted samples in config.data.csv.trusted."
             )
         if memory is not None and memory.needs_true_labels:
             raise ValueError(

@@ -82,6 +82,11 @@ def write_tensors(
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes readable JSON, in one piece or not at all."""
+    """Writes readable JSON, in one piece or not at all.
+
+    Raises:
+      ValueError: for a number that is not finite, which JSON does not have.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(text)

@@ -42,6 +42,13 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
     return values
 
 
+def names_in(arg: str | None) -> set[str]:
+    """The arguments that somebody wrote after the colon, by name."""
+    return {item.partition("=")[0] for item in (arg or "").split(",")} - {""}
+
+
+# Files and columns of one's own data, for `config.data.csv`.
+FILES = {"label": "", "test": "", "trusted": "", "truth": ""}
 # Arguments that say which labels are wrong and which classes are rare.
 BIAS = {"labels": "true", "noise": "none", "rate": 0.0, "imbalance": 1.0}
 # What the classifier computes in, e.g. bfloat16; its parameters stay float32.
@@ -70,6 +77,67 @@ EVERY = (
 SOFT = ("erm_mixup_ema", "constant_sl", "mw_net_sl", "cmw_net_mixup", "cmw_net_sl")
 
 
+def set_noise(config: Any, name: str, rate: float, kinds: Any = None) -> None:
+    """Puts noise by its name into a configuration.
+
+    Args:
+      config: changes.
+      name: a key of `kinds`.
+      rate: of the noise.
+      kinds: name -> kind and class map; None: `NOISE`.
+
+    Raises:
+      ValueError: if there is no such noise.
+    """
+    kinds = NOISE if kinds is None else kinds
+    if name not in kinds:
+        raise ValueError(
+            f"argument noise={name!r} is unknown; choose one of {list(kinds)}."
+        )
+    config.noise.kind, config.noise.class_map = kinds[name]
+    config.noise.rate = rate
+
+
+def is_file(data: str) -> bool:
+    """Whether the argument `data` names a file, rather than a data set by its name."""
+    return bool(Path(data).suffix)
+
+
+def noise_rate(arg: dict[str, Any], given: set[str]) -> float:
+    """The rate of noise to inject: into one's own file none, unless it was asked for.
+
+    Args:
+      arg: the arguments `data`, `rate` and, where there is one, `noise`.
+      given: those that somebody wrote; see `names_in`.
+    """
+    untouched = is_file(arg["data"]) and not given & {"noise", "rate"}
+    no_noise = arg.get("noise") == "none" and "rate" not in given
+    return 0.0 if untouched or no_noise else arg["rate"]
+
+
+def set_files(config: Any, arg: dict[str, Any], *, held_out: bool) -> None:
+    """Puts `data` and the arguments of `FILES` into a configuration.
+
+    Nobody knows which labels of a file are right, unless a `truth` says so or they are
+    taken for right, to have noise injected. Without trusted samples the meta set is
+    what the classifier finds easiest, after an epoch of ordinary training.
+
+    Args:
+      config: changes; its noise is set.
+      arg: the arguments.
+      held_out: whether the meta set is held out, with the labels of the data.
+    """
+    config.data.name = arg["data"]
+    for name in FILES:
+        config.data.csv[name] = arg[name]
+    knows = arg["truth"] or config.noise.rate or not is_file(arg["data"])
+    config.data.labels = "true" if knows else "given"
+    policy = "held_out" if held_out else "lowest_loss"
+    config.meta_set.policy = "external" if arg["trusted"] else policy
+    # What an untrained classifier finds easiest means nothing.
+    config.warmup_epochs = int(config.meta_set.policy == "lowest_loss")
+
+
 def set_bias(config: Any, arg: dict[str, Any]) -> None:
     """Puts the arguments of `BIAS` into a configuration.
 
@@ -77,14 +145,9 @@ def set_bias(config: Any, arg: dict[str, Any]) -> None:
       ValueError: if there is no such noise.
     """
     name = arg["noise"]
-    if name not in NOISE:
-        raise ValueError(
-            f"argument noise={name!r} is unknown; choose one of {list(NOISE)}."
-        )
     if is_cifar100(arg):
         name = NOISE_OF_CIFAR100.get(name, name)
-    config.noise.kind, config.noise.class_map = NOISE[name]
-    config.noise.rate = arg["rate"]
+    set_noise(config, name, arg["rate"])
     config.data.labels = arg["labels"]
     config.data.imbalance_factor = arg["imbalance"]
 

@@ -15,16 +15,22 @@ easiest. A text is the mean of what its words and their parts say, as in fastTex
 """
 
 from cmwjax.config import base_config
-from configs.common import methods_of, parse_arg
+from configs.common import (
+    FILES,
+    is_file,
+    methods_of,
+    parse_arg,
+    set_files,
+    set_noise,
+)
 
 
 def get_config(arg=None):
-    files = {"data": "headlines", "test": "", "trusted": "", "truth": ""}
-    columns = {"text": "text", "label": ""}
     arg = parse_arg(
         arg,
-        **files,
-        **columns,
+        data="headlines",
+        text="text",
+        **FILES,
         methods="erm+mw_net+cmw_net",
         seeds=3,
         smoke=False,
@@ -32,19 +38,14 @@ def get_config(arg=None):
     config = base_config()
     config.compare.methods = methods_of(arg["methods"])
     config.compare.seeds = tuple(range(arg["seeds"]))
-    config.data.name = arg["data"]
-    for name in ("text", "label", "test", "trusted", "truth"):
-        config.data.csv[name] = arg[name]
-    config.data.csv.length = 256
+    if not is_file(arg["data"]):
+        set_noise(config, "sym", 0.4)
+    set_files(config, arg, held_out=False)
+    config.data.csv.text, config.data.csv.length = arg["text"], 256
     config.data.batch_size, config.meta_set.batch_size = 52, 52
-    if arg["data"] == "headlines":
-        config.noise.kind, config.noise.rate = "symmetric", 0.4
-    elif not arg["truth"]:
-        config.data.labels = "given"
-    config.meta_set.policy = "external" if arg["trusted"] else "lowest_loss"
     config.model.name = "text"
     config.model.options = {"embedding": 64, "hidden": ()}
-    config.epochs, config.warmup_epochs = 10, 0 if arg["trusted"] else 1
+    config.epochs = 10
     config.optim.name = "adam"  # the mean over a text leaves small gradients
     config.optim.learning_rate, config.optim.weight_decay = 1e-2, 0.0
     config.optim.schedule.name = "cosine"

@@ -85,7 +85,10 @@ def test_a_run_without_truth_or_families(tmp_path):
 
 @pytest.mark.parametrize("unknown", ["some", "all"])
 def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unknown):
-    """Of a regression: 91.0 stays 91.0, and NaN is the truth that is unknown."""
+    """Of a regression: 91.0 stays 91.0, and NaN is the truth that is unknown.
+
+    What was suggested is read back as the same float32.
+    """
     rng = np.random.default_rng(1)
     true = np.round(rng.normal(0, 1e3, 200), 1)  # also negative ones, which are known
     if unknown == "some":
@@ -108,7 +111,10 @@ def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unk
     back, there = np.argsort(read["index"]), np.argsort(written["index"])
     for name in ("given_label", "suggested_label", "true_label"):
         assert read[name].dtype == np.float64
-        np.testing.assert_array_equal(read[name][back], written[name][there])
+        as_type = np.float32 if name == "suggested_label" else np.float64
+        np.testing.assert_array_equal(
+            read[name][back].astype(as_type), written[name][there].astype(as_type)
+        )
     for i, row in cells.items():
         known = bool(row["true_label"])
         assert known == np.isfinite(written["true_label"][written["index"] == i][0])
@@ -120,6 +126,28 @@ def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unk
         )
     ]
     assert wrong.tolist() == want and (sum(want) > 100 or unknown == "all")
+
+
+def test_targets_have_no_digits_that_float32_made(tmp_path):
+    """The shortest decimal is found digit by digit; given ones may need more."""
+    given = [np.float64(np.float32(0.1)), 0.1, 123456.789012, 1e300]
+    suggested = np.array([1 / 3, 153.3, 2.0**-20, 1e300])
+    write_samples(
+        tmp_path / "samples.csv",
+        index=np.arange(4),
+        given_label=np.array(given),
+        suggested_label=suggested,
+        losses=-np.arange(4.0),
+        weights=np.ones(4),
+    )
+    with (tmp_path / "samples.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert [float(r["given_label"]) for r in read] == [0.1, 0.1, 123456.789012, 1e300]
+    for row, value in zip(read[:3], suggested, strict=False):
+        texts = (f"{np.float32(value):.{digits}g}" for digits in range(1, 18))
+        short = next(t for t in texts if np.float32(t) == np.float32(value))
+        assert float(row["suggested_label"]) == float(short)
+    assert float(read[3]["suggested_label"]) == 1e300
 
 
 def test_rows_are_read_in_the_order_of_their_ranks(tmp_path):

@@ -60,10 +60,12 @@ def test_scene_draws_one_epoch(comparison):
             np.testing.assert_array_equal(line.get_ydata(), weights)
         assert [len(line.get_xdata()) for line in right.lines] == [epoch] * 3
         assert f"epoch {epoch}" in [text.get_text() for text in figure.texts]
-    labels = {"small classes", "moderate", "large classes", "MW-Net"}
+    labels = {"small classes", "moderate classes", "large classes", "MW-Net"}
     assert labels <= {text.get_text() for text in left.texts}
     ends = {t.get_text(): t.xy[1] for t in left.texts if t.get_text() in labels}
-    assert ends["small classes"] > ends["moderate"] > ends["large classes"]
+    sizes = ("small", "moderate", "large")
+    small, moderate, large = (ends[f"{size} classes"] for size in sizes)
+    assert small > moderate > large
     wrong = np.mean(
         [
             r["given_label"] != r["true_label"]
@@ -109,6 +111,8 @@ def test_a_regression_has_its_ranges_and_no_lines_below_the_axis(comparison, tmp
     shown = {text.get_text() for text in left.texts}
     assert {"below 94", "94 to 170.5", "from 170.5", "MW-Net"} <= shown
     assert "weight of a sample by its loss and target" in shown
+    assert left.get_title() == "How much a target is trusted"
+    assert any(text.get_text().endswith("of targets wrong") for text in right.texts)
     assert right.get_ylim()[0] == -100
     assert all(line.get_clip_on() for line in right.lines)
     canvas, _, _ = comparison_plots._scene(comparison)

@@ -172,6 +172,11 @@ def test_texts_without_a_header(write):
         ("1\n2\n", {}, "no column beside its labels 'column 1': .* suffix .csv"),
         (FLOWERS, {"label": "kind"}, r"no column 'kind': choose label among \['len"),
         (FLOWERS, {"text": "words"}, "no column 'words': choose text among"),
+        (  # nothing but the right name tells that this is a header
+            "headline,topic\nA goal,sport\n",
+            {"text": "headlin"},
+            r"choose text among \['headline', 'topic'\] if line 1 is the header, or e",
+        ),
         ("a,a,b\n1,2,3\n", {"label": "a"}, "has 2 columns 'a': choose label"),
         (FLOWERS, {"text": "class"}, "'class' cannot be both text and label"),
         (FLOWERS + "1,2\n", {}, "line 4 has 2 cells, but line 1 has 3"),

@@ -19,7 +19,7 @@ from configs import regression
     [
         (1, None, ["all classes"]),
         (2, None, ["small classes", "large classes"]),
-        (3, None, ["small classes", "moderate", "large classes"]),
+        (3, None, ["small classes", "moderate classes", "large classes"]),
         (4, None, ["family 1", "family 2", "family 3", "family 4"]),
         (1, [], ["all targets"]),
         (1, [94.0, 170.5], ["all targets"]),  # MW-Net, where CMW-Net would have three
@@ -80,12 +80,12 @@ def test_figures_of_a_regression_name_ranges_of_targets(regression_run):
     top, _ = plots.weight_curves(regression_run).axes
     assert [text.get_text() for text in top.get_legend().get_texts()] == RANGES
     panels = plots.weight_histogram(regression_run).axes
-    titles = [axes.get_title(loc="left").split(" · ")[0] for axes in panels]
+    titles = [axes.get_title(loc="left").split("\n")[0] for axes in panels]
     assert titles == RANGES
 
 
 def test_a_regression_is_described_by_its_ranges():
-    config = regression.get_config("methods=cmw_net,rate=0.3,trusted=3")
+    config = regression.get_config("methods=cmw_net,rate=0.3,per_class=3")
     targets = np.r_[np.arange(60.0), np.arange(60.0)] * 10
     inputs = np.arange(120, dtype=np.float32)[:, None]
     data = Dataset(inputs, targets, inputs, targets, 0, (), kind="rows")

@@ -9,6 +9,7 @@ import fake_runs
 import numpy as np
 import pytest
 from fake_runs import epochs_of, rows
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
@@ -55,11 +56,13 @@ def test_weight_curves_are_those_of_the_last_epoch(run):
     names = [text.get_text() for text in top.get_legend().get_texts()]
     assert names == [
         "small classes (~48 samples each)",
-        "moderate (~140 samples each)",
+        "moderate classes (~140 samples each)",
         "large classes (~232 samples each)",
     ]
     assert len({line.get_color() for line in top.lines}) == 3
-    assert top.get_xlim() == bottom.get_xlim()
+    # Where no sample is, there is no curve.
+    largest = max(float(r["loss"]) for r in rows(run))
+    assert top.get_xlim() == bottom.get_xlim() == (0, largest)
 
 
 def test_loss_histogram_stacks_corrupted_on_clean(run):
@@ -96,9 +99,9 @@ def test_figures_of_ordinary_training(erm):
     (line,) = top.lines
     assert list(line.get_ydata()) == [1, 1]
     assert bottom.get_xlim()[1] == max(float(r["loss"]) for r in rows(erm))
-    figure = plots.weight_histogram(erm)
-    assert len(figure.axes) == 1
-    assert figure.get_suptitle().endswith("0.500")
+    (axes,) = plots.weight_histogram(erm).axes
+    assert not axes.containers  # one bar would look like a finding
+    assert axes.texts[0].get_text().startswith("All samples have the weight 1:")
 
 
 def test_weight_histogram_has_a_panel_per_family(run):
@@ -133,9 +136,61 @@ def test_small_weights_get_an_axis_of_their_own(without_truth, tmp_path):
     (tmp_path / "samples.csv").write_text(text)
     small, large = plots.weight_histogram(tmp_path).axes
     assert small.get_xlim()[1] == 1
+    assert small.get_xlabel() == "weight, on the same axis"
+    assert large.get_xlabel() == "weight, on an axis of its own"
     weights = [float(r["weight"]) for r in rows(tmp_path) if r["family"] == "1"]
     assert large.get_xlim()[1] == max(weights) < 0.001
     assert np.count_nonzero(heights(large.containers[0])) > 10
+
+
+def drawn(figure):
+    """Lays a figure out, and returns what measures its artists."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return canvas.get_renderer()
+
+
+def test_families_share_an_axis_that_shows_the_gap_between_them(run):
+    limits = [axes.get_xlim() for axes in plots.weight_histogram(run).axes]
+    assert limits == [(0, 1)] * 3
+
+
+@pytest.mark.parametrize("borders", [None, [-1234567.5, 1234567.5]])
+def test_titles_and_legends_of_the_weight_histogram_touch_nothing(
+    run, tmp_path, borders
+):
+    copy = shutil.copytree(run, tmp_path / "run")
+    if borders:
+        (copy / "problem.json").write_text(json.dumps({"borders": borders}))
+    figure = plots.weight_histogram(copy)
+    renderer = drawn(figure)
+    titles = [axes._left_title.get_window_extent(renderer) for axes in figure.axes]
+    assert len(titles) == 3
+    for left, right in zip(titles[:-1], titles[1:], strict=True):
+        assert left.x1 + 4 < right.x0
+    assert titles[-1].x1 < figure.bbox.x1
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent(renderer)
+        for bars in axes.containers:
+            tallest = max(bar.get_window_extent(renderer).y1 for bar in bars)
+            assert tallest < legend.y0
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 10])
+def test_the_title_of_a_transition_matrix_fits(tmp_path, classes):
+    labels = np.arange(40) % classes
+    write_samples(
+        tmp_path / "samples.csv",
+        index=np.arange(40),
+        given_label=labels,
+        suggested_label=labels,
+        losses=np.ones(40),
+        weights=np.ones(40),
+    )
+    figure = plots.transition_matrix(tmp_path)
+    renderer = drawn(figure)
+    title = figure._suptitle.get_window_extent(renderer)
+    assert figure.bbox.x0 <= title.x0 and title.x1 <= figure.bbox.x1
 
 
 def test_titles_of_the_weight_histogram_count_pairs(run):
@@ -154,8 +209,8 @@ def test_titles_of_the_weight_histogram_count_pairs(run):
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [
         "small classes",
-        "moderate",
-        f"large classes · AUROC {auroc(large):.3f}",
+        "moderate classes",
+        f"large classes\nAUROC {auroc(large):.3f}",
     ]
 
 
@@ -270,6 +325,31 @@ def test_text_suspects_are_in_the_order_of_their_ranks(run):
     assert f"400 most suspicious labels: given → suggested ({wrong} indeed wrong)" in (
         figure.get_suptitle()
     )
+
+
+def test_rows_use_the_room_there_is_and_no_more(run, tmp_path):
+    columns = ", ".join(f"mean of column {c} = {c / 7:.4g}" for c in range(40))
+    texts = [columns] * len(rows(run))
+    figure = plots.text_suspects(run, texts, class_names=["malignant"] * 10)
+    renderer = drawn(figure)
+    label, row, text = figure.axes[0].texts[:3]
+    shown = text.get_text().replace("\xa0", " ")
+    assert shown.count(" = ") >= 8 and shown.endswith("…") and shown.count("\n") == 1
+    for line in text.get_text().split("\n"):
+        assert not line.startswith("=") and not line.endswith("=")
+    boxes = [t.get_window_extent(renderer) for t in (label, row, text)]
+    assert boxes[0].x1 < boxes[1].x0 and boxes[1].x1 < boxes[2].x0
+    room = figure.bbox.x1 - boxes[2].x1
+    assert 0 < room < 0.15 * figure.bbox.width
+
+
+def test_figures_of_a_regression_speak_of_targets(regression_run):
+    figure = plots.weight_histogram(regression_run)
+    assert "this target is wrong" in figure.get_suptitle()
+    names = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert names[0].startswith("clean targets") and "corrupted targets" in names[1]
+    title = plots.text_suspects(regression_run, ["a row"] * 60).get_suptitle()
+    assert title.startswith("The 24 most suspicious targets:")
 
 
 def test_text_suspects_of_a_regression_say_targets(regression_run):

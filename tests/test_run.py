@@ -27,14 +27,20 @@ def command(*arguments, **environment):
         ("--config.noise.rate=1.5", "config.noise.rate=1.5 is out of range"),
         ("--config=configs/quickstart.py:rat=0.5", "unknown argument 'rat'"),
         ("--config.data.name=/nowhere.npz", "/nowhere.npz"),
-        ("--config.optim.momentun=0.5", "momentun"),
+        ("--config.optim.momentun=0.5", 'Did you mean "momentum"'),
+        ("--config=configs/tabular.py:noise=foo", "noise='foo' is unknown; choose"),
+        ("--config=configs/tabular.py:rate=much", "a value of type float"),
+        ("--config=configs/nowhere.py", "configs/nowhere.py"),
+        ("--config.seed=x", "config.seed=x"),
+        ("--confg=configs/tabular.py", "flag 'confg'"),
     ],
 )
-def test_bad_input_is_one_message_and_writes_nothing(tmp_path, argument, message):
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, argument, message):
     argument = argument.replace("configs/", f"{ROOT}/configs/")
     result = command(argument, f"--workdir={tmp_path / 'run'}")
-    assert result.returncode != 0
-    assert message in result.stderr + result.stdout
+    assert result.returncode == 1
+    assert re.fullmatch("error: .*\n", result.stderr), result.stderr
+    assert message in result.stderr and not result.stdout
     assert not (tmp_path / "run").exists()
 
 
@@ -68,3 +74,19 @@ def test_files_of_others_are_left_alone(tmp_path):
     assert result.returncode != 0
     assert "is not the folder of a run" in result.stderr + result.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+COMPARISON = (
+    f"--config={ROOT}/configs/tabular.py:methods=erm,seeds=1",
+    "--config.epochs=1",
+)
+
+
+@pytest.mark.parametrize("loud", [False, True])
+def test_a_comparison_shows_its_bar_and_its_table(tmp_path, loud):
+    arguments = ("--verbosity=0",) if loud else ()
+    result = command(*COMPARISON, *arguments, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 0, result.stderr
+    assert "| ERM |" in result.stdout and "100%" in result.stderr
+    logged = re.findall(r"^[IW]\d{4} .*", result.stderr, re.MULTILINE)
+    assert bool(logged) == loud, result.stderr

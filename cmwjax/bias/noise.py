@@ -320,7 +320,8 @@ def _find_map(class_map: Any, num_classes: int) -> ClassMap:
         raise ValueError(
             f"noise kind 'asymmetric' needs class_map for the {num_classes} classes, "
             f"got {name!r}: give pairs of (true class, wrong class), or for ten "
-            f"classes a name of {list(CLASS_MAPS)}."
+            f"classes a name of {list(CLASS_MAPS)}, or choose a kind that fits any "
+            "classes, as 'symmetric' (after the colon of --config: noise=sym)."
         )
     return class_map
 

@@ -87,9 +87,15 @@ def optimizer_update(
 
 
 def of_params(value_fn: Callable[[Any], jax.Array]) -> dict[str, Any]:
-    """The extra arguments that are functions of the parameters, from the loss as one.
+    """Makes of a loss the functions that some optimizers of Optax call.
 
-    Line searches want `value_fn`, Sophia `obj_fn` and an opaque SAM `grad_fn`.
+    Line searches call `value_fn`, Sophia `obj_fn` and an opaque SAM `grad_fn`.
+
+    Args:
+      value_fn: the loss of a step as a function of the parameters alone.
+
+    Returns:
+      Extra arguments of an optimizer's update, by name.
     """
 
     def loss(params, *, obj_fn=None, grad_fn=None):

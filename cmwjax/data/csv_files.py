@@ -35,6 +35,7 @@ class _Sheet(NamedTuple):
 
     path: Path
     names: list[str]  # of all columns
+    has_header: bool
     unnamed: bool  # whether the header leaves out the name of the first column
     rows: list[list[str]]
     lines: list[int]  # of the file, where each row begins, from 1
@@ -205,7 +206,7 @@ def _read(path: Path, wanted: list[str]) -> _Sheet:
     given = [_unquoted(cell) if header else "" for cell in rows[0]]
     names = [name or f"column {c + 1}" for c, name in enumerate(given)]
     unnamed = header and not given[0]
-    return _Sheet(path, names, unnamed, rows[header:], lines[header:])
+    return _Sheet(path, names, header, unnamed, rows[header:], lines[header:])
 
 
 def _check_delimiter(path: Path, rows: list[list[str]]) -> None:
@@ -281,10 +282,14 @@ def _find(sheet: _Sheet, name: str, field: str) -> int:
     count = sheet.names.count(name)
     if count != 1:
         found = "no column" if count == 0 else f"{count} columns"
-        first = f"line {sheet.lines[0]} is {reprlib.repr(sheet.rows[0])}"
+        choices = f"{sheet.names}"
+        if not sheet.has_header:  # or one that only the right name would tell
+            first = reprlib.repr([_unquoted(cell) for cell in sheet.rows[0]])
+            choices = (
+                f"{first} if line {sheet.lines[0]} is the header, or else {choices}"
+            )
         raise ValueError(
-            f"data: {sheet.path} has {found} {name!r}: choose {field} among "
-            f"{sheet.names}, or name the columns in a header ({first})."
+            f"data: {sheet.path} has {found} {name!r}: choose {field} among {choices}."
         )
     return sheet.names.index(name)
 

@@ -85,7 +85,10 @@ def rows() -> View:
 
 
 def tokens() -> View:
-    """Tokens int32 `[B, L]`, padded with 0, and a mask of those that are none."""
+    """Tokens int32 `[B, L]`, padded with 0, and a mask bool `[B, L]`.
+
+    The mask is true where there is a token, and false where a row is padded.
+    """
 
     def prepare(raw, statistics, keys):
         del statistics, keys

@@ -1,4 +1,4 @@
-"""Symmetric cross entropy: the label is asked for, and it may be doubted."""
+"""Symmetric cross entropy: cross entropy, and the same with its arguments swapped."""
 
 import jax.numpy as jnp
 
@@ -15,8 +15,8 @@ def symmetric(*, alpha: float = 0.1, beta: float = 1.0) -> Method:
     the label, and no further than that.
 
     Args:
-      alpha: of the cross entropy, at least 0.
-      beta: of the reversed one, at least 0.
+      alpha: factor of the cross entropy, at least 0.
+      beta: factor of the reversed one, at least 0.
 
     References:
       Wang et al., `Symmetric cross entropy <https://arxiv.org/abs/1908.06112>`_, 2019;

@@ -166,7 +166,8 @@ def _scene(comparison_dir: str | os.PathLike):
     right = figure.add_axes((0.56, 0.14, 0.29, 0.64))
     shown = runs["cmw_net"][0]
     seen = "loss" if read_borders(shown) is None else "loss and target"
-    _heading(left, "How much a label is trusted", f"weight of a sample by its {seen}")
+    noun = "label" if read_borders(shown) is None else "target"
+    _heading(left, f"How much a {noun} is trusted", f"weight of a sample by its {seen}")
     wrong = _wrong_share(shown)
     _heading(
         right,
@@ -291,4 +292,5 @@ def _wrong_share(run_dir: Path) -> str:
     if not is_known(samples["true_label"]).all():
         return ""
     wrong = np.mean(is_wrong(samples))
-    return f" · {100 * wrong:.0f} % of labels wrong"
+    noun = "labels" if read_borders(run_dir) is None else "targets"
+    return f" · {100 * wrong:.0f} % of {noun} wrong"

@@ -29,7 +29,7 @@ def family_names(
     if borders is None and num_families == 2:
         return ["small classes", "large classes"]
     if borders is None and num_families == 3:
-        return ["small classes", "moderate", "large classes"]
+        return ["small classes", "moderate classes", "large classes"]
     if borders is None or len(borders) != num_families - 1:
         return [f"family {k + 1}" for k in range(num_families)]
     ends = _apart(borders)

@@ -22,6 +22,7 @@ from cmwjax.report.plot_style import (
     CORRUPTED,
     INK,
     MUTED,
+    class_lines,
     family_colours,
     headline,
     new_figure,
@@ -32,14 +33,20 @@ from cmwjax.report.plot_style import (
 from cmwjax.report.read import read_curves
 from cmwjax.report.samples import (
     is_known,
+    is_regression,
     is_wrong,
+    noun,
     read_samples,
     wrong_label_auroc,
 )
+from cmwjax.report.suspect_plots import suspects as suspects
+from cmwjax.report.suspect_plots import text_suspects as text_suspects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+BARS = 40  # of a histogram of weights
 
 
 def run_figures(
@@ -64,7 +71,7 @@ def run_figures(
         "weight_curves": weight_curves(run_dir),
         "weight_histogram": weight_histogram(run_dir),
     }
-    if np.issubdtype(_read_samples(run_dir)["given_label"].dtype, np.floating):
+    if is_regression(_read_samples(run_dir)):
         figures["targets"] = targets(run_dir)
     else:
         figures["transition_matrix"] = transition_matrix(
@@ -85,13 +92,13 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     known. Without a weighting function (ERM) the weight is a constant one.
     """
     samples, learned = _read_samples(run_dir), read_curves(run_dir)
-    reach = samples["loss"].max()
+    # Beyond the largest loss no sample is weighed: curves are shown up to there.
+    reach = samples["loss"].max() or 1.0
     if learned is None:
         losses, curves = [0, reach], np.ones((1, 2))
         names, colours = ["no weighting: every sample counts as one"], [MUTED]
     else:
         losses, curves = (values[-1] for values in learned)
-        reach = max(reach, losses[-1])
         names = read_family_names(run_dir, len(curves), sizes=True)
         colours = family_colours(len(curves))
     figure = new_figure(6.8, 5.2)
@@ -112,7 +119,7 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     bottom.legend(loc="upper right")
     # Most losses are nearly zero: the root makes the long tail visible beside them.
     bottom.set_yscale("function", functions=(np.sqrt, np.square))
-    bottom.set(xlabel="training loss", xlim=(0, reach))
+    bottom.set(xlabel="training loss, up to the largest", xlim=(0, reach))
     bottom.set_ylabel("samples (root scale)")
     return figure
 
@@ -122,9 +129,14 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     """Weights of clean and of corrupted samples, one panel per family.
 
     Each distribution adds up to 100 %. The titles give the AUROC of "this label is
-    wrong" by weight, where the truth is known.
+    wrong" by weight, where the truth is known. Panels share one axis of weights, which
+    shows how far families are apart; a family whose weights would all lie in its first
+    bar has an axis of its own, and says so. Where all samples weigh the same (ERM),
+    there is no distribution, and the figure says that.
     """
     samples = _read_samples(run_dir)
+    if np.ptp(samples["weight"]) == 0:
+        return _one_weight(samples["weight"][0])
     families = np.unique(samples["family"])
     names = read_family_names(run_dir, max(1, families.max() + 1))
     columns = min(4, len(families))
@@ -133,21 +145,40 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes in panels[len(families) :]:
         axes.set_axis_off()
+    shared = weight_limit(samples["weight"])
     for axes, family in zip(panels, families, strict=False):
         mine = {k: v[samples["family"] == family] for k, v in samples.items()}
-        _weight_distributions(axes, mine)
+        is_own = mine["weight"].max() < shared / BARS
+        _weight_distributions(axes, mine, mine["weight"].max() if is_own else shared)
+        axis = "weight, on an axis of its own" if is_own else "weight, on the same axis"
+        axes.set_xlabel(axis if len(families) > 1 else "weight")
         if len(families) > 1:
-            axes.set_title(f"{names[family]}{_auroc(mine, ' · AUROC ')}", fontsize=10)
+            lines = [*textwrap.wrap(names[family], 30), _auroc(mine, "AUROC ")]
+            axes.set_title("\n".join(filter(None, lines)), fontsize=10)
+    # Legends have the room above the tallest bar.
+    panels[0].set_ylim(0, 1.4 * max(axes.dataLim.y1 for axes in panels))
+    top = min(100, panels[0].get_ylim()[1])
+    panels[0].set_yticks([t for t in panels[0].get_yticks() if 0 <= t <= top])
     panels[0].set_ylabel("share of the samples (%)")
-    auroc = _auroc(samples, " · AUROC of “this label is wrong”: ")
+    auroc = _auroc(samples, f" · AUROC of “this {noun(samples)} is wrong”: ")
     headline(figure, f"Weights{auroc}")
     return figure
 
 
-def _weight_distributions(axes: "Axes", samples: dict[str, np.ndarray]) -> None:
-    # Only ratios of weights matter where they are normalised by their sum: a family
-    # of small weights gets an axis of its own.
-    bins = np.linspace(0, weight_limit(samples["weight"]), 41)
+def _one_weight(weight: float) -> "Figure":
+    figure = new_figure(6.8, 1.4)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    text = f"All samples have the weight {weight:.4g}: no weighting tells them apart."
+    axes.text(0, 0.5, text, va="center", transform=axes.transAxes)
+    headline(figure, "Weights")
+    return figure
+
+
+def _weight_distributions(
+    axes: "Axes", samples: dict[str, np.ndarray], limit: float
+) -> None:
+    bins = np.linspace(0, limit, BARS + 1)
     for label, chosen, colour in _truth_groups(samples):
         weights = samples["weight"][chosen]
         axes.hist(
@@ -158,8 +189,8 @@ def _weight_distributions(axes: "Axes", samples: dict[str, np.ndarray]) -> None:
             alpha=0.75,
             label=f"{label} ({weights.size:,})",
         )
-    axes.legend(loc="best")
-    axes.set(xlabel="weight", xlim=bins[[0, -1]])
+    axes.legend(loc="upper left")
+    axes.set_xlim(*bins[[0, -1]])
 
 
 @styled()
@@ -174,18 +205,19 @@ def transition_matrix(
 
     samples = _read_samples(run_dir)
     given, suggested = samples["given_label"], samples["suggested_label"]
-    names = _names(class_names, max(given.max(), suggested.max()) + 1, width=24)
+    names = class_lines(class_names, max(given.max(), suggested.max()) + 1, width=24)
     size = len(names)
     matrix = confusion_matrix(
         given, suggested, labels=np.arange(size), normalize="true"
     )
     side = 0.48 * min(max(size, 4), 20)
     room = 0.085 * max(0, max(map(len, names)) - 5)  # for long names
-    figure = new_figure(side + room + 1.2, side + room + 1.1)
+    # No narrower than the headline.
+    figure = new_figure(max(4.3, side + room + 1.2), side + room + 1.1)
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="suggested label", ylabel="given label")
-    axes.set_title("Suggested label, % of each given label")
+    headline(figure, "Suggested label, % of each given label")
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -234,144 +266,17 @@ def targets(run_dir: str | os.PathLike) -> "Figure":
     return figure
 
 
-@styled()
-def text_suspects(
-    run_dir: str | os.PathLike,
-    texts: Sequence[str],
-    *,
-    count: int = 24,
-    class_names: Sequence[str] | None = None,
-) -> "Figure":
-    """The most suspicious texts with "given → suggested" before them, rank 1 first.
-
-    Where the truth is known, labels that are indeed wrong are coloured.
-
-    Args:
-      run_dir: the run.
-      texts: its training samples as a person reads them, in training-set order.
-      count: how many to show.
-      class_names: names of the classes; their numbers by default.
-
-    Raises:
-      ValueError: if the texts are fewer than the run has.
-    """
-    samples = _read_samples(run_dir)
-    _check_all_there(run_dir, samples, len(texts), "texts")
-    samples = {k: v[:count] for k, v in samples.items()}
-    wrong, name = is_wrong(samples), _label_names(samples, class_names)
-    size = len(wrong)
-    figure = new_figure(9, 0.26 * size + 0.6)
-    axes = figure.subplots()
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(size, 0))
-    for i in range(size):
-        given, suggested = (
-            name(samples[f"{kind}_label"][i]) for kind in ("given", "suggested")
-        )
-        text = " ".join(texts[samples["index"][i]].split())
-        axes.text(
-            0,
-            i + 0.5,
-            f"{given} → {suggested}",
-            color=CORRUPTED if wrong[i] else INK,
-            va="center",
-        )
-        row = f"sample {samples['index'][i]}"
-        axes.text(0.27, i + 0.5, row, color=MUTED, va="center", fontsize=8)
-        axes.text(0.36, i + 0.5, textwrap.shorten(text, 80), va="center", fontsize=9)
-    title = f"The {size} most suspicious labels: given → suggested"
-    known = is_known(samples["true_label"]).all()
-    headline(figure, f"{title} ({wrong.sum()} indeed wrong)" if known else title)
-    return figure
-
-
-def _label_names(samples, class_names):
-    """Says a label: the name of a class, or the number that a target is."""
-    if np.issubdtype(samples["given_label"].dtype, np.floating):
-        return lambda target: f"{target:.6g}"
-    size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
-    names = _names(class_names, size, width=14)
-    return lambda label: names[label]
-
-
-@styled()
-def suspects(
-    run_dir: str | os.PathLike,
-    images: Any,
-    *,
-    count: int = 32,
-    class_names: Sequence[str] | None = None,
-) -> "Figure":
-    """The most suspicious images with "given → suggested" captions, rank 1 first.
-
-    Where the truth is known, captions of labels that are indeed wrong are coloured.
-
-    Args:
-      run_dir: the run.
-      images: its training images [N, H, W, C] with C of 1 or 3, in training-set order,
-        or what gives them by position.
-      count: how many to show.
-      class_names: names of the classes; their numbers by default.
-
-    Raises:
-      ValueError: if the images have another shape, or are fewer than the run has.
-    """
-    samples = _read_samples(run_dir)
-    _check_all_there(run_dir, samples, len(images), "images")
-    shape = (len(images), *np.shape(images[0]))
-    if len(shape) != 4 or shape[-1] not in (1, 3):
-        raise ValueError(f"images has shape {shape}: give [N, H, W, 1 or 3]")
-    name = _label_names(samples, class_names)
-    top = {column: values[:count] for column, values in samples.items()}
-    wrong = is_wrong(top)
-    given, suggested = (
-        [name(label) for label in top[f"{kind}_label"]]
-        for kind in ("given", "suggested")
-    )
-    columns = min(8, wrong.size)
-    rows = -(-wrong.size // columns)
-    long = max(map(len, given + suggested)) > 5
-    separator = "\n" if long else " "
-    figure = new_figure(max(columns, 5.6), (1.3 if long else 1.12) * rows + 0.5)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for i, axes in enumerate(grid[: wrong.size]):
-        axes.imshow(images[top["index"][i]], cmap="gray")  # a last axis of 1 is fine
-        axes.set_title(
-            f"{given[i]}{separator}→ {suggested[i]}",
-            loc="center",
-            pad=4,
-            fontsize=8 if long else 10,
-            color=CORRUPTED if wrong[i] else INK,
-        )
-    title = f"The {wrong.size} most suspicious labels: given → suggested"
-    known = is_known(top["true_label"]).all()
-    headline(figure, f"{title} ({wrong.sum()} indeed wrong)" if known else title)
-    return figure
-
-
 def _read_samples(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:
     return read_samples(Path(run_dir) / SAMPLES)
-
-
-def _check_all_there(
-    run_dir: str | os.PathLike, samples: dict[str, np.ndarray], size: int, what: str
-) -> None:
-    last = samples["index"].max()
-    if last >= size:
-        raise ValueError(
-            f"there are {size} {what}, but {run_dir} ranks sample {last}: give the "
-            f"{what} of the whole training set"
-        )
 
 
 def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray, str]]:
     """Name, mask and colour of the clean, the corrupted and the unknown samples."""
     known, wrong = is_known(samples["true_label"]), is_wrong(samples)
+    what = noun(samples)
     groups = [
-        ("clean labels", known & ~wrong, CLEAN),
-        ("corrupted labels", wrong, CORRUPTED),
+        (f"clean {what}s", known & ~wrong, CLEAN),
+        (f"corrupted {what}s", wrong, CORRUPTED),
         ("truth unknown", ~known, MUTED),
     ]
     return [group for group in groups if group[1].any()]
@@ -382,17 +287,3 @@ def _auroc(samples: dict[str, np.ndarray], prefix: str) -> str:
     known, wrong = is_known(samples["true_label"]), is_wrong(samples)
     auroc = wrong_label_auroc(samples["weight"][known], wrong[known])
     return "" if np.isnan(auroc) else f"{prefix}{auroc:.3f}"
-
-
-def _names(
-    class_names: Sequence[str] | None, num_classes: int, *, width: int
-) -> Sequence[str]:
-    """Names of classes in one line each, cut off after `width` characters."""
-    names = class_names or [str(label) for label in range(num_classes)]
-    if len(names) < num_classes:
-        raise ValueError(
-            f"class_names has {len(names)} names, but the run has a label "
-            f"{num_classes - 1}: give one name per class"
-        )
-    lines = [" ".join(name.split()) for name in names]
-    return [x if len(x) <= width else x[: width - 1] + "…" for x in lines]

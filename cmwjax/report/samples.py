@@ -68,15 +68,17 @@ def write_samples(
     order = np.lexsort((columns["index"], -columns["loss"], columns["weight"]))
     columns = {name: column[order] for name, column in columns.items()}
     columns["rank"] = np.arange(1, order.size + 1)
+    # str of a numpy scalar is the shortest text that reads back to the same value.
+    cells = {name: columns[name].astype(str) for name in COLUMNS}
+    if is_regression(columns):
+        for name in ("given_label", "suggested_label", "true_label"):
+            cells[name] = _decimals(columns[name], exact=name != "suggested_label")
     for name in ("true_label", "family"):
-        known = is_known(columns[name])
-        columns[name] = np.where(known, columns[name].astype(str), "")
+        cells[name] = np.where(is_known(columns[name]), cells[name], "")
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        # str of a numpy scalar is the shortest text that reads back to the same value.
-        cells = (columns[name].astype(str) for name in COLUMNS)
-        writer.writerows(zip(*cells, strict=True))
+        writer.writerows(zip(*cells.values(), strict=True))
 
 
 def read_samples(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -171,10 +173,34 @@ def is_known(labels: np.ndarray) -> np.ndarray:
     return labels >= 0
 
 
+def is_regression(samples: dict[str, np.ndarray]) -> bool:
+    """Whether the labels are targets, not classes."""
+    return np.issubdtype(samples["given_label"].dtype, np.floating)
+
+
+def noun(samples: dict[str, np.ndarray]) -> str:
+    """What a label is called here: 'label', or 'target' of a regression."""
+    return "target" if is_regression(samples) else "label"
+
+
 def is_wrong(samples: dict[str, np.ndarray]) -> np.ndarray:
     """Where the given label is known not to be the true one, bool [N]."""
     known = is_known(samples["true_label"])
     return known & (samples["true_label"] != samples["given_label"])
+
+
+def _decimals(targets: np.ndarray, *, exact: bool) -> np.ndarray:
+    """Targets in the shortest decimals that read back to the same float32.
+
+    Args:
+      targets: `[N]`.
+      exact: whether those that float32 does not hold keep all their digits: a given
+        target is looked up in the data, a suggested one was computed in float32.
+    """
+    with np.errstate(over="ignore"):
+        short = targets.astype(np.float32)
+    is_held = short == targets if exact else np.isfinite(short)
+    return np.where(is_held, short.astype(str), targets.astype(str))
 
 
 def _or_unknown(column: ArrayLike | None, size: int) -> np.ndarray:

@@ -229,7 +229,13 @@ def write_manifest(path: Path, *, config: dict[str, Any]) -> None:
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint.
+    """Checks that every file of a checkpoint is as it was written.
+
+    Args:
+      path: folder of the checkpoint.
+
+    Returns:
+      Its manifest, which has the SHA-256 digests of the files.
 
     Raises:
       Damaged: if the manifest or a file is missing or not as it was written.

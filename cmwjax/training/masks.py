@@ -10,7 +10,11 @@ from cmwjax.core.meta import MetaLossFn, MetricsFn, WeightFn
 
 
 def masked_weights(weight_fn: WeightFn) -> WeightFn:
-    """The same coefficients, [B] or [B, T], but zero for samples without an input."""
+    """A weight function that gives samples without an input the weight zero.
+
+    Args:
+      weight_fn: what weighs all others; its coefficients are `[B]` or `[B, T]`.
+    """
 
     def weights(meta_params, losses, batch):
         return _masked(weight_fn(meta_params, losses, batch), batch)
@@ -19,7 +23,11 @@ def masked_weights(weight_fn: WeightFn) -> WeightFn:
 
 
 def masked_losses(meta_loss_fn: MetaLossFn) -> MetaLossFn:
-    """The same losses of a meta batch, but zero for samples without an input."""
+    """A meta loss function that gives samples without an input the loss zero.
+
+    Args:
+      meta_loss_fn: losses `[B]` of all others.
+    """
 
     def losses(params, model_state, meta_batch, key):
         values = meta_loss_fn(params, model_state, meta_batch, key)
@@ -29,7 +37,11 @@ def masked_losses(meta_loss_fn: MetaLossFn) -> MetaLossFn:
 
 
 def masked_metrics(metrics_fn: MetricsFn | None) -> MetricsFn | None:
-    """The same statistics per family; samples without an input belong to none."""
+    """A metrics function for which samples without an input belong to no family.
+
+    Args:
+      metrics_fn: statistics per family; None, which stays None: there are none.
+    """
     if metrics_fn is None:
         return None
 

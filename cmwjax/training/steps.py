@@ -122,10 +122,15 @@ def build(
 
 
 def several(steps: Steps, *, meta_every: int) -> Steps:
-    """The same for rows of some steps in a row, leaves `[steps, B, ...]`.
+    """Makes of each step a function that takes several of them, one after the other.
 
-    A meta step is due where the number of the step is a multiple of `meta_every`; the
+    Its rows, and meta rows, are those of all these steps: leaves `[steps, B, ...]`. A
+    meta step is due where the number of the step is a multiple of `meta_every`; the
     others are weighted steps, which do not look at their meta rows.
+
+    Args:
+      steps: what is done in a single step.
+      meta_every: steps from one meta step to the next.
     """
 
     def meta(state, table, rows, meta_rows):
