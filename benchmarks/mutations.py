@@ -550,9 +550,30 @@ MUTATIONS = [
     Mutation(
         "inputs: a column that differs by next to nothing is divided by it",
         "data/view.py",
-        "np.where(std < least, 1, std)",
-        "np.where(std > 0, std, 1)",
+        "constant | (std < least)",
+        "constant",
         "test_view.py",
+    ),
+    Mutation(
+        "inputs: rows become float32 before they are standardised",
+        "data/view.py",
+        "np.asarray(raw, np.float64) - mean",
+        "np.asarray(raw, np.float32) - mean",
+        "test_view.py",
+    ),
+    Mutation(
+        "inputs: what is trusted is trained on where it stands in both files",
+        "bias/problem.py",
+        "index[~np.array(repeats, bool)]",
+        "index",
+        "test_problem.py",
+    ),
+    Mutation(
+        "inputs: one class may be written in two ways",
+        "data/csv_labels.py",
+        "if other != label:",
+        "if False:",
+        "test_csv_files.py",
     ),
     Mutation(
         "inputs: labels observed are those of the truth",

@@ -75,8 +75,13 @@ def build_sets(
 
     if dataset.files is None:
         memory = InMemory(layout)
-        train = table(dataset.train_inputs, problem.labels)
-        test = table(dataset.test_inputs, dataset.test_labels)
+        train, test = (
+            table(view.place(inputs, statistics), labels)
+            for inputs, labels in (
+                (dataset.train_inputs, problem.labels),
+                (dataset.test_inputs, dataset.test_labels),
+            )
+        )
         return Sets(Samples(train, memory), {"test": Samples(test, memory)})
 
     streamed = partial(
