@@ -130,7 +130,10 @@ def test_many_configurations_are_accepted_or_refused_with_a_reason(changes):
         ),
         ({"checkpoint.keep": 0}, "config.checkpoint.keep=0 is out of range"),
         ({"meta_set.batch_size": 3}, "config.meta_set.batch_size=3 is not a positive"),
-        ({"data.batch_size": 2000}, "training samples in 4 shards do not fill one"),
+        (
+            {"data.batch_size": 2000},
+            "shards=4, but .* do not fill one batch: lower",
+        ),
         ({"data.shards": 8}, "config.data.batch_size=100 is not a .*data.shards=8"),
     ],
 )

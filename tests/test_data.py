@@ -438,8 +438,13 @@ def test_virtual_shards_do_not_depend_on_the_row_width():
         ),
         (100, 0, 4, "batch_size=0 is not"),
         (100, 8, 0, "multiple of config.data.shards=0"),
-        (15, 16, 4, "config.data.batch_size=16, but 15 training .*shards=4 that"),
-        (0, 16, 4, "but 0 training samples"),
+        (
+            15,
+            16,
+            4,
+            "size=16 .*, but 15 training samples do .*: lower it to 12 o",
+        ),
+        (0, 16, 4, "but 0 training samples do not fill one batch: lower both"),
     ],
 )
 def test_bad_batches_are_named(size, batch_size, shards, message):

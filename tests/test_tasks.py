@@ -188,7 +188,7 @@ def test_a_model_for_other_inputs_is_refused_with_its_name(tmp_path, name, net):
         ),
         (
             {"compare.tuned.cmw_net": {"data": {"batch_size": 900}}},
-            "training samples in 4 shards do not fill one",
+            "shards=4, but .* training samples do not fill one",
         ),
         (
             {"compare.tuned.cmw_net": {"model": {"name": "text"}}},

@@ -64,11 +64,11 @@ def epoch_batches(
     indices, part = np.asarray(indices, np.int32), batch_size // shards
     steps = len(indices) // batch_size  # the smallest shard has N // S, enough for all
     if not steps:
+        most = len(indices) // shards * shards
+        remedy = f"lower it to {most} or less" if most else "lower both"
         raise ValueError(
-            f"config.data.batch_size={batch_size}, but {len(indices)} training samples "
-            f"in {shards} shards do not fill one batch: lower it to a multiple of "
-            f"config.data.shards={shards} that they fill, and below {shards} samples "
-            "this, too."
+            f"config.data.batch_size={batch_size} with config.data.shards={shards}, "
+            f"but {len(indices)} training samples do not fill one batch: {remedy}."
         )
 
     columns = []
