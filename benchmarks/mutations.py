@@ -141,10 +141,24 @@ MUTATIONS = [
     ),
     # The lean form.
     Mutation(
+        "trusted samples: their gradient is that of one device",
+        "core/meta.py",
+        "trusted_gradient = mean(trusted_gradient)",
+        "trusted_gradient = trusted_gradient",
+        "test_trusted_share.py",
+    ),
+    Mutation(
+        "trusted samples: their share comes on top",
+        "core/meta.py",
+        "(1 - share) * g + share * other",
+        "g + share * other",
+        "test_trusted_share.py",
+    ),
+    Mutation(
         "lean: the slope of the meta loss is taken at w",
         "core/meta.py",
-        "loss_ahead, (0, 1))(*virtual)",
-        "loss_ahead, (0, 1))(*optax.tree.zeros_like(virtual))",
+        "loss_ahead, (0, 1, 2))(*virtual, zero)",
+        "loss_ahead, (0, 1, 2))(*optax.tree.zeros_like(virtual), zero)",
         "test_lean.py",
     ),
     Mutation(
@@ -550,9 +564,30 @@ MUTATIONS = [
     Mutation(
         "inputs: a column that differs by next to nothing is divided by it",
         "data/view.py",
-        "np.where(std < least, 1, std)",
-        "np.where(std > 0, std, 1)",
+        "constant | (std < least)",
+        "constant",
         "test_view.py",
+    ),
+    Mutation(
+        "inputs: rows become float32 before they are standardised",
+        "data/view.py",
+        "np.asarray(raw, np.float64) - mean",
+        "np.asarray(raw, np.float32) - mean",
+        "test_view.py",
+    ),
+    Mutation(
+        "inputs: what is trusted is trained on where it stands in both files",
+        "bias/problem.py",
+        "index[~np.array(repeats, bool)]",
+        "index",
+        "test_problem.py",
+    ),
+    Mutation(
+        "inputs: one class may be written in two ways",
+        "data/csv_labels.py",
+        "if other != label:",
+        "if False:",
+        "test_csv_files.py",
     ),
     Mutation(
         "inputs: labels observed are those of the truth",

@@ -56,7 +56,7 @@ class Classifier:
     classes: NDArray[Any]
     kind: str
     shape: tuple[int, ...]
-    statistics: tuple[NDArray[np.float32], ...] = ()
+    statistics: tuple[NDArray[np.floating], ...] = ()
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
     model: Mapping[str, Any] | None = None
@@ -90,7 +90,8 @@ class Classifier:
         return np.asarray(jax.nn.softmax(self._outputs(inputs)))
 
     def _outputs(self, inputs: Any) -> NDArray[np.float32]:
-        inputs = self._checked(inputs)
+        view = views.plain(self.kind)
+        inputs = view.place(self._checked(inputs), self.statistics)
         size = TASKS[self.task].width(len(self.classes))
         parts = [np.zeros((0, size), np.float32)]
         for start in range(0, len(inputs), BATCH):
@@ -132,7 +133,7 @@ class Classifier:
             return inputs.astype(np.int32)
         if self.kind == "rows":
             try:
-                inputs = inputs.astype(np.float32)
+                inputs = inputs.astype(np.float64)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"inputs must be numbers: {error}") from None
             if not np.isfinite(inputs).all():
@@ -155,7 +156,6 @@ def save_classifier(path: str | os.PathLike, classifier: Classifier) -> None:
         "classes": c.classes.tolist(),
         "kind": c.kind,
         "shape": c.shape,
-        # As decimals these are the same float32 again.
         "statistics": [x.tolist() for x in c.statistics],
         "vocabulary": None if c.vocabulary is None else c.vocabulary,
         "units": c.units,
@@ -214,7 +214,7 @@ def load_classifier(
         classes=np.array(fields["classes"]),
         kind=fields["kind"],
         shape=tuple(fields["shape"]),
-        statistics=tuple(np.array(x, np.float32) for x in fields["statistics"]),
+        statistics=tuple(np.array(x) for x in fields["statistics"]),
         vocabulary=vocabulary,
         units=None if fields["units"] is None else tuple(fields["units"]),
         model=fields["model"],

@@ -122,7 +122,8 @@ def _csv() -> ConfigDict:
     csv.classes = ()  # their names in order, where it says something; (): by name
     csv.test = ""  # file of the test samples; '': a share of the training samples ...
     csv.test_share = 0.25  # ... namely this one
-    csv.trusted = ""  # file of samples whose labels are trusted
+    # File of samples whose labels are trusted; what has their inputs is not trained on.
+    csv.trusted = ""
     csv.truth = ""  # file of the same samples with the right labels, for experiments
     csv.length = 128  # tokens per text
     return csv

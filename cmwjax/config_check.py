@@ -209,13 +209,14 @@ def _check_targets(config: ConfigDict) -> None:
 
 
 def _check_no_files(config: ConfigDict) -> None:
-    """Refuses what is said of a file about a data set that is none of that kind."""
-    for part in ("test", "trusted", "truth", "classes"):
-        if config.data.csv[part]:
+    """Refuses settings of files where the data set is no file of that kind."""
+    given, default = config.data.csv, base_config().data.csv
+    for part in ("test", "trusted", "truth", "label", "test_share", "classes"):
+        if given[part] != default[part]:
             raise ValueError(
-                f"config.data.csv.{part}={config.data.csv[part]!r} is read only beside "
-                f"data from a .csv or .tsv file, and config.data.name="
-                f"{config.data.name!r}: leave it empty, or give data.name such a file."
+                f"config.data.csv.{part}={given[part]!r} is read only with data from a "
+                f".csv or .tsv file, and config.data.name={config.data.name!r}: leave "
+                f"it at {default[part]!r}, or give config.data.name such a file."
             )
 
 

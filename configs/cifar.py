@@ -111,6 +111,7 @@ def hardest_noise_of_cifar100(config):
 
 def feature_dependent_noise(config):
     """Paper, Tables 4 and 5."""
+    train_weights_as_in_the_paper(config)
     config.model.name = "resnet34"
     config.epochs = 120
     config.warmup_epochs = 45

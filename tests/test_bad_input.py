@@ -42,10 +42,8 @@ def changed(changes):
 
 
 KNOWN_AS = {  # where an error does not call it config.FIELD
-    "data.batch_size": "batch_size is ",
     "data.labels": "labels '",
     "data.name": "data '",
-    "data.train_size": "train_size",
     "method": "PLC relies on predictions",
     "model.name": "model='",
     "model.options.hidden": "config.model.name='mlp' with options {'hidden'",
@@ -131,9 +129,12 @@ def test_many_configurations_are_accepted_or_refused_with_a_reason(changes):
             r"boundaries=\(3, 'a'\) must hold",
         ),
         ({"checkpoint.keep": 0}, "config.checkpoint.keep=0 is out of range"),
-        ({"meta_set.batch_size": 3}, "batch_size is 3, not a positive multiple"),
-        ({"data.batch_size": 2000}, "training samples in 4 shards do not fill one"),
-        ({"data.shards": 8}, "batch_size is 100, not a positive multiple of the 8"),
+        ({"meta_set.batch_size": 3}, "config.meta_set.batch_size=3 is not a positive"),
+        (
+            {"data.batch_size": 2000},
+            "shards=4, but .* do not fill one batch: lower",
+        ),
+        ({"data.shards": 8}, "config.data.batch_size=100 is not a .*data.shards=8"),
     ],
 )
 def test_fields_are_named_before_anything_is_written(changes, message):

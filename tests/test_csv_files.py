@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from cmwjax.data.csv_files import class_numbers, read_csv
+from cmwjax.data.csv_files import read_csv
+from cmwjax.data.csv_labels import class_numbers
 
 FLOWERS = "length,width,class\n1.5,-2e-3,rose\n3,4,'lily'\n"
 
@@ -35,8 +36,8 @@ def test_numbers_are_those_of_numpys_reader(write, header, line_end):
     table = header + "".join(f"{str(row)[1:-1]}\n" for row in rows)
     file = read_csv(write(table.replace("\n", line_end)))
     expected = np.loadtxt(table.splitlines(), delimiter=",", skiprows=len(header) // 8)
-    np.testing.assert_array_equal(file.inputs, expected[:, :3].astype(np.float32))
-    assert file.inputs.dtype == np.float32
+    np.testing.assert_array_equal(file.inputs, expected[:, :3])
+    assert file.inputs.dtype == np.float64
     assert [int(label) for label in file.labels] == expected[:, 3].tolist()
     assert file.names == (
         ("a", "b", "c") if header else ("column 1", "column 2", "column 3")
@@ -140,7 +141,7 @@ def test_texts_with_tabs_have_no_quotes(write):
     table = '\tid\tTitle\tlabel\n0\t7\t"Ọjọ́ – a, b\tx\n1\t8\t say "no" \ty\n'
     file = read_csv(write(table, "titles.TSV"), text="Title")
     texts = ('"Ọjọ́ – a, b', ' say "no" ')
-    assert file == (("Title",), texts, ("x", "y"), "label")
+    assert file == (("Title",), texts, ("x", "y"), "label", (2, 3))
 
 
 def test_texts_with_commas_have_quotes(write, tmp_path):
@@ -236,9 +237,9 @@ def test_bad_paths_are_named(tmp_path, write):
     [
         (["b", "a", "B", "b"], ("B", "a", "b")),
         (["10", "-1", "9"], ("-1", "9", "10")),
-        (["1", "01", "0.5"], ("0.5", "01", "1")),
+        (["1", "0.1e2", "0.5"], ("0.5", "1", "0.1e2")),
         (["10", "9", "x"], ("10", "9", "x")),
-        (["nan", "1"], ("1", "nan")),
+        (["nan", "x", "inf"], ("inf", "nan", "x")),
         ([], ()),
     ],
 )
@@ -254,3 +255,43 @@ def test_classes_of_given_names():
     assert numbers.tolist() == [1, 2, 1] and names == ("c", "b", "a")
     with pytest.raises(ValueError, match=r"'d' at position 1 is none of .*'c', 'b'"):
         class_numbers(["a", "d"], ["c", "b", "a"])
+
+
+@pytest.mark.parametrize("one", ["1.0", "01", "+1", "1e0"])
+@pytest.mark.parametrize("other", ["2", "cat"])
+def test_one_class_written_in_two_ways_is_refused(write, one, other):
+    message = rf"'{re.escape(one)}' in line 4 is the number '1' in line 2, and would"
+    with pytest.raises(ValueError, match=message):
+        file = read_csv(write(f"a,label\n1,1\n2,{other}\n3,{one}\n4,1\n"))
+        class_numbers(file.labels, lines=file.lines)
+
+
+@pytest.mark.parametrize("label", ["nan", "NaN", "-inf", "1e999"])
+def test_a_class_among_numbers_is_finite(label):
+    with pytest.raises(ValueError, match=f"'{label}' at position 1 is no finite num"):
+        class_numbers(["1", label, "2"])
+
+
+@pytest.mark.parametrize("place", ["1,2,x\0\n", "1,2\0,x\n", "\0\n", "1,2,x\n\0"])
+def test_a_nul_is_refused_with_its_line(write, place):
+    table = "a,b,label\n1,2,y\n" + place
+    line = 1 + table[: table.index("\0")].count("\n")
+    with pytest.raises(ValueError, match=f"samples.csv, line {line} has a NUL charact"):
+        read_csv(write(table))
+
+
+def test_numbers_that_are_large_keep_what_they_differ_by(write):
+    cells = [1_700_000_000 + i for i in range(9)]
+    file = read_csv(write("".join(f"{cell},x\n" for cell in cells)))
+    np.testing.assert_array_equal(np.diff(file.inputs[:, 0]), 1)
+
+
+@pytest.mark.parametrize(("first", "warned"), [(2**53, True), (2**53 - 40, False)])
+def test_whole_numbers_that_are_rounded_are_named(write, caplog, first, warned):
+    logging.getLogger("absl").propagate = True
+    table = "id,y\n" + "".join(f"{first + i},{i % 2}\n" for i in range(9))
+    with caplog.at_level(logging.WARNING):
+        read_csv(write(table))
+    found = [r.getMessage() for r in caplog.records if "rounded" in r.getMessage()]
+    assert len(found) == warned
+    assert not warned or f"column 'id': {first + 1} is rounded" in found[0]

@@ -66,7 +66,7 @@ def test_a_file_to_test_with_leaves_all_rows_to_train_on(write):
     assert numbers(data.test_inputs) == [100, 101]
     assert data.test_labels.tolist() == [2, 0]  # numbered as in the first file
     assert data.class_names == NAMES and data.trusted_index is None
-    assert data.kind == "rows" and data.train_inputs.dtype == np.float32
+    assert data.kind == "rows" and data.train_inputs.dtype == np.float64
 
 
 @pytest.mark.parametrize("with_test", [True, False])
@@ -120,7 +120,7 @@ def test_the_truth_of_other_rows_is_refused(write, change):
 def test_a_class_that_the_first_file_lacks_is_refused(write, part):
     other = write("other.csv", [[1, 2, "cat"], [3, 4, "fox"]])
     purpose = {"test": "test with", "trusted": "trust"}[part]
-    message = rf"{purpose}, column 'label': 'fox' at position 1 is none of .*'dog', 'e"
+    message = rf"{purpose}, column 'label': 'fox' in line 3 is none of .*'dog', 'e"
     with pytest.raises(ValueError, match=message):
         csv_sets.load(write("all.csv", ROWS), **{part: other})
 
@@ -218,7 +218,7 @@ def test_targets_are_numbers_and_no_classes(write):
 
 
 def test_a_target_that_is_no_number_is_refused(write):
-    message = "'cat' at position 0 is no finite number.*config.task='classification'"
+    message = "'cat' in line 2 is no finite number.*config.task='classification'"
     with pytest.raises(ValueError, match=message):
         csv_sets.load(write("all.csv", ROWS), label_kind="targets")
 
@@ -226,7 +226,7 @@ def test_a_target_that_is_no_number_is_refused(write):
 @pytest.mark.parametrize("target", ["nan", "inf", "1e39", "1_000"])
 def test_a_target_that_is_not_finite_is_refused(write, target):
     path = write("all.csv", [[1, 2, 3], [1, 2, target], [3, 4, 5], [5, 6, 7]])
-    message = f"to train on, column 'label': '{target}' at position 1 is no finite"
+    message = f"to train on, column 'label': '{target}' in line 3 is no finite"
     with pytest.raises(ValueError, match=message):
         datasets.load(path, label_kind="targets", csv={"test_share": 0.5})
 

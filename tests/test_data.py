@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cmwjax import train
+from cmwjax.config import base_config
 from cmwjax.core.labels import class_counts
 from cmwjax.data import datasets
-from cmwjax.data.dataset import Dataset, validate
+from cmwjax.data.dataset import Dataset, select, validate
 from cmwjax.data.order import epoch_batches, meta_batches
+from cmwjax.data.text import Vocabulary
 
 ARCHIVES = os.environ.get("CMWJAX_DATA_DIR")  # read before any test sets it
 real = pytest.mark.skipif(not ARCHIVES, reason="needs the archives (CMWJAX_DATA_DIR)")
@@ -241,8 +244,8 @@ def test_unknown_names_say_what_there_is(name, message):
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        (0, "train_size is 0, but digits has 1437"),
-        (1438, "train_size is 1438"),
+        (0, "config.data.train_size=0, but digits has 1437"),
+        (1438, "config.data.train_size=1438"),
         (5, "digits with train_size=5: no training sample of class"),
     ],
 )
@@ -260,7 +263,25 @@ def test_bad_train_sizes_are_named(size, message):
         ({"train_labels": np.full(6, 3)}, r"mine: train_labels .* got 3 at position 0"),
         ({"test_labels": np.zeros(2, int)}, "mine: 3 test_inputs, but 2 test_labels"),
         ({"class_names": ("a", "b")}, "mine: 2 class_names for 3 classes"),
-        ({"num_classes": 4}, r"mine: no training sample of class 3 \(of 4\)"),
+        (
+            {"num_classes": 4, "class_names": tuple("abcd")},
+            r"mine: no training sample of class 3 \(of 4\)",
+        ),
+        ({"num_classes": -1}, "mine: num_classes=-1 must be a whole number"),
+        ({"num_classes": 3.0}, "mine: num_classes=3.0 must be a whole number"),
+        ({"class_names": None}, "mine: class_names=None must be a tuple of strings"),
+        ({"class_names": (0, 1, 2)}, r"mine: class_names=\(0, 1, 2\) must be a tuple"),
+        ({"class_names": "abc"}, "mine: class_names='abc' must be a tuple of strings"),
+        ({"class_names": ("a", "b", "a")}, "mine: class_names has 'a' more than once"),
+        ({"kind": "table"}, r"mine: kind='table' is unknown; choose one of \('images'"),
+        ({"shown": ["a", "b"]}, "mine: shown has 2 entries for 6 training samples"),
+        ({"trusted_index": np.arange(6) < 2}, "mine: trusted_index is bool of shape"),
+        ({"trusted_index": np.arange(2.0)}, "mine: trusted_index is float64 of shape"),
+        ({"trusted_index": []}, r"mine: trusted_index is float64 of shape \[0\]"),
+        ({"trusted_index": [[1, 2]]}, r"trusted_index is int64 of shape \[1, 2\]"),
+        ({"trusted_index": [0, 6]}, r"trusted_index has 6 at position 1.*\[0, 6\)"),
+        ({"trusted_index": [-1, 2]}, "mine: trusted_index has -1 at position 0, outs"),
+        ({"trusted_index": [1, 4, 1]}, "mine: trusted_index has 1 more than once: g"),
     ],
 )
 def test_validate_names_what_is_wrong_with_arrays_from_elsewhere(change, message):
@@ -268,6 +289,48 @@ def test_validate_names_what_is_wrong_with_arrays_from_elsewhere(change, message
     validate(good, name="mine")
     with pytest.raises(ValueError, match=message):
         validate(good._replace(**change), name="mine")
+
+
+TOKENS = np.ones((6, 4), np.int32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"vocabulary": None},
+            "mine: vocabulary=None, but inputs are tokens: give",
+        ),
+        ({"vocabulary": 100}, "mine: vocabulary=100, but inputs are tokens: give"),
+        ({"test_inputs": 3 * TOKENS[:3]}, r"have token 3, but .* tokens in \[0, 3\)"),
+    ],
+)
+def test_tokens_come_with_their_vocabulary(change, message):
+    arrays = small_arrays() | {"x_train": TOKENS, "x_test": TOKENS[:3]}
+    good = Dataset(*arrays.values(), 3, ("a", "b", "c"), kind="tokens")
+    good = good._replace(vocabulary=Vocabulary(("<a>",), (0, 0)))
+    validate(good, name="mine")
+    with pytest.raises(ValueError, match=message):
+        validate(good._replace(**change), name="mine")
+
+
+@pytest.mark.parametrize("given", [(1, 2), {"x": 1}])
+def test_what_is_no_data_set_is_refused_by_its_type(tmp_path, given):
+    message = f"the data set is a {type(given).__name__}: pass a cmwjax.data.dataset.D"
+    with pytest.raises(ValueError, match=message):
+        train.run(base_config(), tmp_path / "run", arrays=given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_lists_are_data_too():
+    arrays = {key: array.tolist() for key, array in small_arrays().items()}
+    rows = arrays | {"x_train": [[1.0, i] for i in range(6)], "x_test": [[0.0, 1]] * 3}
+    given = Dataset(*rows.values(), 3, ["a", "b", "c"], kind="rows")
+    given = given._replace(observed_labels=rows["y_train"], trusted_index=[1, 0])
+    found = select(given, name="mine", train_size=None)
+    assert found.class_names == ("a", "b", "c") and found.spec.shapes == [[2]]
+    assert found.trusted_index.tolist() == [1, 0]
+    assert found.observed_labels.tolist() == rows["y_train"]
 
 
 def test_class_counts_counts_absent_classes_too():
@@ -367,11 +430,21 @@ def test_virtual_shards_do_not_depend_on_the_row_width():
 @pytest.mark.parametrize(
     ("size", "batch_size", "shards", "message"),
     [
-        (100, 30, 4, "batch_size is 30, not a positive multiple of the 4"),
-        (100, 0, 4, "batch_size is 0"),
-        (100, 8, 0, "multiple of the 0 virtual shards"),
-        (15, 16, 4, "batch_size is 16, but 15 training samples in 4 shards"),
-        (0, 16, 4, "but 0 training samples"),
+        (
+            100,
+            30,
+            4,
+            "batch_size=30 is not a positive multiple of config.data.shards=4",
+        ),
+        (100, 0, 4, "batch_size=0 is not"),
+        (100, 8, 0, "multiple of config.data.shards=0"),
+        (
+            15,
+            16,
+            4,
+            "size=16 .*, but 15 training samples do .*: lower it to 12 o",
+        ),
+        (0, 16, 4, "but 0 training samples do not fill one batch: lower both"),
     ],
 )
 def test_bad_batches_are_named(size, batch_size, shards, message):

@@ -100,9 +100,9 @@ def test_samples_that_cannot_make_a_meta_set_are_named(name):
     with pytest.raises(ValueError, match=r"got 7 at position 8"):
         policies([*labels[:-1], 7], range(9))[name]()
     if name != "balanced":
-        with pytest.raises(ValueError, match="range 2 has 1 .* needs 2.*lower per_cl"):
+        with pytest.raises(ValueError, match="range 2 has 1 .* 2.*meta_set.per_cla"):
             policies(labels, range(7))[name]()
-        with pytest.raises(ValueError, match="empty: per_class is 0"):
+        with pytest.raises(ValueError, match="per_class=0 leaves the meta set empty"):
             policies(labels, range(9), per_class=0)[name]()
 
 

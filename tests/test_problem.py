@@ -65,7 +65,6 @@ def noisy(**fields):
     return {"noise.kind": "pair_flip", "noise.rate": 0.2} | fields
 
 
-@pytest.mark.filterwarnings("ignore:only 1 distinct")
 def test_without_bias_everyone_trains_with_the_true_label(prepared):
     got = prepared()
     np.testing.assert_array_equal(got.train_index, np.arange(SIZE))
@@ -187,7 +186,7 @@ def test_seeds_follow_the_run_unless_fixed(prepared):
         ),
         (
             {"noise.kind": "asymmetric", "noise.rate": 1.0},
-            r"class \[0\] has no observed sample.*noise.rate=1\.0",
+            r"class 0 has no observed sample.*noise.rate=1\.0",
         ),
         ({"noise.kind": "superclass", "noise.rate": 0.1}, "is for CIFAR-100"),
         ({"data.validation": 2.5}, r"data.validation=2\.5 must be a share"),
@@ -306,3 +305,120 @@ def test_of_labels_as_given_nobody_knows_which_are_wrong(configured):
 def test_what_takes_true_labels_is_refused_without_them(configured, fields, message):
     with pytest.raises(ValueError, match=message):
         configured(**fields, **{"data.labels": "given"})
+
+
+# ---- samples that are trusted
+
+
+def tables(write_to, *, trusted, test=None, seed=0):
+    """Writes 60 rows of two classes to train on, and others; returns the fields."""
+    rng = np.random.default_rng(seed)
+    rows = [f"{a:.6f},{b:.6f},{'cat' if a > 0 else 'dog'}" for a, b in draw_60(rng)]
+    files = {"train": rows, "trusted": trusted(rows), "test": test and test(rows)}
+    for name, lines in files.items():
+        if lines:
+            (write_to / f"{name}.csv").write_text("\n".join(["a,b,label", *lines]))
+    fields = {"data.name": str(write_to / "train.csv"), "meta_set.policy": "external"}
+    fields["data.csv.trusted"] = str(write_to / "trusted.csv")
+    if test:
+        fields["data.csv.test"] = str(write_to / "test.csv")
+    return fields
+
+
+def draw_60(rng):
+    return np.sign(np.arange(60) % 2 - 0.5)[:, None] * rng.uniform(0.1, 1, (60, 2))
+
+
+OTHERS = ["9,9,cat", "-9,-9,dog", "8,8,cat", "-8,-8,dog"]
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """The warnings that are logged."""
+    lines = []
+    monkeypatch.setattr(
+        logging, "warning", lambda text, *args: lines.append(text % args)
+    )
+    return lines
+
+
+def test_what_is_trusted_is_not_trained_on_whatever_its_label(
+    prepared, tmp_path, warned
+):
+    """Ten rows of the training file are trusted, two of them with another label."""
+
+    def trusted(rows):
+        other = {"cat": "dog", "dog": "cat"}
+        flipped = [row[:-3] + other[row[-3:]] for row in rows[:2]]
+        return [*flipped, *rows[2:10], *OTHERS]
+
+    fields = tables(tmp_path, trusted=trusted, test=lambda rows: ["5,5,cat", rows[30]])
+    got = prepared(**fields)
+    inputs = got.dataset.train_inputs.tolist()
+    meta = [inputs[i] for i in got.meta_index]
+    assert got.train_index.tolist() == list(range(10, 60)) and len(meta) == 14
+    assert not any(inputs[i] in meta for i in got.train_index)
+    assert "10 of 60 training samples have the inputs of a trusted one" in warned[-1]
+    assert warned[0].startswith("1 of 2 samples to test with have the inputs of a samp")
+    assert "to train on" in warned[0] and len(warned) == 2
+
+
+def test_test_samples_that_are_trusted_are_counted(prepared, tmp_path, warned):
+    prepared(**tables(tmp_path, trusted=lambda rows: [*rows[:20], *OTHERS]))
+    counts = [int(line.split()[0]) for line in warned[:2]]
+    assert sum(counts) == 20 and counts[0] > 0  # each is in the test or left out
+    assert "15 samples to test with have the inputs of a sample to trust" in warned[0]
+
+
+def test_nothing_is_said_where_no_sample_repeats(prepared, tmp_path, warned):
+    test = {"test": lambda rows: ["5,5,cat", "-5,-5,dog"]}
+    got = prepared(**tables(tmp_path, trusted=lambda rows: OTHERS, **test))
+    assert len(got.train_index) == 60 and not warned
+
+
+def test_trusting_all_samples_of_a_class_is_refused(prepared, tmp_path):
+    fields = tables(tmp_path, trusted=lambda rows: rows)
+    with pytest.raises(ValueError, match="every training sample of class 'cat' has"):
+        prepared(**fields)
+
+
+def test_a_class_that_is_not_trusted_is_named(prepared, tmp_path, warned):
+    prepared(**tables(tmp_path, trusted=lambda rows: OTHERS[::2]))
+    assert warned == [
+        "the trusted samples have none of class 'dog': nothing says how to weight its "
+        "samples; add some."
+    ]
+
+
+# ---- what errors and the log call it
+
+
+def test_errors_call_classes_by_their_names(prepared, tmp_path):
+    fields = tables(tmp_path, trusted=lambda rows: OTHERS)
+    del fields["data.csv.trusted"]
+    with pytest.raises(ValueError, match=r"class 'cat' has 2\d samples, .* needs 40"):
+        prepared(**fields | {"meta_set.policy": "held_out", "meta_set.per_class": 40})
+    fields["meta_set.policy"] = "lowest_loss"
+    with pytest.raises(ValueError, match=r"config.meta_set.per_class=40, but class '"):
+        prepared(**fields | {"meta_set.per_class": 40})
+    everyone = {"noise.kind": "asymmetric", "noise.rate": 1.0}
+    with pytest.raises(ValueError, match="^class 'cat' has no observed sample to t"):
+        prepared(**fields | everyone)
+
+
+@pytest.mark.parametrize(
+    ("fields", "families", "lines"),
+    [
+        ({}, 1, 0),  # balanced: as it should be
+        ({"data.imbalance_factor": 10.0}, 4, 0),
+        ({"noise.kind": "asymmetric", "noise.rate": 0.2}, 3, 1),
+    ],
+)
+def test_fewer_families_than_wanted_are_a_line_in_the_log(
+    prepared, warned, fields, families, lines
+):
+    """Warnings are errors here, so none comes from the core."""
+    got = prepared(**{"weighting.num_families": 4}, **fields)
+    assert len(got.families.centres) == families
+    assert len(warned) == lines
+    assert not lines or "not config.weighting.num_families=4" in warned[0]

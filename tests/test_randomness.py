@@ -191,7 +191,6 @@ NOISES = (*(k for k in noise.KINDS if k != "none"), *pmd.KINDS, "targets")
 
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("kind", NOISES)
-@pytest.mark.filterwarnings("ignore:only 1 distinct")
 def test_wrong_labels_are_spread_evenly_over_every_epoch(kind, shards):
     for seed in SEEDS:
         marked = wrong_labels(kind, seed)
@@ -200,7 +199,6 @@ def test_wrong_labels_are_spread_evenly_over_every_epoch(kind, shards):
 
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("choice", ["validation", "held out", "long tail"])
-@pytest.mark.filterwarnings("ignore:only 1 distinct")
 def test_who_is_set_aside_would_be_spread_evenly_over_every_epoch(choice, shards):
     for seed in SEEDS:
         assert_flat(*set_aside(choice, seed), shards=shards, seed=seed)

@@ -141,7 +141,7 @@ def test_rows_are_standardised_per_column_and_a_constant_one_is_zero():
     raw = RNG.normal(5, 3, (40, 3)).astype(np.float32)
     raw[:, 1] = 7
     rows = view.rows()
-    seen = np.asarray(rows.prepare(raw, rows.statistics(raw), None))
+    seen = np.asarray(rows.prepare(rows.place(raw, rows.statistics(raw)), (), None))
     np.testing.assert_allclose(seen[:, [0, 2]].mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(seen[:, [0, 2]].std(axis=0), 1, rtol=1e-5)
     np.testing.assert_array_equal(seen[:, 1], 0)
@@ -190,7 +190,7 @@ def test_a_model_for_other_inputs_is_refused_with_its_name(tmp_path, name, net):
         ),
         (
             {"compare.tuned.cmw_net": {"data": {"batch_size": 900}}},
-            "training samples in 4 shards do not fill one",
+            "shards=4, but .* training samples do not fill one",
         ),
         (
             {"compare.tuned.cmw_net": {"model": {"name": "text"}}},
@@ -210,12 +210,32 @@ def test_a_comparison_is_refused_if_any_of_its_runs_is_unfit(tmp_path, fields, m
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("part", ["test", "trusted", "truth"])
-def test_files_beside_data_of_another_kind_are_refused(part):
-    config = one(tabular, **{f"data.csv.{part}": "a.csv"})
-    message = f"config.data.csv.{part}='a.csv' is read only beside .*breast_cancer.*: "
+@pytest.mark.parametrize("part", ["test", "trusted", "truth", "label", "test_share"])
+def test_settings_of_files_for_data_of_another_kind_are_refused(part):
+    value = 0.5 if part == "test_share" else "a.csv"
+    config = one(tabular, **{f"data.csv.{part}": value})
+    message = f"config.data.csv.{part}={value!r} is read only with .*breast_cancer.*: l"
     with pytest.raises(ValueError, match=message):
         check_config(config)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("augment.flip", True),
+        ("augment.pad", 2),
+        ("augment.meta", True),
+        ("data.standardise", "imagenet"),
+    ],
+)
+def test_settings_of_images_are_refused_for_other_inputs(tmp_path, name, field, value):
+    config = one(CONFIGS[name], **{field: value})
+    kind = "tokens" if name == "text" else "rows"
+    message = f"config.{field}={value!r} is for images and has no effect on {kind}: set"
+    with pytest.raises(ValueError, match=message):
+        train.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 ### Configurations
@@ -234,14 +254,13 @@ def test_whole_comparisons(tmp_path, name):
     assert ("test R²" in table) == (name == "regression")
 
 
-@pytest.mark.filterwarnings("ignore:only 1 distinct class sizes")
 def test_trusted_texts_are_the_meta_set_and_never_trained_on(tmp_path):
     words = {"sport": "goal match team", "music": "song band choir"}
 
-    def write(name, size):
+    def write(name, numbers):
         rows = [
             f"{word} {i} {label}s\t{label}"
-            for i in range(size)
+            for i in numbers
             for label, text in words.items()
             for word in text.split()
         ]
@@ -249,14 +268,14 @@ def test_trusted_texts_are_the_meta_set_and_never_trained_on(tmp_path):
         path.write_text("\n".join(["text\tlabel", *rows]) + "\n")
         return path
 
-    files = {name: write(name, n) for name, n in (("data", 20), ("trusted", 4))}
+    numbers = {"data": range(20), "trusted": range(100, 104)}
+    files = {name: write(name, found) for name, found in numbers.items()}
     config = text.get_config(f"data={files['data']},trusted={files['trusted']}")
     problem = prepare(compare.one_run(config, "cmw_net", 0))
     np.testing.assert_array_equal(problem.meta_index, 90 + np.arange(24))
     assert not set(problem.train_index) & set(problem.meta_index)
-    assert (
-        len(problem.train_index) == 90 and problem.dataset.shown[90] == "goal 0 sports"
-    )
+    assert len(problem.train_index) == 90
+    assert problem.dataset.shown[90] == "goal 100 sports"
     with pytest.raises(ValueError, match="comes with trusted samples: set it to 'ext"):
         other = compare.one_run(config, "cmw_net", 0)
         with other.unlocked():
@@ -264,7 +283,7 @@ def test_trusted_texts_are_the_meta_set_and_never_trained_on(tmp_path):
         prepare(other)
     bare = base_config()
     bare.meta_set.policy = "external"
-    with pytest.raises(ValueError, match="comes with no trusted samples: give a file"):
+    with pytest.raises(ValueError, match="comes with no trusted samples: give conf"):
         prepare(bare)
 
 
@@ -283,7 +302,7 @@ def ones(*shape):
         lambda: CLASSIFICATION.summary({"prediction": np.ones(4)}, np.ones((4, 1))),
         lambda: REGRESSION.scores(ones(4, 2), {}),
         lambda: REGRESSION.summary({"prediction": np.ones(4)}, np.ones((4, 1))),
-        lambda: view.rows().prepare(ones(4, 3), (ones(1), ones(1)), None),
+        lambda: view.rows().place(ones(4, 3), (ones(1), ones(1))),
         lambda: crop_and_flip(ones(4, 5, 5), keys(4), pad=1, mode="zero", flip=True),
         lambda: make_batch(TABLE, {"index": jnp.zeros((2, 2), int)}, as_it_is),
         lambda: make_batch(

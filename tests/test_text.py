@@ -113,7 +113,7 @@ def test_bad_input_is_named():
             call(["a", " \n"])
     with pytest.raises(ValueError, match="length=0 must be at least 1"):
         vocabulary.encode(["a"], 0)
-    with pytest.raises(ValueError, match="no word of 2 texts occurs 2 times: lower"):
+    with pytest.raises(ValueError, match="no word of 2 texts occurs 2 times .*: add"):
         build_vocabulary(["a", "b"])
     for ngrams in [(0, 3), (4, 3), (-1, 2)]:
         with pytest.raises(ValueError, match=rf"ngrams=\({ngrams[0]}, {ngrams[1]}\)"):

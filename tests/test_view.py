@@ -15,27 +15,43 @@ from cmwjax.training import program
 RNG = np.random.default_rng(0)
 
 
+def seen(view_, raw, statistics):
+    """What a model sees of raw inputs."""
+    return view_.prepare(view_.place(raw, statistics), statistics, None)
+
+
 def test_rows_are_standardised_by_the_columns_of_the_training_rows():
     train = (RNG.normal(size=(200, 3)) * [1e-3, 1, 1e4] + [0, 5, -2e4]).astype("f4")
     test = train[:7] + np.float32(1)
-    prepared = view.rows().prepare(test, view.rows().statistics(train), None)
+    prepared = seen(view.rows(), test, view.rows().statistics(train))
     want = StandardScaler().fit(train.astype(np.float64)).transform(test)
     np.testing.assert_allclose(prepared, want, rtol=1e-4, atol=1e-4)
 
 
 def test_rows_of_any_size_have_finite_values():
     train = np.array([[1e-40, 9e37], [0, -9e37], [0, 9e37], [0, 9e37]], np.float32)
-    prepared = view.rows().prepare(train, view.rows().statistics(train), None)
+    prepared = seen(view.rows(), train, view.rows().statistics(train))
     # The first differs too little for float32 to divide by.
     assert np.abs(prepared[:, 0]).max() <= 1e-40
     want = StandardScaler().fit_transform(train[:, 1:].astype(np.float64))
     np.testing.assert_allclose(prepared[:, 1:], want, rtol=1e-5)
 
 
+@pytest.mark.parametrize("offset", [1.7e9, -3e12])
+def test_an_offset_of_a_column_costs_no_digits(offset):
+    train = RNG.integers(0, 100, (200, 2)).astype(float)
+    prepared = seen(view.rows(), train + offset, view.rows().statistics(train + offset))
+    np.testing.assert_allclose(
+        prepared, StandardScaler().fit_transform(train), atol=1e-5
+    )
+    assert prepared.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("value", [0.0, 0.1, -123.456, 1e30])
-def test_a_constant_column_becomes_zero(value):
-    train = np.stack([np.full(999, value), np.arange(999)], axis=1).astype("f4")
-    prepared = view.rows().prepare(train, view.rows().statistics(train), None)
+def test_a_constant_column_becomes_zero(value, dtype):
+    train = np.stack([np.full(999, value), np.arange(999)], axis=1).astype(dtype)
+    prepared = seen(view.rows(), train, view.rows().statistics(train))
     assert (prepared[:, 0] == 0).all() and np.isfinite(prepared).all()
     assert view.rows().statistics(train)[1][0] == 1
 
@@ -98,9 +114,9 @@ def test_specs_are_keys():
 def test_blank_is_like_what_a_model_sees_of_one_sample(kind, raw):
     looks = view.build(kind, base_config())
     blank = view.blank(looks, Spec.of(kind, raw))
-    seen = looks.prepare(jnp.asarray(raw[:1]), looks.statistics(raw), None)
+    found = seen(looks, raw[:1], looks.statistics(raw))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), blank) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), seen
+        lambda x: (x.shape, x.dtype), found
     )
     assert not any(leaf.any() for leaf in jax.tree.leaves(blank))
 

@@ -5,6 +5,8 @@ what comes back are positions too: int32, ascending. A seed is a whole number fr
 several; other functions draw something else from it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,7 +18,12 @@ TRUSTED = ("held_out", "external")  # of which the labels are known to be right
 
 
 def held_out(
-    labels: ArrayLike, *, per_class: int, num_classes: int, seed: Seed
+    labels: ArrayLike,
+    *,
+    per_class: int,
+    num_classes: int,
+    seed: Seed,
+    names: Sequence[str] = (),
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Sets random samples of each class aside, out of reach of training.
 
@@ -25,6 +32,7 @@ def held_out(
       per_class: samples to set aside in each class, at least 1.
       num_classes: number of classes C.
       seed: seed of the draw.
+      names: what an error calls each class, C; (): by its number.
 
     Returns:
       The meta index `[C * per_class]`, and the training index with the rest.
@@ -37,7 +45,8 @@ def held_out(
     chosen = []
     for label, members in enumerate(_members(labels, everyone, num_classes)):
         # One more than asked for: training needs a sample of every class as well.
-        _check_size(label, members, per_class, spare=1)
+        name = names[label] if names else _name(label)
+        _check_size(name, members, per_class, spare=1)
         chosen.append(rng.permutation(members)[:per_class])
     meta_index = _ascending(chosen)
     return meta_index, np.setdiff1d(everyone, meta_index).astype(np.int32)
@@ -101,7 +110,7 @@ def lowest_loss(
         )
     chosen = []
     for label, members in enumerate(_members(labels, index, num_classes)):
-        _check_size(label, members, per_class)
+        _check_size(_name(label), members, per_class)
         if np.isnan(losses[members]).any():
             raise ValueError(
                 f"losses of class {label} contain NaN: evaluate every sample of the "
@@ -157,17 +166,24 @@ def _members(
     return classes
 
 
+def _name(label: int) -> str:
+    return f"class or target range {label}"
+
+
 def _check_size(
-    label: int, members: NDArray[np.int64], per_class: int, *, spare: int = 0
+    name: str, members: NDArray[np.int64], per_class: int, *, spare: int = 0
 ) -> None:
     """Raises unless a class has `per_class` meta samples, and `spare` beyond them."""
     if per_class < 1:
-        raise ValueError(f"meta set is empty: per_class is {per_class}, raise it to 1.")
+        raise ValueError(
+            f"config.meta_set.per_class={per_class} leaves the meta set empty: raise "
+            "it to 1."
+        )
     if len(members) < per_class + spare:
         beyond = f" and {spare} to train on" if spare else ""
         raise ValueError(
-            f"class or target range {label} has {len(members)} samples, but the "
-            f"meta set needs {per_class}{beyond}: lower per_class."
+            f"{name} has {len(members)} samples, but the meta set needs {per_class}"
+            f"{beyond}: lower config.meta_set.per_class, or add samples."
         )
 
 

@@ -8,13 +8,14 @@ top of these labels.
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from cmwjax.bias import long_tail, meta_set, noise, targets
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
 from cmwjax.data import datasets
-from cmwjax.data.dataset import Dataset, select
+from cmwjax.data.dataset import Dataset, keys_of, select
 from cmwjax.randomness import Purpose, generator
 from cmwjax.tasks.catalogue import TASKS
 
@@ -87,8 +88,9 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
       arrays: the data set, in place of the one that `config.data.name` names.
 
     Raises:
-      ValueError: if the data or label set are unfit, see `datasets.load`, or the bias
-        leaves a class without samples, or with too few for the meta set.
+      ValueError: if the data or label set are unfit, see `datasets.load`, or the bias,
+        or samples that are trusted, leave a class without samples, or with too few for
+        the meta set.
     """
     dataset = _dataset(config, arrays)
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
@@ -98,16 +100,19 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     if not num_classes:  # noise will draw from the same targets
         borders = targets.borders(labels, config.weighting.num_families)
         num_groups = len(borders) + 1
+    names = group_names(dataset, num_groups)
     meta_index = _external(dataset, config)
     if meta_index is not None:
-        train_index = np.setdiff1d(train_index, meta_index).astype(np.int32)
+        train_index = _without_trusted(
+            dataset, train_index, meta_index, group_of(labels, borders), names
+        )
     if config.meta_set.policy == "held_out":
         source = clean_index if clean_index.size else train_index
         meta_index, rest = _hold_out(
             group_of(true_labels, borders),
             source,
             config,
-            num_groups=num_groups,
+            names=names,
             seed=data_seed,
         )
         labels[meta_index] = true_labels[meta_index]
@@ -134,9 +139,9 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         )
     groups = group_of(labels[train_index], borders)
     counts = class_counts(groups, num_groups)
-    _check_counts(counts, config, "class" if borders is None else "range of targets")
+    _check_counts(counts, config, names)
     if borders is None:
-        families = group_classes(counts, config.weighting.num_families)
+        families = group_classes(counts, _num_families(counts, config))
     else:  # the ranges of targets are families already, in ascending order
         _check_measured(labels, "meta_set", meta_index)
         _check_measured(labels, "data.validation", validation_index)
@@ -144,6 +149,16 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         families = Families(np.arange(len(counts), dtype=np.int32), means)
     return Problem(
         dataset, labels, train_index, meta_index, validation_index, families, borders
+    )
+
+
+def group_names(dataset: Dataset, num_groups: int) -> tuple[str, ...]:
+    """What errors call each group of samples: classes by their names."""
+    if not dataset.num_classes:
+        return tuple(f"target range {group}" for group in range(num_groups))
+    return tuple(
+        f"class {name if name.isdecimal() else repr(name)}"
+        for name in dataset.class_names
     )
 
 
@@ -202,15 +217,16 @@ def _hold_out(
     source: np.ndarray,
     config: ConfigDict,
     *,
-    num_groups: int,
+    names: tuple[str, ...],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The meta set among the positions `source`, and the rest of them."""
     chosen, rest = meta_set.held_out(
         groups[source],
         per_class=config.meta_set.per_class,
-        num_classes=num_groups,
+        num_classes=len(names),
         seed=seed,
+        names=names,
     )
     return source[chosen], source[rest]
 
@@ -220,14 +236,68 @@ def _external(dataset: Dataset, config: ConfigDict) -> np.ndarray | None:
     trusted, policy = dataset.trusted_index, config.meta_set.policy
     if (trusted is None) != (policy != "external"):
         has = "no trusted samples" if trusted is None else "trusted samples"
-        remedy = "give a file of them, or choose another policy"
+        remedy = "give config.data.csv.trusted a file, or choose another policy"
         if trusted is not None:
             remedy = "set it to 'external', or give none"
         raise ValueError(
-            f"meta_set.policy={policy!r}, but data {config.data.name!r} comes with "
-            f"{has}: {remedy}."
+            f"config.meta_set.policy={policy!r}, but data {config.data.name!r} comes "
+            f"with {has}: {remedy}."
         )
     return trusted
+
+
+def _without_trusted(
+    dataset: Dataset,
+    train_index: np.ndarray,
+    meta_index: np.ndarray,
+    groups: np.ndarray,
+    names: tuple[str, ...],
+) -> np.ndarray:
+    """Positions to train on that are not trusted, nor have the inputs of a trusted one.
+
+    Their labels may be wrong, and the meta set would judge by samples that training has
+    seen.
+    """
+    absent = np.setdiff1d(np.arange(len(names)), groups[meta_index])
+    if absent.size:
+        logging.warning(
+            "the trusted samples have none of %s: nothing says how to weight its "
+            "samples; add some.",
+            ", ".join(names[group] for group in absent),
+        )
+    index = np.setdiff1d(train_index, meta_index).astype(np.int32)
+    if dataset.files is not None:
+        return index
+    trusted = set(keys_of(dataset.train_inputs[meta_index]))
+    repeats = [key in trusted for key in keys_of(dataset.train_inputs[index])]
+    kept = index[~np.array(repeats, bool)]
+    lost = np.setdiff1d(groups[index], groups[kept])
+    if lost.size:
+        raise ValueError(
+            f"every training sample of {names[lost[0]]} has the inputs of a trusted "
+            "one, and none is left to train on: trust fewer samples, or other ones."
+        )
+    if len(kept) < len(index):
+        logging.warning(
+            "%d of %d training samples have the inputs of a trusted one, and are left "
+            "out of training.",
+            len(index) - len(kept),
+            len(index),
+        )
+    return kept
+
+
+def _num_families(counts: np.ndarray, config: ConfigDict) -> int:
+    """As many as are wanted, but no more than there are class sizes."""
+    wanted, sizes = config.weighting.num_families, len(np.unique(counts))
+    if 1 < sizes < wanted:  # one size for all is a balanced set, and no surprise
+        logging.warning(
+            "classes have %d distinct sizes, so there are no more families than that, "
+            "and not config.weighting.num_families=%d.",
+            sizes,
+            wanted,
+        )
+    return min(wanted, sizes)
 
 
 def _corrupt(
@@ -250,7 +320,7 @@ def _corrupt(
 def _check_no_clean(clean_index: np.ndarray, config: ConfigDict) -> None:
     if clean_index.size:
         raise ValueError(
-            f"data.validation={config.data.validation}, but labels "
+            f"config.data.validation={config.data.validation}, but labels "
             f"{config.data.labels!r} leave {clean_index.size} clean samples to "
             "validate with: set it to 0."
         )
@@ -263,8 +333,9 @@ def _split(
     size = amount if amount >= 1 else np.floor(amount * len(index) + 1e-9)
     if size != int(size) or not 0 < size < len(index):
         raise ValueError(
-            f"data.validation={amount} must be a share below 1 or a whole number of "
-            f"the {len(index)} training samples, and leave some of them: correct it."
+            f"config.data.validation={amount} must be a share below 1 or a whole "
+            f"number of the {len(index)} training samples, and leave some of them: "
+            "correct it."
         )
     order = generator(seed, Purpose.VALIDATION).permutation(index)
     return np.sort(order[int(size) :]), np.sort(order[: int(size)])
@@ -276,18 +347,21 @@ def _check_measured(labels: np.ndarray, field: str, index: np.ndarray | None) ->
         check_spread(labels[index], name=f"targets of config.{field}")
 
 
-def _check_counts(counts: np.ndarray, config: ConfigDict, group: str) -> None:
+def _check_counts(
+    counts: np.ndarray, config: ConfigDict, names: tuple[str, ...]
+) -> None:
     """Refuses observed class sizes that training or the meta set cannot do with."""
     if not counts.all():
         raise ValueError(
-            f"{group} {np.flatnonzero(counts == 0).tolist()} has no observed sample to "
-            f"train on, with noise.rate={config.noise.rate}, data.imbalance_factor="
-            f"{config.data.imbalance_factor} and data.validation="
-            f"{config.data.validation}: lower one of them."
+            f"{', '.join(names[i] for i in np.flatnonzero(counts == 0))} has no "
+            f"observed sample to train on, with config.noise.rate={config.noise.rate}, "
+            f"config.data.imbalance_factor={config.data.imbalance_factor} and "
+            f"config.data.validation={config.data.validation}: lower one of them."
         )
     per_class = config.meta_set.per_class
     if config.meta_set.policy == "lowest_loss" and counts.min() < per_class:
         raise ValueError(
-            f"meta_set.per_class={per_class}, but {group} {np.argmin(counts)} has only "
-            f"{counts.min()} samples: lower it, or use meta_set.policy='balanced'."
+            f"config.meta_set.per_class={per_class}, but {names[np.argmin(counts)]} "
+            f"has only {counts.min()} samples: lower it, or use config.meta_set.policy="
+            "'balanced'."
         )

@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import reprlib
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
+
+from cmwjax.data.csv_labels import is_number, number
 
 LABEL_NAMES = ("label", "class", "target")  # in this order, whatever their case
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -25,9 +26,10 @@ class CsvFile(NamedTuple):
     """What a file says of its N samples, in the order of its rows."""
 
     names: tuple[str, ...]  # of the columns that are inputs
-    inputs: NDArray[np.float32] | tuple[str, ...]  # [N, D] numbers, or N texts
+    inputs: NDArray[np.float64] | tuple[str, ...]  # [N, D] numbers, or N texts
     labels: tuple[str, ...]  # N, as written
     label_name: str = "label"  # of their column
+    lines: tuple[int, ...] = ()  # N, where each row begins, from 1; (): in no file
 
 
 class _Sheet(NamedTuple):
@@ -77,9 +79,9 @@ def read_csv(
 
     Raises:
       ValueError: if there is no such file or column; for another suffix, bytes that are
-        not UTF-8, or quotes that do not close; for another delimiter; for two columns
-        of labels; for a row of another length; for a cell that is no finite number of
-        float32, or an empty text or label.
+        not UTF-8, or NUL, or quotes that do not close; for another delimiter; for two
+        columns of labels; for a row of another length; for a cell that is no finite
+        number of float32, or an empty text or label.
     """
     sheet = _read(Path(path), wanted=[name for name in (text, label) if name])
     target = _label_column(sheet, label)
@@ -94,7 +96,8 @@ def read_csv(
                 f"data: {sheet.path}: column {text!r} cannot be both text and label: "
                 "name the column of labels."
             )
-        return CsvFile((text,), _texts(sheet, column), labels, sheet.names[target])
+        texts = _texts(sheet, column)
+        return CsvFile((text,), texts, labels, sheet.names[target], tuple(sheet.lines))
     columns = [c for c in range(len(sheet.names)) if c != target]
     if columns and _is_row_number(sheet, columns[0]):
         logging.info("%s: the unnamed column of row numbers is dropped.", path)
@@ -112,64 +115,7 @@ def read_csv(
     ]
     if constant:
         logging.warning("%s: constant columns tell nothing: %s.", path, constant)
-    return CsvFile(names, inputs, labels, sheet.names[target])
-
-
-def class_numbers(
-    labels: Sequence[str], names: Sequence[str] | None = None, *, name: str = "labels"
-) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Numbers classes in the order of their names.
-
-    Args:
-      labels: the class of each sample by name, N.
-      names: of the classes 0, 1, ...; None: the labels that occur, sorted by value if
-        all of them are numbers, else by alphabet.
-      name: what an error calls the labels.
-
-    Returns:
-      Classes in [0, C), int32 `[N]`, and the C names.
-
-    Raises:
-      ValueError: for a label that is not among the names.
-    """
-    if names is None:
-        found = set(labels)
-        numeric = all(_number(label) is not None for label in found)
-        names = sorted(found, key=lambda label: (float(label) if numeric else 0, label))
-    number = {label: c for c, label in enumerate(names)}
-    for position, label in enumerate(labels):
-        if label not in number:
-            raise ValueError(
-                f"{name}: {label!r} at position {position} is none of the classes "
-                f"{list(names)}: correct the label, or add the class."
-            )
-    return np.array([number[label] for label in labels], np.int32), tuple(names)
-
-
-def target_numbers(
-    labels: Sequence[str], *, name: str = "labels"
-) -> NDArray[np.float64]:
-    """The targets of a regression.
-
-    Args:
-      labels: as written, N.
-      name: what an error calls them.
-
-    Returns:
-      Finite numbers within float32's range, float64 `[N]`.
-
-    Raises:
-      ValueError: for a label that is no finite number of float32.
-    """
-    values = [_number(label) for label in labels]
-    for position, value in enumerate(values):
-        if value is None:
-            raise ValueError(
-                f"{name}: {labels[position]!r} at position {position} is no finite "
-                "number, as the target of a regression must be: correct it, or set "
-                "config.task='classification'."
-            )
-    return np.array(values, np.float64)
+    return CsvFile(names, inputs, labels, sheet.names[target], tuple(sheet.lines))
 
 
 def _read(path: Path, wanted: list[str]) -> _Sheet:
@@ -230,6 +176,12 @@ def _decoded(path: Path) -> str:
         ) from None
     except OSError as error:
         raise ValueError(f"data: {path} cannot be read ({error}).") from error
+    if b"\0" in content:  # no text editor shows it
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise ValueError(
+            f"data: {path}, line {line} has a NUL character, which no text has: remove "
+            "it, or convert the file to UTF-8."
+        )
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -245,7 +197,7 @@ def _is_header(rows: list[list[str]], wanted: list[str]) -> bool:
     names = [_unquoted(cell) for cell in first]
     if any(name in names for name in wanted):
         return True
-    if not (later or wanted or any(map(_is_number, names))):
+    if not (later or wanted or any(map(is_number, names))):
         return True
     for c, name in enumerate(names):
         # A class may be called 'class', but not a single sample of it.
@@ -256,10 +208,10 @@ def _is_header(rows: list[list[str]], wanted: list[str]) -> bool:
     # A gap does not make a column of numbers one of words.
     def numbers(column):
         cells = [row[column].strip() for row in later]
-        return any(cells) and all(not cell or _is_number(cell) for cell in cells)
+        return any(cells) and all(not cell or is_number(cell) for cell in cells)
 
     return any(
-        name and not _is_number(name) and numbers(c) for c, name in enumerate(names)
+        name and not is_number(name) and numbers(c) for c, name in enumerate(names)
     )
 
 
@@ -310,36 +262,36 @@ def _texts(sheet: _Sheet, column: int) -> tuple[str, ...]:
     return texts
 
 
-def _numbers(sheet: _Sheet, column: int) -> NDArray[np.float32]:
-    values = [_number(row[column]) for row in sheet.rows]
+def _numbers(sheet: _Sheet, column: int) -> NDArray[np.float64]:
+    values = [number(row[column]) for row in sheet.rows]
     for row, value in enumerate(values):
         if value is not None:
             continue
         cell, fill = sheet.rows[row][column], "fill it in, or remove the row"
         if not cell.strip():
             raise sheet.error(row, column, "is empty", fill)
-        if _is_number(cell):
+        if is_number(cell):
             raise sheet.error(row, column, "is not finite in float32", fill)
         remedy = "correct it, name the column of texts or labels, or remove the column"
         raise sheet.error(row, column, "is not a number", remedy)
-    return np.array(values, np.float32)
+    _warn_of_rounding(sheet, column)
+    return np.array(values, np.float64)
 
 
-def _number(cell: str) -> float | None:
-    """The cell's number, if it is one that float32 holds."""
-    if not _is_number(cell):
-        return None
-    value = float(cell)
-    return value if abs(value) <= float(np.finfo(np.float32).max) else None
-
-
-def _is_number(cell: str) -> bool:
-    """Whether it is a number at all, be it NaN or infinite."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # 1_000 is one in Python alone
+def _warn_of_rounding(sheet: _Sheet, column: int) -> None:
+    """Tells of whole numbers that are too large to be told apart."""
+    for row in sheet.rows:
+        cell = row[column].strip()
+        if len(cell) > 15 and cell.isdecimal() and int(cell) != float(cell):
+            logging.warning(
+                "%s, column %r: %s is rounded, as are other whole numbers beyond 2^53, "
+                "which then may be equal. Subtract what they have in common, or remove "
+                "the column if it only numbers the rows.",
+                sheet.path,
+                sheet.names[column],
+                cell,
+            )
+            return
 
 
 def _unquoted(cell: str) -> str:

@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from cmwjax.core.labels import CLASSES, TARGETS
-from cmwjax.data.csv_files import (
-    READERS,
-    CsvFile,
-    class_numbers,
-    read_csv,
-    target_numbers,
-)
-from cmwjax.data.dataset import Dataset
+from cmwjax.data.csv_files import READERS, CsvFile, read_csv
+from cmwjax.data.csv_labels import class_numbers, target_numbers
+from cmwjax.data.dataset import Dataset, keys_of
 from cmwjax.data.text import Vocabulary, build_vocabulary
 
 PURPOSES = {  # of each file
@@ -77,9 +73,11 @@ def load(
       classes: their names in the order in which they are numbered, which a task may
         read; (): that of the names, see `csv_files.class_numbers`.
       test: file of the test samples; '': a share of the training samples is taken for
-        it, with every class in proportion.
+        it, with every class in proportion. Samples to test with that are also trained
+        on or trusted are counted in a warning.
       test_share: this share, in (0, 1).
-      trusted: file of further samples whose labels are trusted; '': none.
+      trusted: file of further samples whose labels are trusted; '': none. A sample to
+        train on that is among them, by its inputs, is left out of training.
       truth: file of the same samples with the right labels, if somebody knows them: for
         experiments, which then can tell wrong labels from right ones.
       length: tokens per text at most; what comes after is cut off.
@@ -128,9 +126,15 @@ def assemble(
     """
     if label_kind == TARGETS:
         for part, file in files.items():  # an error names the row as it is in the file
-            target_numbers(file.labels, name=_name_of_labels(part, file))
-    if "test" not in files:
+            name = _name_of_labels(part, file)
+            target_numbers(file.labels, name=name, lines=file.lines)
+    has_test = "test" in files
+    if not has_test:
         files = _split(files, test_share, stratified=label_kind == CLASSES)
+    if "trusted" in files:
+        _warn_of_overlap(files, "trusted")
+    if has_test:  # rows of one file may well be alike
+        _warn_of_overlap(files, "train")
     labels, class_names = _labels(files, label_kind, classes)
     inputs, kind, vocabulary = _inputs(files, is_text, length)
     parts, trusted_index = ["train"], None
@@ -161,10 +165,14 @@ def _labels(
     """Classes or targets of each file, and the names of the classes."""
     if label_kind == TARGETS:
         return {part: target_numbers(file.labels) for part, file in files.items()}, ()
-    known = [files[part].labels for part in ("train", "truth") if part in files]
+    known = [files[part] for part in ("train", "truth") if part in files]
     names = tuple(map(str, classes))
     if not names:
-        _, names = class_numbers([label for labels in known for label in labels])
+        _, names = class_numbers(
+            [label for file in known for label in file.labels],
+            name=_name_of_labels("train", known[0]),
+            lines=[line for file in known for line in file.lines],
+        )
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(
@@ -172,7 +180,9 @@ def _labels(
             "once."
         )
     numbers = {
-        part: class_numbers(file.labels, names, name=_name_of_labels(part, file))[0]
+        part: class_numbers(
+            file.labels, names, name=_name_of_labels(part, file), lines=file.lines
+        )[0]
         for part, file in files.items()
     }
     return numbers, names
@@ -192,6 +202,27 @@ def _inputs(
     vocabulary = build_vocabulary([*inputs["train"], *inputs.get("trusted", ())])
     tokens = {part: vocabulary.encode(texts, length) for part, texts in inputs.items()}
     return tokens, "tokens", vocabulary
+
+
+def _warn_of_overlap(files: dict[str, CsvFile], part: str) -> None:
+    """Tells how many samples to test with are also in another file."""
+    seen, test = set(_keys(files[part])), _keys(files["test"])
+    count = sum(key in seen for key in test)
+    if count:
+        logging.warning(
+            "%d of %d samples to test with have the inputs of a sample to %s: the test "
+            "may look better than it is.",
+            count,
+            len(test),
+            PURPOSES[part],
+        )
+
+
+def _keys(file: CsvFile) -> Sequence[str | bytes]:
+    """One for each sample, equal where inputs are."""
+    if isinstance(file.inputs, np.ndarray):
+        return keys_of(file.inputs)
+    return file.inputs
 
 
 def _split(
@@ -239,10 +270,14 @@ def _check_classes(file: CsvFile) -> None:
 
 def _take(file: CsvFile, index: np.ndarray) -> CsvFile:
     """Some samples of a file."""
-    inputs, labels = file.inputs, tuple(file.labels[i] for i in index)
+    inputs = file.inputs
     if isinstance(inputs, np.ndarray):
-        return file._replace(inputs=inputs[index], labels=labels)
-    return file._replace(inputs=tuple(inputs[i] for i in index), labels=labels)
+        taken = inputs[index]
+    else:
+        taken = tuple(inputs[i] for i in index)
+    labels = tuple(file.labels[i] for i in index)
+    lines = tuple(file.lines[i] for i in index) if file.lines else ()
+    return file._replace(inputs=taken, labels=labels, lines=lines)
 
 
 def _shown(files: Sequence[CsvFile], is_text: bool) -> Sequence[str]:

@@ -4,6 +4,7 @@ Inputs are images, rows of a table or tokens of texts; labels are classes, or ta
 a regression.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +22,10 @@ from cmwjax.core.labels import (
     class_counts,
 )
 from cmwjax.data import label_sets, on_disk
+from cmwjax.data.inputs import check_inputs
 from cmwjax.data.text import Vocabulary
-from cmwjax.data.view import Spec
+from cmwjax.data.view import KINDS, Spec
 from cmwjax.randomness import Purpose, generator
-
-LARGEST = 1e38  # in rows of a table; the difference of two such numbers is finite
 
 
 class Dataset(NamedTuple):
@@ -33,21 +33,22 @@ class Dataset(NamedTuple):
 
     Attributes:
       train_inputs: `[N, ...]`, by `kind`: 'images', uint8 `[N, H, W, C]`, or `[0, H, W,
-        C]` if they are on disk; 'rows' of a table, float32 `[N, D]`; 'tokens' of texts,
-        int32 `[N, L]`, padded with 0.
+        C]` if they are on disk; 'rows' of a table, float32 or float64 `[N, D]`;
+        'tokens' of texts, int32 `[N, L]`, padded with 0.
       train_labels: classes int32 `[N]`, or targets float64 as the data have them; the
         true ones unless nobody knows them.
       test_inputs: as `train_inputs`.
       test_labels: as `train_labels`.
       num_classes: C; 0 where labels are targets.
-      class_names: C of them.
+      class_names: C of them, all different.
       observed_labels: another label set of the training samples, as `train_labels`;
         class UNLABELLED (-1) where it has none.
       knows_true_labels: whether `train_labels` are right.
       files: where images are, if on disk.
       kind: kind of the inputs, one of `view.KINDS`.
-      trusted_index: positions of samples whose labels are trusted, if some are.
-      shown: what a person sees of each training sample: images, or texts; None: the
+      trusted_index: positions of samples whose labels are trusted, if some are:
+        integers in [0, N), each once.
+      shown: what a person sees of each training sample, N images or texts; None: the
         inputs themselves.
       vocabulary: tokens of texts, where inputs are texts.
       units: mean and deviation of the targets that a model learns from, which it sees
@@ -121,10 +122,19 @@ def select(
     validate(dataset, name=name)
     label_type = np.int32 if dataset.num_classes else np.float64
     dataset = dataset._replace(
+        train_inputs=np.asarray(dataset.train_inputs),
+        test_inputs=np.asarray(dataset.test_inputs),
         train_labels=np.asarray(dataset.train_labels, label_type),
         test_labels=np.asarray(dataset.test_labels, label_type),
+        class_names=tuple(dataset.class_names),
+        observed_labels=None
+        if dataset.observed_labels is None
+        else np.asarray(dataset.observed_labels),
         knows_true_labels=dataset.knows_true_labels and labels != "given",
     )
+    if dataset.trusted_index is not None:
+        trusted_index = np.asarray(dataset.trusted_index, np.int32)
+        dataset = dataset._replace(trusted_index=trusted_index)
     if labels not in ("true", "given"):
         observed = label_sets.read(
             labels,
@@ -142,13 +152,14 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
     """The data set with that many training samples."""
     if not 1 <= train_size <= len(dataset.train_labels):
         raise ValueError(
-            f"train_size is {train_size}, but {name} has {len(dataset.train_labels)} "
-            "training samples: choose a size from 1 to that, or None for all."
+            f"config.data.train_size={train_size}, but {name} has "
+            f"{len(dataset.train_labels)} training samples: choose a size from 1 to "
+            "that, or leave it out for all."
         )
     if dataset.trusted_index is not None:
         raise ValueError(
-            f"train_size is {train_size}, but {name} comes with trusted samples, which "
-            "must not be left out: take all samples, or give fewer."
+            f"config.data.train_size={train_size}, but {name} comes with trusted "
+            "samples, which must not be left out: take all samples, or give fewer."
         )
     groups = dataset.train_labels if dataset.num_classes else 0 * dataset.train_labels
     first = _stratified_order(groups)[:train_size]
@@ -184,20 +195,31 @@ def validate(dataset: Dataset, *, name: str) -> None:
       name: what the error calls the data set.
 
     Raises:
-      ValueError: if inputs are not as `Dataset` says, contain NaN or differ in shape
-        between training and test; if a class is not an integer in [0, C), or a target
-        not a number of float32; if inputs and labels differ in number, or there are
-        none; if a class has no training sample, or all targets of a set are equal; if
-        observed labels are not one per training sample, each a class or `UNLABELLED`,
-        or a target; or if there is not one name per class.
+      ValueError: if it is no `Dataset`; if inputs are not as `Dataset` says, contain
+        NaN or differ in shape between training and test; if a class is not an integer
+        in [0, C), or a target not a number of float32; if inputs and labels differ in
+        number, or there are none; if a class has no training sample, or all targets of
+        a set are equal; if observed labels are not one per training sample, each a
+        class or `UNLABELLED`, or a target; if there is not one name per class, each
+        another; or if trusted positions, what is shown, or the vocabulary do not fit.
     """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"{name}: the data set is a {type(dataset).__name__}: pass a "
+            "cmwjax.data.dataset.Dataset of inputs and labels."
+        )
+    if dataset.kind not in KINDS:
+        raise ValueError(
+            f"{name}: kind={dataset.kind!r} is unknown; choose one of {KINDS}."
+        )
+    _check_names(dataset, name)
     for split in ("train", "test"):
         inputs, labels = (
             np.asarray(getattr(dataset, f"{split}_{part}"))
             for part in ("inputs", "labels")
         )
         if dataset.files is None:
-            _CHECKS[dataset.kind](inputs, name=f"{name}: {split}_inputs")
+            check_inputs(dataset.kind, inputs, name=f"{name}: {split}_inputs")
         if dataset.num_classes:
             check_labels(labels, dataset.num_classes, name=f"{name}: {split}_labels")
         else:
@@ -207,12 +229,13 @@ def validate(dataset: Dataset, *, name: str) -> None:
                 f"{name}: {len(inputs)} {split}_inputs, but {len(labels)} "
                 f"{split}_labels: give every input one label."
             )
-    if dataset.train_inputs.shape[1:] != dataset.test_inputs.shape[1:]:
+    train, test = (np.shape(x)[1:] for x in (dataset.train_inputs, dataset.test_inputs))
+    if train != test:
         raise ValueError(
-            f"{name}: train_inputs are {list(dataset.train_inputs.shape[1:])}, but "
-            f"test_inputs {list(dataset.test_inputs.shape[1:])}: bring one of them to "
-            "the shape of the other."
+            f"{name}: train_inputs are {list(train)}, but test_inputs {list(test)}: "
+            "bring one of them to the shape of the other."
         )
+    _check_parts(dataset, name)
     if not dataset.num_classes:
         _check_all_targets(dataset, name)
         return
@@ -229,11 +252,87 @@ def validate(dataset: Dataset, *, name: str) -> None:
         )
     if dataset.observed_labels is not None:
         _check_observed(dataset, name=f"{name}: observed_labels")
-    if len(dataset.class_names) != dataset.num_classes:
+
+
+def _check_names(dataset: Dataset, name: str) -> None:
+    """Refuses a number of classes, or names of them, that cannot be."""
+    count, names = dataset.num_classes, dataset.class_names
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 0:
         raise ValueError(
-            f"{name}: {len(dataset.class_names)} class_names for "
-            f"{dataset.num_classes} classes: give every class one name."
+            f"{name}: num_classes={count!r} must be a whole number, the number of "
+            "classes, or 0 where labels are targets: correct it."
         )
+    if not isinstance(names, tuple | list) or not all(
+        isinstance(one, str) for one in names
+    ):
+        raise ValueError(
+            f"{name}: class_names={names!r} must be a tuple of strings, one for each "
+            "class: write them as such."
+        )
+    if len(names) != count:
+        raise ValueError(
+            f"{name}: {len(names)} class_names for {count} classes: give every class "
+            "one name."
+        )
+    twice = [one for one, number in Counter(names).items() if number > 1]
+    if twice:
+        raise ValueError(
+            f"{name}: class_names has {twice[0]!r} more than once: give every class "
+            "a name of its own."
+        )
+
+
+def _check_parts(dataset: Dataset, name: str) -> None:
+    """Refuses what comes beside inputs and labels and does not fit them."""
+    size = len(dataset.train_labels)
+    if dataset.shown is not None and len(dataset.shown) != size:
+        raise ValueError(
+            f"{name}: shown has {len(dataset.shown)} entries for {size} training "
+            "samples: give one for each, or None."
+        )
+    if dataset.kind == "tokens":
+        _check_vocabulary(dataset, name)
+    if dataset.trusted_index is None:
+        return
+    trusted = np.asarray(dataset.trusted_index)
+    remedy = "give positions of training samples, each once"
+    if trusted.ndim != 1 or not trusted.size or trusted.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name}: trusted_index is {trusted.dtype} of shape {list(trusted.shape)} "
+            f"and must be integers of shape [M], at least one: {remedy}."
+        )
+    outside = np.flatnonzero((trusted < 0) | (trusted >= size))
+    if outside.size:
+        raise ValueError(
+            f"{name}: trusted_index has {trusted[outside[0]]} at position "
+            f"{outside[0]}, outside of [0, {size}): {remedy}."
+        )
+    values, counts = np.unique(trusted, return_counts=True)
+    if len(values) < len(trusted):
+        raise ValueError(
+            f"{name}: trusted_index has {values[counts > 1][0]} more than once: "
+            f"{remedy}."
+        )
+
+
+def _check_vocabulary(dataset: Dataset, name: str) -> None:
+    vocabulary = dataset.vocabulary
+    if not isinstance(vocabulary, Vocabulary):
+        raise ValueError(
+            f"{name}: vocabulary={vocabulary!r}, but inputs are tokens: give the "
+            "cmwjax.data.text.Vocabulary that they are numbers of."
+        )
+    largest = max(np.max(dataset.train_inputs), np.max(dataset.test_inputs))
+    if largest >= vocabulary.size:
+        raise ValueError(
+            f"{name}: inputs have token {largest}, but the vocabulary has tokens in "
+            f"[0, {vocabulary.size}): give the one that they were encoded by."
+        )
+
+
+def keys_of(inputs: NDArray[Any]) -> list[bytes]:
+    """One key for each of the inputs `[N, ...]`, equal where they are."""
+    return [np.ascontiguousarray(x + 0).tobytes() for x in inputs]  # no -0.0
 
 
 def _check_observed(dataset: Dataset, *, name: str) -> None:
@@ -262,61 +361,6 @@ def _check_all_targets(dataset: Dataset, name: str) -> None:
             )
     for part in (learned, "test_labels"):
         check_spread(getattr(dataset, part), name=f"{name}: {part}")
-
-
-def _check_rows(rows: np.ndarray, *, name: str) -> None:
-    if rows.ndim != 2 or not rows.size or rows.dtype != np.float32:
-        raise ValueError(
-            f"{name} must be float32 of shape [N, D], both at least 1, got "
-            f"{rows.dtype} of shape {list(rows.shape)}: convert, reshape or add rows."
-        )
-    bad = np.argwhere(~(np.abs(rows) < LARGEST))
-    if bad.size:
-        row, column = bad[0]
-        raise ValueError(
-            f"{name} has {rows[row, column]} in row {row}, column {column}, which must "
-            f"be finite and below {LARGEST:g}: fill in a number, or remove the row."
-        )
-
-
-def _check_tokens(tokens: np.ndarray, *, name: str) -> None:
-    if tokens.ndim != 2 or not tokens.size or tokens.dtype != np.int32:
-        raise ValueError(
-            f"{name} must be int32 of shape [N, L], both at least 1, got "
-            f"{tokens.dtype} of shape {list(tokens.shape)}: convert, reshape or add "
-            "texts."
-        )
-    empty = np.flatnonzero(~(tokens > 0).any(axis=1) | (tokens < 0).any(axis=1))
-    if empty.size:
-        raise ValueError(
-            f"{name} has no tokens, or a negative one, in row {empty[0]}: tokens are "
-            "numbers from 1 on, and 0 behind them; correct or remove the row."
-        )
-
-
-def check_images(images: np.ndarray, *, name: str) -> None:
-    """Raises `ValueError` unless images are uint8 `[N, H, W, C]`."""
-    if images.ndim != 4 or not images.size:
-        raise ValueError(
-            f"{name} must have shape [N, H, W, C], all at least 1, got "
-            f"{list(images.shape)}: reshape or add images."
-        )
-    if np.issubdtype(images.dtype, np.floating) and np.isnan(images).any():
-        bad = np.flatnonzero(np.isnan(images).any(axis=(1, 2, 3)))
-        raise ValueError(
-            f"{name} contain NaN in {len(bad)} images, the first at position {bad[0]}: "
-            "repair or remove them."
-        )
-    if images.dtype != np.uint8:
-        numeric = images.dtype.kind in "iuf"
-        extent = f" from {images.min()} to {images.max()}" if numeric else ""
-        raise ValueError(
-            f"{name} must be uint8, or in an archive floats in [0, 1], got "
-            f"{images.dtype}{extent}: convert them."
-        )
-
-
-_CHECKS = {"images": check_images, "rows": _check_rows, "tokens": _check_tokens}
 
 
 def _stratified_order(labels: NDArray[np.int32]) -> NDArray[np.int64]:

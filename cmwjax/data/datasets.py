@@ -15,8 +15,9 @@ from cmwjax.core.labels import CLASSES, TARGETS, check_labels
 from cmwjax.data import csv_sets, on_disk
 from cmwjax.data.archive import read_arrays
 from cmwjax.data.csv_sets import Rows
-from cmwjax.data.dataset import Dataset, check_images, select
+from cmwjax.data.dataset import Dataset, select
 from cmwjax.data.embedded import EMBEDDED
+from cmwjax.data.inputs import check_images
 
 # fmt: off
 CLASS_NAMES = {
@@ -45,7 +46,7 @@ def load(
 ) -> Dataset:
     """Reads a data set and checks it.
 
-    An archive holds `x_train, y_train, x_test, y_test`. Rows of a table are floats
+    An archive holds `x_train, y_train, x_test, y_test`. Rows of a table are numbers
     `[N, D]`. Images are `[N, H, W]` or
     `[N, H, W, C]`, uint8 or floats in [0, 1], which are scaled to 0..255 and rounded.
     Labels are integers, `[N]` or `[N, 1]`; without a name for the set, there are as
@@ -183,9 +184,8 @@ def _as_images(images: np.ndarray, *, name: str) -> NDArray[np.uint8]:
 
 
 def _as_rows(rows: np.ndarray) -> np.ndarray:
-    """Numbers of any type as float32; what is no number stays, to be refused."""
-    with np.errstate(over="ignore"):  # what becomes infinite is refused, too
-        return rows.astype(np.float32) if rows.dtype.kind in "biuf" else rows
+    """Numbers of any type as float64; what is no number stays, to be refused."""
+    return rows.astype(np.float64) if rows.dtype.kind in "biuf" else rows
 
 
 def _one_axis(labels: np.ndarray) -> np.ndarray:

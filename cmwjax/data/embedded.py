@@ -40,7 +40,7 @@ def _rows(bunch) -> Dataset:
     from sklearn.model_selection import train_test_split
 
     is_class = hasattr(bunch, "target_names")
-    inputs = bunch.data.astype(np.float32)
+    inputs = bunch.data.astype(np.float64)
     labels = bunch.target.astype(np.int32 if is_class else np.float64)
     train_inputs, test_inputs, train_labels, test_labels = train_test_split(
         inputs,

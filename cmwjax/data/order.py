@@ -60,13 +60,15 @@ def epoch_batches(
       ValueError: if `batch_size` is not a positive multiple of `shards`, or there are
         too few positions for one row.
     """
-    _check_batch_size(batch_size, shards)
+    _check_batch_size(batch_size, shards, "data.batch_size")
     indices, part = np.asarray(indices, np.int32), batch_size // shards
     steps = len(indices) // batch_size  # the smallest shard has N // S, enough for all
     if not steps:
+        most = len(indices) // shards * shards
+        remedy = f"lower it to {most} or less" if most else "lower both"
         raise ValueError(
-            f"batch_size is {batch_size}, but {len(indices)} training samples in "
-            f"{shards} shards do not fill one batch: lower batch_size."
+            f"config.data.batch_size={batch_size} with config.data.shards={shards}, "
+            f"but {len(indices)} training samples do not fill one batch: {remedy}."
         )
 
     columns = []
@@ -127,17 +129,18 @@ def check_meta_batches(num_samples: int, *, batch_size: int, shards: int) -> Non
       ValueError: if `batch_size` is not a positive multiple of `shards`, or a meta set
         of this many samples has fewer than there are shards.
     """
-    _check_batch_size(batch_size, shards)
+    _check_batch_size(batch_size, shards, "meta_set.batch_size")
     if num_samples < shards:
         raise ValueError(
             f"meta set has {num_samples} samples, fewer than the {shards} shards: "
-            "choose more meta samples per class, or lower shards."
+            "raise config.meta_set.per_class, or give more trusted samples where these "
+            "come with the data, or lower config.data.shards."
         )
 
 
-def _check_batch_size(batch_size: int, shards: int) -> None:
+def _check_batch_size(batch_size: int, shards: int, field: str) -> None:
     if shards < 1 or batch_size < 1 or batch_size % shards:
         raise ValueError(
-            f"batch_size is {batch_size}, not a positive multiple of the {shards} "
-            "virtual shards: change batch_size or shards."
+            f"config.{field}={batch_size} is not a positive multiple of config.data."
+            f"shards={shards}, the number of virtual shards: change one of them."
         )

@@ -107,8 +107,9 @@ def build_vocabulary(
     pieces = [piece for piece, count in counts.items() if count >= min_count]
     if not pieces:
         raise ValueError(
-            f"no word of {len(texts)} texts occurs {min_count} times: lower min_count, "
-            "or add texts."
+            f"no word of {len(texts)} texts occurs {min_count} times (min_count): add "
+            "texts that share words, or check that these are the texts (of a file, "
+            "config.data.csv.text names their column)."
         )
     pieces.sort(key=lambda piece: (-counts[piece], piece))
     return Vocabulary(tuple(pieces[:max_size]), (ngrams[0], ngrams[1]))

@@ -1,7 +1,8 @@
 """How inputs of one kind become what a model sees: the one place that standardises.
 
-Inputs lie on the devices as they were read: images as uint8, rows of a table as
-float32, texts as tokens. A view turns a batch of them into `batch['input']`.
+Inputs lie on the devices as a view places them: images as they were read, uint8, rows
+of a table standardised, float32, texts as tokens. A view turns a batch of them into
+`batch['input']`.
 """
 
 from collections.abc import Callable
@@ -33,11 +34,14 @@ class View(NamedTuple):
       prepare: `(inputs [B, ...], statistics, keys [B] or None) -> tree`, what the model
         sees; with keys, inputs are augmented as in training.
       blends: whether two inputs can be averaged (MixUp).
+      place: `(inputs [N, ...], statistics) -> inputs [N, ...]`, on the host: as they
+        are to lie on the devices, and as `prepare` takes them.
     """
 
     statistics: Callable[[Any], Statistics]
     prepare: Callable[[Any, Statistics, jax.Array | None], Any]
     blends: bool
+    place: Callable[[Any, Statistics], Any] = lambda raw, statistics: raw
 
 
 def images(augmentation: Any, standard: str = STANDARDS[0]) -> View:
@@ -64,24 +68,31 @@ def images(augmentation: Any, standard: str = STANDARDS[0]) -> View:
 
 
 def rows() -> View:
-    """Rows of a table float32 `[B, D]`, standardised per column."""
+    """Rows of a table `[B, D]`, standardised per column before they become float32.
+
+    A column of large numbers that differ little, such as times in seconds, would lose
+    its differences in float32.
+    """
 
     def statistics(raw):
-        mean, std = (
-            raw.mean(axis=0, dtype=np.float64),
-            raw.std(axis=0, dtype=np.float64),
-        )
+        raw = np.asarray(raw, np.float64)
+        mean, std = raw.mean(axis=0), raw.std(axis=0)
         # A constant column becomes zero, as does one that differs below float32.
+        constant = (raw == raw[:1]).all(axis=0)
+        mean = np.where(constant, raw[0], mean)  # which may be off by a rounding
         least = np.finfo(np.float32).tiny
-        return mean.astype(np.float32), np.where(std < least, 1, std).astype(np.float32)
+        return mean, np.where(constant | (std < least), 1, std)
 
-    def prepare(raw, statistics, keys):
-        del keys
+    def place(raw, statistics):
         mean, std = statistics
         chex.assert_shape([mean, std], raw.shape[1:])  # one number would fit any row
-        return (raw - mean[None]) / std[None]
+        return ((np.asarray(raw, np.float64) - mean) / std).astype(np.float32)
 
-    return View(statistics, prepare, blends=True)
+    def prepare(placed, statistics, keys):
+        del statistics, keys
+        return placed
+
+    return View(statistics, prepare, blends=True, place=place)
 
 
 def tokens() -> View:
@@ -103,7 +114,7 @@ class Spec(NamedTuple):
     Attributes:
       kind: one of `KINDS`.
       structure: structure of the tree.
-      leaves: shape and type of each array.
+      leaves: shape and type of each array, on the devices.
       vocabulary_size: number of tokens; 0 where there are none.
     """
 
@@ -116,7 +127,10 @@ class Spec(NamedTuple):
     def of(cls, kind: str, inputs: Any, vocabulary_size: int = 0) -> "Spec":
         """That of inputs, leaves `[N, ...]`."""
         leaves, structure = jax.tree.flatten(inputs)
-        arrays = tuple((x.shape[1:], str(x.dtype)) for x in leaves)
+        arrays = tuple(
+            (x.shape[1:], "float32" if x.dtype == np.float64 else str(x.dtype))
+            for x in leaves
+        )
         return cls(kind, structure, arrays, vocabulary_size)
 
     @property
@@ -135,9 +149,26 @@ _VIEWS = {"rows": rows, "tokens": tokens}
 
 
 def build(kind: str, config: Any) -> View:
-    """The view of inputs of a kind, one of `KINDS`, as a configuration wants it."""
+    """The view of inputs of a kind, one of `KINDS`, as a configuration wants it.
+
+    Raises:
+      ValueError: for a setting of images where inputs are none.
+    """
     if kind == "images":
         return images(config.augment, config.data.standardise)
+    given = {
+        "augment.pad": config.augment.pad,
+        "augment.flip": config.augment.flip,
+        "augment.meta": config.augment.meta,
+        "data.standardise": config.data.standardise,
+    }
+    without_effect = {"data.standardise": STANDARDS[0]}
+    for field, value in given.items():
+        if value != without_effect.get(field, 0):
+            raise ValueError(
+                f"config.{field}={value!r} is for images and has no effect on {kind}: "
+                f"set it to {without_effect.get(field, type(value)(0))!r}."
+            )
     return _VIEWS[kind]()
 
 

@@ -47,7 +47,7 @@ def classifier(run: Run, progress: Progress) -> Classifier:
         classes=np.array(dataset.class_names or range(dataset.num_classes)),
         kind=spec.kind,
         shape=shape,
-        statistics=tuple(to_host(run.sets.train.table.statistics)),
+        statistics=tuple(run.sets.statistics),
         vocabulary=dataset.vocabulary,
         units=dataset.units,
         model=None if run.has_own_model else config.model.to_dict(),

@@ -29,6 +29,7 @@ class Sets(NamedTuple):
 
     train: Samples
     tests: dict[str, Samples]  # the first one is *the* test set, called 'test'
+    statistics: Statistics  # by which inputs are standardised, on the host
 
 
 def set_names(problem: Problem) -> tuple[str, ...]:
@@ -75,9 +76,15 @@ def build_sets(
 
     if dataset.files is None:
         memory = InMemory(layout)
-        train = table(dataset.train_inputs, problem.labels)
-        test = table(dataset.test_inputs, dataset.test_labels)
-        return Sets(Samples(train, memory), {"test": Samples(test, memory)})
+        train, test = (
+            table(view.place(inputs, statistics), labels)
+            for inputs, labels in (
+                (dataset.train_inputs, problem.labels),
+                (dataset.test_inputs, dataset.test_labels),
+            )
+        )
+        tests = {"test": Samples(test, memory)}
+        return Sets(Samples(train, memory), tests, statistics)
 
     streamed = partial(
         Streamed,
@@ -96,7 +103,7 @@ def build_sets(
         name: Samples(table(None, part.labels), streamed(name, part.read))
         for name, part in zip(set_names(problem), parts, strict=True)
     }
-    return Sets(every.pop("train"), every)
+    return Sets(every.pop("train"), every, statistics)
 
 
 class Pictures:
