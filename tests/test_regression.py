@@ -318,10 +318,10 @@ def test_methods_and_losses_for_another_task_are_refused(fields, message):
     ("fields", "message"),
     [
         ({"noise.kind": "asymmetric"}, "noise.kind='asymmetric' is for classes"),
-        ({"data.name": "breast_cancer"}, "those of a classification: set config.task="),
+        ({"data.name": "breast_cancer"}, "set config.task=.classification"),
         (
             {"task": "classification", "loss": "cross_entropy"},
-            "labels of 'diabetes' are those of a regression: set config.task='reg",
+            "not go with the labels of 'diabetes': set config.task='reg",
         ),
         ({"data.imbalance_factor": 10.0}, "data.imbalance_factor=10.0 .*regression"),
         ({"data.labels": "human"}, "data.labels='human' .*regression"),
