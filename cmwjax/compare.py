@@ -251,19 +251,18 @@ def table(summary: dict) -> str:
     """
     score = summary.get("criterion", "accuracy")
     labels = summary.get("labels", "labels")
-    if summary.get("test_labels") == "given":
-        score += f" (given {labels})"
+    by = f" (given {labels})" if summary.get("test_labels") == "given" else ""
     columns = {  # heading -> number per seed, and its digits
-        f"test {score}, selected epoch": ("selected_epoch", 1),
-        "average precision": ("average_precision", 1),
+        f"test {score}{by}, selected epoch": ("selected_epoch", 1),
+        f"average precision{by}": ("average_precision", 1),
         f"AUROC of wrong {labels}": ("wrong_label_auroc", 3),
     }
     if not any(
         any(m.get("average_precision", ())) for m in summary["methods"].values()
     ):
-        del columns["average precision"]
+        del columns[f"average precision{by}"]
     lines = [
-        f"| method | test {score}, last epoch | {' | '.join(columns)} |",
+        f"| method | test {score}{by}, last epoch | {' | '.join(columns)} |",
         "|---" * (2 + len(columns)) + "|",
     ]
     for method, values in summary["methods"].items():

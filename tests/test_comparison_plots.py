@@ -78,6 +78,20 @@ def test_scene_draws_one_epoch(comparison):
     )
 
 
+def test_names_of_families_do_not_reach_the_scores(comparison):
+    with plot_style.styled():
+        canvas, draw, _ = comparison_plots._scene(comparison)
+        draw(EPOCHS)
+        renderer = canvas.get_renderer()
+        left, right = canvas.figure.axes
+        canvas.draw()
+        names = [t for t in left.texts if t.get_text().endswith("classes")]
+        ends = [t.get_window_extent(renderer).x1 for t in names]
+        numbers = [t for t in right.get_yticklabels() if t.get_text()]
+        begins = [t.get_window_extent(renderer).x0 for t in numbers]
+    assert len(ends) == 3 and max(ends) < min(begins)
+
+
 @pytest.mark.parametrize(
     ("means", "stds", "limits"),
     [

@@ -159,11 +159,11 @@ def test_a_comparison_is_by_its_criterion(table, tmp_path):
         ({"method": "cmw_net_sl"}, "method='cmw_net_sl' is not for config.task='ord"),
         ({"task": "nominal"}, "config.task='nominal' is unknown; choose .*'ordinal'"),
         ({"task": "regression"}, r"csv.classes=\('poor', .* config.task='regression'"),
-        ({"data.name": "digits"}, "config.data.csv.classes=.* is read only beside"),
+        ({"data.name": "digits"}, "config.data.csv.classes=.* is read only with"),
         ({"data.csv.classes": ("poor", "good", "poor")}, "has 'poor' twice: name each"),
         (
             {"data.csv.classes": NAMES[:3]},
-            "'best' at position .* is none of the classe",
+            "'best' in line .* is none of the classe",
         ),
         ({"data.csv.classes": (*NAMES, "top")}, "no training sample of class 4"),
     ],

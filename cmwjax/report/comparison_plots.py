@@ -162,7 +162,7 @@ def _scene(comparison_dir: str | os.PathLike):
             "cmw_net into it"
         )
     figure = Figure(figsize=(9, 3.8), dpi=100)
-    left = figure.add_axes((0.045, 0.14, 0.34, 0.64))
+    left = figure.add_axes((0.045, 0.14, 0.31, 0.64))
     right = figure.add_axes((0.56, 0.14, 0.29, 0.64))
     shown = runs["cmw_net"][0]
     seen = "loss" if read_borders(shown) is None else "loss and target"
