@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BARS = 40  # of a histogram of weights
+# Of the shared axis: a family whose weights are all below would lie in a few bars.
+OWN_AXIS = 0.1
 
 
 def run_figures(
@@ -131,7 +133,7 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     Each distribution adds up to 100 %. The titles give the AUROC of "this label is
     wrong" by weight, where the truth is known. Panels share one axis of weights, which
     shows how far families are apart; a family whose weights would all lie in its first
-    bar has an axis of its own, and says so. Where all samples weigh the same (ERM),
+    tenth has an axis of its own, and says so. Where all samples weigh the same (ERM),
     there is no distribution, and the figure says that.
     """
     samples = _read_samples(run_dir)
@@ -148,7 +150,7 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     shared = weight_limit(samples["weight"])
     for axes, family in zip(panels, families, strict=False):
         mine = {k: v[samples["family"] == family] for k, v in samples.items()}
-        is_own = mine["weight"].max() < shared / BARS
+        is_own = mine["weight"].max() < OWN_AXIS * shared
         _weight_distributions(axes, mine, mine["weight"].max() if is_own else shared)
         axis = "weight, on an axis of its own" if is_own else "weight, on the same axis"
         axes.set_xlabel(axis if len(families) > 1 else "weight")
