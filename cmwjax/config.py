@@ -62,7 +62,7 @@ def base_config() -> ConfigDict:
     config.meta_set.batch_size = 100
     # Share of trusted samples in what the classifier learns at a meta step, where the
     # policy has some; 0: they only teach the weighting net, as in the paper.
-    config.meta_set.trusted_share = 0.25
+    config.meta_set.trusted_share = 0.0
 
     config.model = ConfigDict({"name": "mlp", "options": ConfigDict()})
     config.model.options.hidden = (128, 128)
@@ -76,13 +76,14 @@ def base_config() -> ConfigDict:
     config.weighting.hidden = 100
     config.weighting.start = "torch"
     config.weighting.optimizer = ConfigDict()
-    # Adam's own decay, as in the paper, takes over when the classifier's learning rate
-    # falls, which the meta-gradient is proportional to: all weights end at 0.5 then.
-    config.weighting.optimizer.name = "adamw"  # or adam, amsgrad; sgd, which reads ...
-    config.weighting.optimizer.momentum = 0.9  # ... these two
+    # Or amsgrad; sgd, which reads the next two; or adamw: Adam's own decay, that of the
+    # paper, takes over when the classifier's learning rate falls, which the
+    # meta-gradient is proportional to, and weights end at 0.5.
+    config.weighting.optimizer.name = "adam"
+    config.weighting.optimizer.momentum = 0.9
     config.weighting.optimizer.nesterov = True
     config.weighting.optimizer.learning_rate = 1e-3
-    config.weighting.optimizer.weight_decay = 1e-2
+    config.weighting.optimizer.weight_decay = 1e-4
     config.weighting.normalisation = "mean"
     config.weighting.lookahead = "sgd"
 

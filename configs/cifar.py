@@ -26,7 +26,6 @@ from configs.common import (
     net_options,
     parse_arg,
     set_bias,
-    train_weights_as_in_the_paper,
 )
 
 
@@ -85,7 +84,6 @@ def independent_noise(config, arg):
     config.optim.learning_rate = 0.02
     config.optim.schedule.name = "steps"
     config.optim.schedule.boundaries = (150,)
-    train_weights_as_in_the_paper(config)
     config.weighting.optimizer.learning_rate = 1e-4
     config.mixup.alpha = mixup_alpha(arg)
     config.mixup.meta_alpha = 1.0
@@ -111,7 +109,6 @@ def hardest_noise_of_cifar100(config):
 
 def feature_dependent_noise(config):
     """Paper, Tables 4 and 5."""
-    train_weights_as_in_the_paper(config)
     config.model.name = "resnet34"
     config.epochs = 120
     config.warmup_epochs = 45
@@ -159,7 +156,9 @@ def short(config):
     config.optim.learning_rate = 0.1
     config.optim.schedule = base_config().optim.schedule
     config.optim.schedule.name = "one_cycle"
-    config.weighting.optimizer = base_config().weighting.optimizer
+    config.weighting.optimizer.name = "adamw"
+    config.weighting.optimizer.weight_decay = 1e-2
+    config.weighting.optimizer.learning_rate = 1e-3  # for a tenth of the meta steps
     config.weighting.normalisation = "weights"
     # A third of an epoch of 50,000 images, so that no step is compiled alone as well.
     config.steps_per_call = 130

@@ -152,12 +152,6 @@ def set_bias(config: Any, arg: dict[str, Any]) -> None:
     config.data.imbalance_factor = arg["imbalance"]
 
 
-def train_weights_as_in_the_paper(config: Any) -> None:
-    """Adam whose decay is added to the gradient, as PyTorch has it."""
-    config.weighting.optimizer.name = "adam"
-    config.weighting.optimizer.weight_decay = 1e-4
-
-
 def net_options(arg: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `NET` that were given, as `config.model.options`."""
     return {name: arg[name] for name in NET if arg[name]}

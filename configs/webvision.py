@@ -23,7 +23,7 @@ The paper has 77.9 / 92.6 % (top 1 / top 5) on WebVision's validation set and 69
 from pathlib import Path
 
 from cmwjax.config import base_config
-from configs.common import parse_arg, train_weights_as_in_the_paper
+from configs.common import parse_arg
 
 # Learned by results/make.py --cells=cifar10-hybrid-asym (CMW-Net-SL, seed 0).
 LEARNED = Path(__file__).parent / "weighting" / "cifar10_hybrid_asym.safetensors"
@@ -84,7 +84,6 @@ def mini(config):
     config.mixup.meta_alpha = 1.0
     config.meta_set.policy = "lowest_loss"
     config.meta_every = 10
-    train_weights_as_in_the_paper(config)
     config.weighting.optimizer.learning_rate = 1e-4
 
 

@@ -82,7 +82,7 @@ def reweight(
     meta_tx: optax.GradientTransformation | None = None,
     meta: str = "trusted",
     per_class: int = 10,
-    trusted_share: float = 0.25,
+    trusted_share: float = 0.0,
     normalisation: str = "weights",
     axis_name: str | None = None,
 ) -> Reweighting:
