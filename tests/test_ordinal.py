@@ -141,6 +141,7 @@ def test_a_run_learns_the_order_and_leaves_figures(table, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_comparison_is_by_its_criterion(table, tmp_path):
     config = config_of(table, epochs=2)
     with config.unlocked():

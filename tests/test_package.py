@@ -13,6 +13,8 @@ import optax
 import pytest
 
 import cmwjax
+from cmwjax.classifier import Classifier, save_classifier
+from cmwjax.models import catalogue as models
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {
@@ -56,15 +58,49 @@ def test_installed_version_is_the_one_in_the_source():
     assert installed == cmwjax.__version__
 
 
-def test_the_library_example_of_the_readme_runs():
+def examples():
+    """The Python of the README, in its order."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+
+
+def test_the_classifier_of_the_readme_predicts(tmp_path, monkeypatch):
+    example, *_ = examples()
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "quickstart" / "cmw_net" / "seed_0"
+    folder.mkdir(parents=True)
+    options = {"hidden": (4,)}
+    module = models.build("mlp", num_classes=3, **options)
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    written = Classifier(
+        module=module,
+        variables=module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), False),
+        task="classification",
+        classes=np.array(["a", "b", "c"]),
+        kind="images",
+        shape=(8, 8, 1),
+        statistics=(np.zeros(1), np.ones(1)),
+        model={"name": "mlp", "options": options},
+    )
+    save_classifier(folder / "classifier.safetensors", written)
+    names = {"cmwjax": cmwjax, "images": images}
+    exec(example, names)
+    logits = module.apply(written.variables, images / np.float32(255), False)
+    want = written.classes[np.argmax(logits, axis=1)]
+    np.testing.assert_array_equal(names["clf"].predict(images), want)
+
+
+def test_the_loops_of_the_readme_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, with_trusted, without = examples()
     random = np.random.default_rng(0)
     train_labels = np.repeat(np.arange(3), [10, 20, 40])
 
     def some(size):
-        label = random.choice(train_labels, size)
-        return {"image": jax.nn.one_hot(label, 5), "label": jnp.asarray(label)}
+        index = random.choice(len(train_labels), size)
+        label = train_labels[index]
+        images = jax.nn.one_hot(label, 5)
+        return {"image": images, "label": jnp.asarray(label), "index": index}
 
     def loss_fn(params, model_state, batch, key):
         logits = batch["image"] @ params
@@ -78,10 +114,21 @@ def test_the_library_example_of_the_readme_runs():
         train_labels=train_labels,
         batches=[(some(16), some(4)) for _ in range(3)],
     )
-    exec(example, names)
+    exec(with_trusted, names)
     assert names["state"].step == 3
     assert not np.array_equal(names["state"].params, names["params"])
     assert np.isfinite(names["metrics"]["meta_loss"])
+
+    others = dict(
+        batches=[some(16) for _ in range(3)],
+        first_batch=some(16),
+        losses=np.array([0.1, 2.0]),
+        labels=[0, 2],
+    )
+    names |= others
+    exec(without, names)
+    assert names["state"].step == 3
+    assert (tmp_path / "weighting.safetensors").exists()
 
 
 def test_the_files_that_the_readme_shows_exist():

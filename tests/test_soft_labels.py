@@ -288,11 +288,8 @@ def steps_of(config, count, devices):
 OWN_STATISTICS = {"method": "constant_sl", "ema.batch_stats": False, "mixup.alpha": 0.0}
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{}, pytest.param(OWN_STATISTICS, marks=pytest.mark.slow)],
-    ids=["meta_steps", "own"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, OWN_STATISTICS], ids=["meta_steps", "own"])
 def test_one_and_four_devices_end_alike_after_twenty_steps(fields):
     config = small_config(**{"optim.learning_rate": 0.02} | fields)
     one, four = (steps_of(config, 20, devices) for devices in (1, 4))

@@ -238,7 +238,7 @@ SOFT_LABELS = LOWEST | {  # and batch norm, as in configs/webvision.py
     [
         ({}, (1, 3, 4)),
         pytest.param(LOWEST, (2, 3, 5), marks=SLOW),
-        (SOFT_LABELS, (2, 3, 4)),
+        pytest.param(SOFT_LABELS, (2, 3, 4), marks=SLOW),
     ],
     ids=["held_out", "lowest_loss", "soft_labels"],
 )

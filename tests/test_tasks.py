@@ -241,7 +241,13 @@ def test_settings_of_images_are_refused_for_other_inputs(tmp_path, name, field, 
 ### Configurations
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tabular",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("text", "regression")),
+    ],
+)
 def test_whole_comparisons(tmp_path, name):
     config = CONFIGS[name].get_config("smoke,methods=erm+cmw_net")
     config.epochs = 2
