@@ -246,7 +246,7 @@ def test_unknown_names_say_what_there_is(name, message):
     [
         (0, "config.data.train_size=0, but digits has 1437"),
         (1438, "config.data.train_size=1438"),
-        (5, "digits with train_size=5: no training sample of class"),
+        (5, "digits with config.data.train_size=5: no training sample of class"),
     ],
 )
 def test_bad_train_sizes_are_named(size, message):

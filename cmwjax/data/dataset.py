@@ -171,7 +171,7 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
         files=dataset.files and dataset.files.subset(first),
         shown=None if shown is None else [shown[i] for i in first],
     )
-    validate(dataset, name=f"{name} with train_size={train_size}")
+    validate(dataset, name=f"{name} with config.data.train_size={train_size}")
     return dataset
 
 
