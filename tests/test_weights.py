@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from runs import metrics, run
 
 from cmwjax.config import base_config
 from cmwjax.models.catalogue import build
 from cmwjax.models.pretrained import load_weights, save_weights
+from runs import metrics, run
 
 
 def variables(seed=0, num_classes=10, name="small_conv", **options):
@@ -138,7 +138,7 @@ def test_tensors_that_do_not_fit_are_named(path):
         spoil(tensors)
         safetensors.numpy.save_file(tensors, path)
         with pytest.raises(
-            ValueError, match=f"^model.weights='.*safetensors': {message}"
+            ValueError, match=f"^config.model.weights='.*safetensors': {message}"
         ):
             load_weights(path, like)
 
@@ -146,7 +146,9 @@ def test_tensors_that_do_not_fit_are_named(path):
 def test_damaged_and_foreign_files_are_refused(path):
     like = variables(1)
     for absent in (path, path.parent):
-        with pytest.raises(ValueError, match="model.weights=.* is not a file; give"):
+        with pytest.raises(
+            ValueError, match="config.model.weights=.* is not a file; give"
+        ):
             load_weights(absent, like)
     save_weights(path, like)
     whole = path.read_bytes()
@@ -195,6 +197,6 @@ def test_a_run_refuses_them_before_it_writes(path, tmp_path):
     start = variables(features=(4,))
     del start["params"]["Conv_0"]
     save_weights(path, start)
-    with pytest.raises(ValueError, match="model.weights=.*params/Conv_0/kernel"):
+    with pytest.raises(ValueError, match="config.model.weights=.*params/Conv_0/kernel"):
         run(config_from(path), tmp_path / "run")
     assert not (tmp_path / "run").exists()

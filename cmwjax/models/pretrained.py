@@ -47,7 +47,7 @@ def load_weights(path: str | os.PathLike, like: Mapping[str, Any]) -> dict[str, 
       ValueError: no such file, no safetensors file, or tensors that are missing,
         unexpected or of another shape.
     """
-    where = f"model.weights={str(path)!r}"
+    where = f"config.model.weights={str(path)!r}"
     if not Path(path).is_file():
         raise ValueError(f"{where} is not a file; give the path of one.")
     try:

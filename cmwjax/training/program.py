@@ -253,7 +253,16 @@ def shared_part(config: ConfigDict) -> FrozenConfigDict:
     file = config.weighting.load and Path(config.weighting.load)
     if file and file.is_file():
         shared["weighting_file"] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return FrozenConfigDict(shared)
+    return FrozenConfigDict(_without_lists(shared))
+
+
+def _without_lists(value: Any) -> Any:
+    """With tuples in their place: FrozenConfigDict fails at two empty ones."""
+    if isinstance(value, dict):
+        return {name: _without_lists(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(_without_lists, value))
+    return value
 
 
 def evaluation_batch(config) -> int:
