@@ -8,8 +8,6 @@ its row written before the next is thought of, for a machine that is there for m
 Memory is what XLA plans for the program: arguments, results and temporaries.
 """
 
-import argparse
-import pathlib
 import time
 from functools import partial
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import jax
 
 from benchmarks.meta_step import VARIANTS, make_programs
-from benchmarks.rows import Rows, cost, seconds_per_call
+from benchmarks.rows import Rows, command_line, cost, seconds_per_call
 
 # What is worth most, first.
 ORDER = (
@@ -70,14 +68,7 @@ class Net:
 
 def main() -> None:
     """Parses the command line; measures and writes row after row."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="preact_resnet18,resnet32")
-    parser.add_argument("--dtype", default="bfloat16", help="or float32")
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--seconds", type=float, default=120, help="for all rows")
-    parser.add_argument("--at_least", type=float, default=1.5, help="seconds of a row")
-    parser.add_argument("--jsonl", type=pathlib.Path, required=True, help="is added to")
-    args = parser.parse_args()
+    args = command_line(__doc__, seconds=120).parse_args()
     sizes = {"batch_size": args.batch_size, "dtype": args.dtype}
     rows = Rows(
         args.jsonl,

@@ -1,5 +1,6 @@
 """Rows of a benchmark, each written as soon as it is measured, within a time."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -16,6 +17,18 @@ PEAKS = {
     "NVIDIA H100 80GB HBM3": {"bfloat16": 989.5e12, "float32": 494.7e12},
     "NVIDIA A100": {"bfloat16": 312e12, "float32": 156e12},
 }
+
+
+def command_line(doc: str, *, seconds: float) -> argparse.ArgumentParser:
+    """The options that a script of such rows has; `seconds` is a default."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--models", default="preact_resnet18,resnet32")
+    parser.add_argument("--dtype", default="bfloat16", help="or float32")
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--seconds", type=float, default=seconds, help="for all rows")
+    parser.add_argument("--at_least", type=float, default=1.5, help="seconds of a row")
+    parser.add_argument("--jsonl", type=pathlib.Path, required=True, help="is added to")
+    return parser
 
 
 class Rows:

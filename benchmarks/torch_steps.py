@@ -8,8 +8,6 @@ are left out, in PyTorch's favour, and its count of FLOPs is a twelfth higher, f
 takes padding for work. Needs PyTorch alone.
 """
 
-import argparse
-import pathlib
 from functools import partial
 
 import torch
@@ -18,7 +16,7 @@ from torch.func import functional_call, grad
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.rows import Rows, cost, seconds_per_call
+from benchmarks.rows import Rows, command_line, cost, seconds_per_call
 
 NUM_CLASSES, NUM_FAMILIES = 10, 3
 LEARNING_RATE = 0.1
@@ -192,14 +190,8 @@ def measure(step, at_least, *, batch_size, dtype, device):
 
 def main() -> None:
     """Parses the command line; measures and writes row after row."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="preact_resnet18,resnet32")
-    parser.add_argument("--dtype", default="bfloat16", help="or float32")
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--seconds", type=float, default=60, help="for all rows")
-    parser.add_argument("--at_least", type=float, default=1.5, help="seconds of a row")
+    parser = command_line(__doc__, seconds=60)
     parser.add_argument("--compile", action="store_true", help="also by torch.compile")
-    parser.add_argument("--jsonl", type=pathlib.Path, required=True, help="is added to")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
