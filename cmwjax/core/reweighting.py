@@ -86,7 +86,7 @@ def reweight(
     normalisation: str = "weights",
     axis_name: str | None = None,
 ) -> Reweighting:
-    """Puts CMW-Net around a loss and an optimizer, with the paper's defaults.
+    """Puts CMW-Net around a loss and an optimizer, with the paper's families and net.
 
     Args:
       loss_fn: `(params, model_state, batch, key) -> (losses [n], model_state)`,
