@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import assert_same, run, some, tiny
 
 from cmwjax import train
 from cmwjax.data import datasets
 from cmwjax.models import catalogue as models
 from cmwjax.training import program as programs
 from cmwjax.training.run import assemble
+from runs import assert_same, run, some, tiny
 
 
 @pytest.fixture(scope="module")

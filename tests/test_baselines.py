@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods import build
-from runs import some
 
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
@@ -23,6 +21,8 @@ from cmwjax.methods.forward import (
 from cmwjax.training import measure
 from cmwjax.training.batches import Batches
 from cmwjax.training.run import Progress, assemble
+from methods import build
+from runs import some
 
 C = 4
 

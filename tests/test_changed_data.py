@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from runs import run, stop_after
 
 from cmwjax import compare
 from cmwjax.bias.problem import prepare
@@ -13,6 +12,7 @@ from cmwjax.randomness import DRAWS
 from cmwjax.report.problem import data_digest
 from cmwjax.stopping import Interrupted
 from cmwjax.training.workdir import is_finished
+from runs import run, stop_after
 
 CHANGED = "data are not what the run in .* began with: the data set has changed; bring"
 

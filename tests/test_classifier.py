@@ -6,8 +6,8 @@ from functools import cache
 import flax.linen as nn
 import numpy as np
 import pytest
-import runs
 
+import runs
 from cmwjax.bias.problem import prepare
 from cmwjax.classifier import load_classifier, save_classifier
 from cmwjax.models.pretrained import load_weights

@@ -3,14 +3,14 @@
 import json
 import shutil
 
-import fake_runs
 import numpy as np
 import pytest
-from fake_runs import epochs_of, rows
 from PIL import Image
 
+import fake_runs
 from cmwjax.report import comparison_plots, plot_style, plots
 from cmwjax.report.read import find_runs
+from fake_runs import epochs_of, rows
 
 EPOCHS = 7
 

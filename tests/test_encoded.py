@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from image_files import encoded as as_file
-from image_files import random_pixels, write_folder
 
 from cmwjax.data import datasets, on_disk
+from image_files import encoded as as_file
+from image_files import random_pixels, write_folder
 
 TRAIN, TEST = 300, 20
 

@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
-from methods import build
 
 from cmwjax.config import base_config
 from cmwjax.core.meta import MetaState
@@ -17,6 +16,7 @@ from cmwjax.data.table import Table, make_batch
 from cmwjax.tasks import classification
 from cmwjax.tasks.classification import CLASSIFICATION
 from cmwjax.training import evaluate
+from methods import build
 
 VIEW = view.build("images", base_config())
 

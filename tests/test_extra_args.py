@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 from optax import contrib
-from problems import MLP, assert_close, problem
 
 from cmwjax.core.meta import meta_step, weighted_step
+from problems import MLP, assert_close, problem
 
 META_TX = optax.sgd(0.1)
 P = problem(1, net=MLP)

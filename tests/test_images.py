@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from image_files import BROKEN, break_file, encoded, random_pixels
 from PIL import Image
 
 from cmwjax.data import decode
 from cmwjax.data.decode import CROPS, REASONS, View, look
+from image_files import BROKEN, break_file, encoded, random_pixels
 
 RNG = np.random.default_rng
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from numpy.testing import assert_allclose
-from test_models import IMAGE_MODELS, SIZES, TINY
 
 from cmwjax.core.meta import all_mean
 from cmwjax.models.catalogue import build
 from cmwjax.models.layers import Conv, fence, fenced_convolution
+from test_models import IMAGE_MODELS, SIZES, TINY
 
 KEY = jax.random.key(0)
 K1, K3 = (1, 1), (3, 3)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import assert_close, problem
 
 from cmwjax.core.losses import cross_entropy
 from cmwjax.core.meta import MetaState, meta_step
 from cmwjax.core.weighting import CMWNet, weight_fn
+from problems import assert_close, problem
 
 TX = optax.chain(optax.add_decayed_weights(0.05), optax.adam(0.05, eps_root=1e-16))
 META_TX = optax.sgd(1.0, 0.9)  # whose state is the meta-gradient

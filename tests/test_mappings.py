@@ -9,10 +9,10 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from problems import BATCH, MLP, assert_close, problem
 
 from cmwjax.core.meta import MetaState, meta_step, weighted_step
 from cmwjax.core.weighting import CMWNet, metrics_fn
+from problems import BATCH, MLP, assert_close, problem
 
 AXIS = "data"
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import BATCH, FAMILIES, MLP, assert_close, problem
 
 from cmwjax.core import weighting
 from cmwjax.core.meta import meta_step, weighted_step
 from cmwjax.methods import mixup
 from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
+from problems import BATCH, FAMILIES, MLP, assert_close, problem
 
 LOST = 5
 OTHERS = np.delete(np.arange(BATCH), LOST)

@@ -11,12 +11,12 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from problems import BATCH, CLASSES, MLP, assert_close, problem
 
 from cmwjax.core.losses import cross_entropy
 from cmwjax.core.meta import weighted_step
 from cmwjax.core.reweighting import reweight
 from cmwjax.models.layers import conv_and_norm
+from problems import BATCH, CLASSES, MLP, assert_close, problem
 
 AXIS = "data"
 LABELS = np.repeat(np.arange(CLASSES), [5, 3, 2])

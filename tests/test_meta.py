@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from problems import MLP, assert_close, problem
 
 from cmwjax.core.meta import MetaState, meta_step, weighted_step
+from problems import MLP, assert_close, problem
 
 LR = 0.5
 TX = {

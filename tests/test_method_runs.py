@@ -5,10 +5,10 @@ import functools
 import jax
 import numpy as np
 import pytest
-from runs import metrics, run
 
 from cmwjax.config import base_config
 from cmwjax.models import catalogue as models
+from runs import metrics, run
 
 
 def small_config(method):

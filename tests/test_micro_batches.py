@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import BATCH, MLP, ConvNet, assert_close, problem
 
 from cmwjax.core.meta import meta_step, weighted_step
 from cmwjax.core.micro_batches import micro_batches
+from problems import BATCH, MLP, ConvNet, assert_close, problem
 
 KEY, FIRST, SECOND = jax.random.key(0), slice(0, BATCH // 2), slice(BATCH // 2, BATCH)
 

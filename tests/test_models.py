@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict
-from numpy_models import Numpy, reference
 
 from cmwjax.core.initializers import torch_uniform
 from cmwjax.models.catalogue import MODELS, build
 from cmwjax.models.heads import CosineHead
 from cmwjax.models.initializers import kaiming_normal, torch_kernel
 from cmwjax.models.resnet_cifar import pad_shortcut
+from numpy_models import Numpy, reference
 
 KEY = jax.random.key(0)
 TINY = {

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import metrics, run, samples, two_processes
 
 from cmwjax.config import base_config
 from cmwjax.core import weighting_file
 from cmwjax.core.parallel import layout
+from runs import metrics, run, samples, two_processes
 
 
 def small_config(parallel):

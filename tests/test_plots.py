@@ -5,17 +5,17 @@ import shutil
 import subprocess
 import sys
 
-import fake_runs
 import numpy as np
 import pytest
-from fake_runs import epochs_of, rows
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
+import fake_runs
 from cmwjax.report import plots
 from cmwjax.report.read import read_curves, read_metrics
 from cmwjax.report.samples import write_samples
+from fake_runs import epochs_of, rows
 
 EPOCHS = 7
 

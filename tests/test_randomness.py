@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from runs import run, tiny
 from scipy import stats
 
 from cmwjax import train
@@ -23,6 +22,7 @@ from cmwjax.data.dataset import Dataset
 from cmwjax.data.order import epoch_batches, meta_batches
 from cmwjax.randomness import Purpose, fold, generator
 from cmwjax.training.workdir import claim_folder
+from runs import run, tiny
 
 PACKAGE = Path(train.__file__).parent
 SIZE, BATCH, EPOCHS, SEEDS = 1200, 60, range(6), range(3)

@@ -14,6 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from cmwjax import train
+from cmwjax.bias import meta_set
+from cmwjax.core.weighting import CMWNet
+from cmwjax.core.weighting_file import WeightingFunction, save_weighting
+from cmwjax.data import datasets
+from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
+from cmwjax.training import checkpoints, measure
+from cmwjax.training.health import Diverged, warn_if_collapsed, warn_of_weights
+from cmwjax.training.program import Program
 from runs import (
     ROOT,
     STEPS,
@@ -29,16 +39,6 @@ from runs import (
     tiny,
     two_processes,
 )
-
-from cmwjax import train
-from cmwjax.bias import meta_set
-from cmwjax.core.weighting import CMWNet
-from cmwjax.core.weighting_file import WeightingFunction, save_weighting
-from cmwjax.data import datasets
-from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
-from cmwjax.training import checkpoints, measure
-from cmwjax.training.health import Diverged, warn_if_collapsed, warn_of_weights
-from cmwjax.training.program import Program
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import assert_close
-from runs import metrics, run, saved, some
 
 from cmwjax.bias import meta_set
 from cmwjax.config import base_config
@@ -22,6 +20,8 @@ from cmwjax.methods.method import cross_entropy
 from cmwjax.models import catalogue as models
 from cmwjax.training import batches, steps
 from cmwjax.training.run import Progress, assemble
+from problems import assert_close
+from runs import metrics, run, saved, some
 
 C, B, LR = 3, 6, 0.5
 

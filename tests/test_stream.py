@@ -13,18 +13,6 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from image_files import BROKEN, SIZE, break_file, files, write_folder
-from runs import (
-    ROOT,
-    assert_same,
-    metrics,
-    newest,
-    run,
-    samples,
-    stop_after,
-    tiny,
-    two_processes,
-)
 
 from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
@@ -38,6 +26,18 @@ from cmwjax.report import plots
 from cmwjax.stopping import Interrupted
 from cmwjax.training import program
 from cmwjax.training.sets import Pictures
+from image_files import BROKEN, SIZE, break_file, files, write_folder
+from runs import (
+    ROOT,
+    assert_same,
+    metrics,
+    newest,
+    run,
+    samples,
+    stop_after,
+    tiny,
+    two_processes,
+)
 
 STEPS = 6  # of a run of two epochs
 

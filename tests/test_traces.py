@@ -2,9 +2,9 @@
 
 import chex
 import pytest
-from runs import metrics, run, tiny
 
 from cmwjax.training import steps
+from runs import metrics, run, tiny
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from runs import metrics, run, saved, some
 
 from cmwjax import train
 from cmwjax.bias import problem
@@ -12,6 +11,7 @@ from cmwjax.core.weighting import CMWNet
 from cmwjax.core.weighting_file import WeightingFunction, read_weighting, save_weighting
 from cmwjax.report.samples import read_samples
 from cmwjax.training.run import Progress, assemble
+from runs import metrics, run, saved, some
 
 
 def config_for(path, **fields):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import assert_close, problem
 
 from cmwjax.core.meta import meta_step
+from problems import assert_close, problem
 
 ALPHA, SHARE = 0.5, 0.3
 TX = optax.sgd(0.2, momentum=0.9)

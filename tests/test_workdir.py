@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import ROOT, STEPS, assert_same, lines, run, tiny, two_processes
 
 from cmwjax import compare
 from cmwjax.training.workdir import check_folder, check_free, claim_folder, running_in
+from runs import ROOT, STEPS, assert_same, lines, run, tiny, two_processes
 
 BUSY = "another process is running in .*; wait for it, or use another workdir"
 
