@@ -1,7 +1,8 @@
 """Strict by default: four CPU devices, and no silent rank promotion.
 
 What was compiled once, in whichever test, is not compiled again: it is kept in a folder
-until the tests end, or longer in the one that `JAX_COMPILATION_CACHE_DIR` names.
+until the tests end, or longer in the one that `JAX_COMPILATION_CACHE_DIR` names. And it
+is compiled in a hurry, unless `JAX_DISABLE_MOST_OPTIMIZATIONS=0` is set.
 """
 
 import os
@@ -13,6 +14,8 @@ OWN_CACHE = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # those of pytest-xdist inherit it
     OWN_CACHE = tempfile.mkdtemp(prefix="cmwjax-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = OWN_CACHE
+# Half of the time is compiling. The continuous integration has them once with 0.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax  # noqa: E402  (all of this is read when JAX is imported)

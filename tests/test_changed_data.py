@@ -121,6 +121,7 @@ class Stop(Exception):
     """Between two runs."""
 
 
+@pytest.mark.slow
 def test_a_comparison_does_not_mix_two_versions_of_a_file(tmp_path, table):
     workdir = tmp_path / "runs"
 

@@ -57,7 +57,13 @@ def data_of(kind):
     return prepare(runs.tiny(**KINDS[kind])).dataset
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        k if k in ("rows", "images") else pytest.param(k, marks=pytest.mark.slow)
+        for k in KINDS
+    ],
+)
 def test_it_suggests_what_the_list_of_samples_does(finished, kind):
     workdir, data = finished(kind), data_of(kind)
     samples = read_samples(workdir / "samples.csv")

@@ -149,6 +149,7 @@ def test_a_run_that_diverges_is_reported_and_the_others_go_on(config, tmp_path):
     assert [path.stat().st_mtime_ns for path in files] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["tabular", "regression"])
 def test_a_run_that_overflows_before_updates_are_skipped_diverged(tmp_path, task):
     """Parameters are finite still, but what comes of them is not."""
@@ -180,6 +181,7 @@ def test_scores_that_are_not_finite_are_not_called_an_accuracy(config, tmp_path)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_variant_is_a_method_with_fields_of_its_own(tmp_path):
     config = base_config()
     config.compare.methods = ("erm", "erm@higher_rate")

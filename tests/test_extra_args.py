@@ -87,6 +87,7 @@ def test_the_loss_its_gradient_and_both_elsewhere(devices):
     assert_close(state.opt_state, wanted, 1e-5)
 
 
+@pytest.mark.slow
 def test_the_weighting_nets_optimizer_gets_the_meta_loss():
     meta_tx, tx = remembering(("value", "grad")), optax.sgd(0.1)
     state, metrics = meta_step(
@@ -103,6 +104,7 @@ def test_the_weighting_nets_optimizer_gets_the_meta_loss():
     assert_close(norm, metrics["meta_grad_norm"], 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["line search", "SAM"])
 def test_devices_search_together(name):
     tx = {

@@ -230,6 +230,7 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:only . distinct class sizes")
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
 @settings(

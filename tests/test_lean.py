@@ -21,7 +21,10 @@ LEARNED = ("params", "model_state", "opt_state", "meta_params", "meta_opt_state"
 
 @pytest.mark.parametrize(
     ("terms", "lookahead", "normalisation"),
-    [(1, "sgd", "mean"), (4, "optimizer", "weights")],
+    [
+        (1, "sgd", "mean"),
+        pytest.param(4, "optimizer", "weights", marks=pytest.mark.slow),
+    ],
 )
 def test_two_lean_steps_are_two_exact_ones(terms, lookahead, normalisation):
     with jax.enable_x64(True):

@@ -43,6 +43,7 @@ def on_one_device(tmp_path_factory):
     return functools.cache(lambda m: finished(small_config(m), folder / m))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -61,6 +62,7 @@ def test_results_do_not_depend_on_the_number_of_devices(
     np.testing.assert_allclose(same_losses, losses, rtol=0.02, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["elr", "plc", "forward", "class_balanced", "cmw_net"]
 )

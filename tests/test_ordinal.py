@@ -122,6 +122,7 @@ def test_metrics_of_one_class_and_of_none():
 # --------------------------------------------------------------------------- whole runs
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_order_and_leaves_figures(table, tmp_path):
     config = config_of(table)
     run(config, tmp_path)
@@ -203,7 +204,11 @@ UNHEARD = {
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("stairs", "digits"), ("quartile", "diabetes")]
+    ("name", "data"),
+    [
+        ("stairs", "digits"),
+        pytest.param("quartile", "diabetes", marks=pytest.mark.slow),
+    ],
 )
 def test_a_task_is_a_row_in_the_catalogue(tmp_path, monkeypatch, name, data):
     task = UNHEARD[name]

@@ -143,6 +143,7 @@ def test_given_labels_say_what_to_trust_instead(files):
         check_config(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_a_comparison_says_what_nobody_knows(files, tmp_path, name):
     argument = f"data={files[name]},methods=erm+mw_net,seeds=1,smoke"

@@ -60,7 +60,8 @@ train.run(small_config(sys.argv[1]), sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("mode", ["pmap", pytest.param("jit", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["pmap", "jit"])
 def test_two_processes_of_two_devices(tmp_path, on_four_devices, mode):
     outputs = two_processes(TRAIN, mode, tmp_path / "run")
     assert [code for code, _ in outputs] == [0, 0], outputs

@@ -77,20 +77,27 @@ def check_stopped(tmp_path, monkeypatch, config, stops):
     assert [line["step"] for line in metrics(tmp_path / "often")] == [5, 10, 15]
 
 
+@pytest.mark.slow
 def test_stopped_after_every_step(tmp_path, monkeypatch):
     stops = range(1, STEPS + 1)
     check_stopped(tmp_path, monkeypatch, tiny(**ALL_STATE), stops)
+
+
+def slow(**fields):
+    return pytest.param(fields, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {},
-        {"meta_set.policy": "lowest_loss", "data.train_size": 200},
+        slow(**{"meta_set.policy": "lowest_loss", "data.train_size": 200}),
         {"method": "elr"},  # a memory, written to at every step
         {"method": "plc"},  # labels that change before an epoch
-        {"method": "erm_mixup_ema"},  # a teacher
-        {"method": "cmw_net_sl", "mixup.meta_alpha": 1.0},  # and its soft labels
+        slow(method="erm_mixup_ema"),  # a teacher
+        slow(
+            **{"method": "cmw_net_sl", "mixup.meta_alpha": 1.0}
+        ),  # and its soft labels
     ],
     ids=lambda fields: "-".join(map(str, fields.values())) or "cmw_net",
 )
@@ -98,13 +105,14 @@ def test_stopped_within_epochs_and_at_their_ends(tmp_path, monkeypatch, fields):
     check_stopped(tmp_path, monkeypatch, tiny(**fields), (4, 5, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parallel", "meta_every"),
     [
         ("jit", 3),
-        pytest.param("pmap", 1, marks=pytest.mark.slow),
-        pytest.param("pmap", 3, marks=pytest.mark.slow),
-        pytest.param("jit", 1, marks=pytest.mark.slow),
+        ("pmap", 1),
+        ("pmap", 3),
+        ("jit", 1),
     ],
 )
 def test_steps_that_are_dispatched_together(tmp_path, parallel, meta_every):

@@ -82,7 +82,7 @@ COMPARISON = (
 )
 
 
-@pytest.mark.parametrize("loud", [False, True])
+@pytest.mark.parametrize("loud", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_comparison_shows_its_bar_and_its_table(tmp_path, loud):
     arguments = ("--verbosity=0",) if loud else ()
     result = command(*COMPARISON, *arguments, f"--workdir={tmp_path / 'run'}")

@@ -315,6 +315,7 @@ def teachers(workdir):
     ]
 
 
+@pytest.mark.slow
 def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path):
     config = small_config(**{"ema.freeze_epoch": 2}, **EVERY_EPOCH)
     lines = finished(config, tmp_path / "run")
@@ -337,6 +338,7 @@ def test_a_frozen_teacher_and_the_purity_of_its_meta_set(tmp_path):
     assert lines[-1]["meta_purity"] > 1 - wrong.mean()
 
 
+@pytest.mark.slow
 def test_a_teacher_may_have_its_own_batch_statistics(tmp_path):
     """As the authors': those of its predictions, and none from the warm-up."""
     fields = {"method": "constant_sl", "ema.batch_stats": False}
@@ -353,6 +355,7 @@ def test_a_teacher_may_have_its_own_batch_statistics(tmp_path):
     assert np.all(left > 0) and np.abs(left - 1).min() > 0.01
 
 
+@pytest.mark.slow
 def test_without_mixup_the_plain_form_weights_given_labels_alone(tmp_path):
     """cmw_net_mixup with alpha = 0 is CMW-Net, evaluated by its teacher."""
     fields = {"epochs": 1, "warmup_epochs": 0, "ema.decay": 0.0}

@@ -98,7 +98,10 @@ def listed(workdir):
 # ---- rows
 
 
-@pytest.mark.parametrize(("workers", "mode"), [(0, "pmap"), (0, "jit"), (2, "pmap")])
+@pytest.mark.parametrize(
+    ("workers", "mode"),
+    [(0, "pmap"), (0, "jit"), pytest.param(2, "pmap", marks=SLOW)],
+)
 def test_rows_are_those_of_a_loop_from_any_step_on(
     tmp_path, broken_folder, monkeypatch, workers, mode
 ):
@@ -233,12 +236,13 @@ SOFT_LABELS = LOWEST | {  # and batch norm, as in configs/webvision.py
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "stops"),
     [
         ({}, (1, 3, 4)),
-        pytest.param(LOWEST, (2, 3, 5), marks=SLOW),
-        pytest.param(SOFT_LABELS, (2, 3, 4), marks=SLOW),
+        (LOWEST, (2, 3, 5)),
+        (SOFT_LABELS, (2, 3, 4)),
     ],
     ids=["held_out", "lowest_loss", "soft_labels"],
 )
@@ -267,7 +271,8 @@ def test_stopped_wherever_it_is(
         assert not broken & set(newest(once)["meta_index"])
 
 
-@pytest.mark.parametrize("mode", ["pmap", pytest.param("jit", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["pmap", "jit"])
 def test_devices_do_not_matter(tmp_path, broken_folder, finished, mode):
     settings = config(broken_folder[0], parallel=mode, **RANDOM)
     run(settings, tmp_path / "many", devices=4)
@@ -299,6 +304,7 @@ def test_broken_images_are_listed_and_left_out(broken_folder, finished):
         assert (line["test_accuracy"] * 20).is_integer()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_an_image_makes_no_difference(
     tmp_path, broken_folder, finished
 ):
@@ -327,6 +333,7 @@ def test_pictures_of_suspects_are_decoded_one_by_one(folder, finished):
 # ---- test sets
 
 
+@pytest.mark.slow
 def test_several_test_sets_and_the_five_likeliest(tmp_path, monkeypatch):
     write_folder(tmp_path / "images", splits=("val", "far"))
     for label in range(3, 11):  # a class of one image, eight times

@@ -241,6 +241,7 @@ def test_settings_of_images_are_refused_for_other_inputs(tmp_path, name, field, 
 ### Configurations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

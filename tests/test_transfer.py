@@ -56,7 +56,9 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path, function):
     np.testing.assert_array_equal(biases(), function.params["heads"]["bias"])
 
 
-@pytest.mark.parametrize("method", ["cmw_net", "cmw_net_sl"])
+@pytest.mark.parametrize(
+    "method", ["cmw_net", pytest.param("cmw_net_sl", marks=pytest.mark.slow)]
+)
 def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
     tmp_path, function, method
 ):
@@ -133,6 +135,7 @@ def flops(config, tmp_path):
     return lowered.cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 def test_a_step_costs_what_an_ordinary_one_does_and_the_teachers_forward(
     tmp_path, function
 ):

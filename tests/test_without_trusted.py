@@ -77,6 +77,7 @@ def test_the_memory_is_of_the_classes_as_observed_and_their_easiest_samples():
         assert len(set(row.tolist())) == 10
 
 
+@pytest.mark.slow
 def test_a_step_looks_at_what_was_remembered_before_it():
     """The first meta batch is empty and says nothing; the second is the first batch."""
     rw = reweight(

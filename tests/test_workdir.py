@@ -123,6 +123,7 @@ def test_a_file_system_without_locks_gives_a_warning(
     assert (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_comparison_waits_for_nobody_and_its_runs_not_for_it(tmp_path):
     fields = {"compare.methods": ("erm", "mw_net"), "compare.seeds": (0,)}
     config, workdir = tiny(**fields), tmp_path / "runs"
