@@ -115,8 +115,8 @@ MUTATIONS = [
     Mutation(
         "gradient through the losses that V sees",
         "core/forward.py",
-        "weighed = lax.stop_gradient(losses)",
-        "weighed = losses",
+        "weight_fn(meta_params, weighed, batch)",
+        "weight_fn(meta_params, losses, batch)",
         "test_meta.py",
     ),
     Mutation(
