@@ -46,6 +46,7 @@ _RANGES = (
     ("seed", 0, _BIG),
     ("epochs", 1, _MANY),
     ("warmup_epochs", 0, _BIG),
+    ("audit_every", 0, _BIG),
     ("meta_every", 1, _BIG),
     ("steps_per_call", 1, _MANY),
     ("max_skips_in_a_row", 1, _BIG),

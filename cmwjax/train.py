@@ -23,6 +23,7 @@ from cmwjax.report.problem import check_data, data_digest, write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.training import export, measure
+from cmwjax.training.evaluate import Scores
 from cmwjax.training.health import check_skips, warn_if_collapsed
 from cmwjax.training.run import Progress, Run, assemble
 from cmwjax.training.state import RunState, check_unchanged
@@ -120,7 +121,9 @@ def begin(run: Run) -> Progress:
 
 
 def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> None:
-    """Chooses the meta set and refreshes the memory, unless the epoch has begun.
+    """Looks at all samples, chooses the meta set and refreshes the memory.
+
+    Does nothing if the epoch has begun.
 
     A run that stops before all of this is done is still in the epoch before, which is
     then measured once more.
@@ -129,12 +132,19 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
         return
     clock = time.perf_counter()
     state, chosen = progress.state, progress.meta_set
+    quality, looks = progress.quality, progress.looks
+    judged, scores = run.program.evaluated(state), None
     is_drawn_anew = run.problem.meta_index is None
     with signals.at_once():
+        if run.looks_before(epoch):
+            scores = run.score_training(judged)
+            quality, looks = progress.quality_with(run, scores), looks + 1
         if run.has_meta_steps(epoch) and is_drawn_anew:
-            chosen = choose_meta_set(run, state, epoch)
+            seen = scores if judged is state else None
+            chosen = choose_meta_set(run, state, epoch, seen)
         since_warmup = epoch - run.config.warmup_epochs
         state = run.program.refresh(state, run.sets.train, run.problem, since_warmup)
+    progress.quality, progress.looks = quality, looks
     progress.begin_epoch(run.program.reset_sums(state), chosen, clock)
 
 
@@ -216,8 +226,17 @@ def _saving_if_interrupted(run: Run, progress: Progress) -> Generator[None, None
         ) from None
 
 
-def choose_meta_set(run: Run, state: RunState, epoch: int) -> NDArray[np.int32]:
-    """The meta set of this epoch, drawn from the training set itself; int32 `[M]`."""
+def choose_meta_set(
+    run: Run, state: RunState, epoch: int, scores: Scores | None
+) -> NDArray[np.int32]:
+    """The meta set of this epoch, drawn from the training set itself; int32 `[M]`.
+
+    Args:
+      run: what is trained.
+      state: whose scores count.
+      epoch: the epoch.
+      scores: those of the training samples, where they are there already.
+    """
     problem, config = run.problem, run.config.meta_set
     groups, num_groups = problem.groups, problem.num_groups
     if config.policy == "balanced":
@@ -228,7 +247,7 @@ def choose_meta_set(run: Run, state: RunState, epoch: int) -> NDArray[np.int32]:
             seed=run.config.seed,
             epoch=epoch,
         )
-    scores = run.score(state, run.sets.train, problem.train_index, of="training")
+    scores = scores or run.score_training(state)
     losses = np.full(problem.labels.shape, np.nan)
     losses[problem.train_index] = scores.losses
     return meta_set.lowest_loss(

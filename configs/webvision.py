@@ -67,6 +67,7 @@ def full(config):
     config.mixup.alpha = 0.2
     config.meta_set.policy = "none"
     config.weighting.load = str(LEARNED)
+    config.audit_every = 0  # nothing else looks at all images before each epoch
     config.checkpoint.every_steps = 5000  # the soft labels alone are 10 GB
 
 

@@ -57,6 +57,8 @@ def whole_run():
         run=RunState(learner, jax.tree.map(jnp.asarray, sums)),
         meta_index=np.array([-1], np.int32),
         seconds=np.array([7.5, 0.25]),
+        quality=np.linspace(0, 3, 7, dtype=np.float32),
+        looks=np.array(3, np.int32),
         data=np.zeros(32, np.uint8),
         labels=np.zeros(7, np.int32),
         train_index=np.arange(5, dtype=np.int32),

@@ -19,6 +19,7 @@ from cmwjax.training import evaluate
 from methods import build
 
 VIEW = view.build("images", base_config())
+FREQUENCIES = np.array([0.6, 0.3, 0.1], np.float32)
 
 
 class Linear(nn.Module):
@@ -33,7 +34,7 @@ def table():
     images = rng.integers(0, 256, (23, 2, 2, 2), np.uint8)
     labels = rng.integers(0, 3, 23).astype(np.int32)
     family = np.array([1, 0, 1], np.int32)[labels]
-    return Table(images, labels, family, VIEW.statistics(images))
+    return Table(images, labels, family, VIEW.statistics(images), {}, FREQUENCIES)
 
 
 @pytest.mark.parametrize("num_devices", [1, 4])
@@ -58,13 +59,16 @@ def test_scores_equal_a_per_sample_loop(table, num_devices, mode, monkeypatch):
     kernel, bias = (np.asarray(params["Dense_0"][k], float) for k in ("kernel", "bias"))
     pixels = table.inputs / 255.0
     mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
-    losses, weights, found, seen = scores
-    columns = (losses, weights, found["prediction"], found["in_top"])
-    for i, loss, weight, prediction, in_top in zip(index, *columns, strict=True):
+    losses, quality, weights, found, seen = scores
+    columns = (losses, quality, weights, found["prediction"], found["in_top"])
+    for i, loss, suits, weight, prediction, in_top in zip(index, *columns, strict=True):
         logits = ((pixels[i] - mean) / std).ravel() @ kernel + bias
         label = table.labels[i]
         want = np.log(np.exp(logits).sum()) - logits[label]
         np.testing.assert_allclose(loss, want, rtol=1e-4)
+        odds = np.exp(logits) / np.sqrt(FREQUENCIES)
+        rival = np.max(np.delete(odds, label))
+        np.testing.assert_allclose(suits, odds[label] / (odds[label] + rival), 1e-4)
         assert prediction == np.argmax(logits)
         assert in_top == (label == np.argmax(logits))
         p = net_params["params"]
@@ -83,7 +87,7 @@ def test_metrics_are_of_samples_that_were_seen():
         "prediction": np.array([1, 2, 0, 0]),
         "in_top": np.array([True, True, False, False]),
     }
-    scores = evaluate.Scores(np.ones(4), np.ones(4), found, seen)
+    scores = evaluate.Scores(np.ones(4), np.ones(4), np.ones(4), found, seen)
     labels = np.array([1, 2, 0, 5])
     metrics = scores.summary(CLASSIFICATION, labels)
     assert metrics == {"accuracy": pytest.approx(2 / 3), "top5": pytest.approx(1 / 3)}

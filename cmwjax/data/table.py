@@ -16,6 +16,8 @@ class Table(NamedTuple):
     family: Any  # int32 [N], family of the sample's class
     statistics: Any  # what inputs are standardised by, see `view`
     features: Mapping[str, Any] = {}  # more of the sample's class, [N, ...]
+    # Share of each class, or group of targets, in what is trained on, [G]
+    frequencies: Any = ()
 
 
 def make_batch(
@@ -42,8 +44,9 @@ def make_batch(
     """
     index = rows["index"]
     chex.assert_rank(index, 1)
+    samples = table._replace(statistics=(), frequencies=())
     # JAX would read beyond the end of a shorter one without a word.
-    chex.assert_equal_shape_prefix(jax.tree.leaves(table._replace(statistics=())), 1)
+    chex.assert_equal_shape_prefix(jax.tree.leaves(samples), 1)
     if table.inputs is None:
         inputs = prepare(rows["input"], table.statistics, None)
     else:

@@ -33,6 +33,32 @@ def scores(logits: jax.Array, batch: Batch) -> Scores:
     return found
 
 
+def quality(logits: jax.Array, batch: Batch, frequencies: jax.Array) -> jax.Array:
+    """The given label against the likeliest other one, `[B]` in [0, 1].
+
+    That is `sigmoid(margin)` after adjusting logits: the classifier has learned that a
+    large class is likely, also where it is large because of wrong labels. Half of that
+    is taken back: all of it would call the labels of truly frequent classes wrong.
+
+    Args:
+      logits: `[B, C]`.
+      batch: its `label`, `[B]`.
+      frequencies: share of each class in the given labels of the training set, `[C]`,
+        positive.
+
+    References:
+      Pleiss et al., `Identifying mislabeled data using the area under the margin
+      ranking <https://arxiv.org/abs/2001.10528>`_, 2020; and Menon et al., `Long-tail
+      learning via logit adjustment <https://arxiv.org/abs/2007.07314>`_, 2021, which
+      takes back all.
+    """
+    adjusted = logits - 0.5 * jnp.log(frequencies)[None]
+    is_given = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=bool)
+    given = jnp.max(adjusted, axis=-1, where=is_given, initial=-jnp.inf)
+    other = jnp.max(adjusted, axis=-1, where=~is_given, initial=-jnp.inf)
+    return jax.nn.sigmoid(given - other)
+
+
 def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
     """Accuracy; of many classes also the top-5 accuracy.
 
@@ -64,5 +90,6 @@ CLASSIFICATION = Task(
     summary=summary,
     criterion="accuracy",
     title="accuracy",
+    quality=quality,
     outputs=LOGITS,
 )

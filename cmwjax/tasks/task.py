@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Batch = dict[str, jax.Array]
 Scores = dict[str, Any]  # name -> [B] on the device, [N] on the host
+Quality = Callable[[jax.Array, Batch, jax.Array], jax.Array]
 
 
 class Task(NamedTuple):
@@ -26,6 +28,9 @@ class Task(NamedTuple):
         be 0, which gives NaN.
       criterion: the metric that selects an epoch, at most 1, higher is better.
       title: its name in tables and figures, where it is in percent.
+      quality: `(outputs [B, width], batch, frequencies [G]) -> [B]`: how well the given
+        label suits its sample, in [0, 1], given the share of each class or group of
+        targets in what is trained on, positive. By default the likelihood, exp(-loss).
       outputs: 'logits' or 'predictions', for the methods and losses that compute with
         these, see `cmwjax.core.labels`. None: neither, so that only those do that
         take losses as they come; these get `losses` by `config.loss='task'`.
@@ -38,4 +43,13 @@ class Task(NamedTuple):
     summary: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, float]]
     criterion: str
     title: str
+    quality: Quality | None = None
     outputs: str | None = None
+
+    def label_quality(
+        self, outputs: jax.Array, batch: Batch, frequencies: jax.Array
+    ) -> jax.Array:
+        """How well given labels suit their samples, `[B]` in [0, 1]."""
+        if self.quality is None:
+            return jnp.exp(-self.losses(outputs, batch))
+        return self.quality(outputs, batch, frequencies)

@@ -24,6 +24,7 @@ class Scores(NamedTuple):
     """What classifier and weighting net say of each sample, all `[N]`."""
 
     losses: Any  # of the task, against the label in the table
+    quality: Any  # in [0, 1], see `Task.quality`
     weights: Any  # 1 where samples have no weight outside of a batch
     found: dict[str, Any]  # see `Task.scores`
     seen: Any  # false where the input could not be read: the rest means nothing
@@ -72,7 +73,7 @@ def scorer(
         compiled; the last batch is padded and cut.
     """
 
-    def score(variables, meta_params, batch):
+    def score(variables, meta_params, batch, frequencies):
         outputs = model.apply(variables, batch["input"], False)
         losses = task.losses(outputs, batch)
         if method.meta_tx is not None:  # its weights are of slots in a batch
@@ -81,8 +82,9 @@ def scorer(
             # A net sees the loss that it weights; what other rules see is no matter.
             seen = losses if method.net is None else method.losses(outputs, batch)
             weights = method.weight_fn(meta_params, seen, batch)
+        quality = task.label_quality(outputs, batch, frequencies)
         mask = batch.get("mask", jnp.ones(losses.shape, bool))
-        return Scores(losses, weights, task.scores(outputs, batch), mask)
+        return Scores(losses, quality, weights, task.scores(outputs, batch), mask)
 
     return _in_batches(score, view, layout, batch_size)
 
@@ -92,27 +94,28 @@ def predictor(
 ) -> Callable[[MetaState, Samples, np.ndarray], np.ndarray]:
     """Compiles `predict(state, samples, index) -> probabilities [N, C]`."""
 
-    def predict(variables, meta_params, batch):
-        del meta_params
+    def predict(variables, meta_params, batch, frequencies):
+        del meta_params, frequencies
         return jax.nn.softmax(model.apply(variables, batch["input"], False))
 
     return _in_batches(predict, view, layout, batch_size)
 
 
 def _in_batches(
-    compute: Callable[[Any, Any, dict[str, jax.Array]], Any],
+    compute: Callable[[Any, Any, dict[str, jax.Array], Any], Any],
     view: View,
     layout: Layout,
     batch_size: int,
 ) -> Callable[[MetaState, Samples, np.ndarray], Any]:
-    """Applies `(variables, meta_params, batch) -> tree of [B, ...]` to any number."""
+    """Applies `(variables, meta_params, batch, frequencies) -> tree of [B, ...]`."""
     devices = len(layout.devices)
     batch_size = -(-batch_size // devices) * devices
     whole, cut = (NamedSharding(layout.mesh, spec) for spec in (P(), P(AXIS)))
 
     def on_batch(params, model_state, meta_params, table, rows):
         variables = {"params": params, **model_state}
-        return compute(variables, meta_params, make_batch(table, rows, view.prepare))
+        batch = make_batch(table, rows, view.prepare)
+        return compute(variables, meta_params, batch, table.frequencies)
 
     compiled = jax.jit(
         on_batch, in_shardings=(whole,) * 4 + (cut,), out_shardings=whole

@@ -46,7 +46,8 @@ def check_scores(scores: Scores, of: str, config: ConfigDict, last: LastGood) ->
       config: names the learning rates.
       last: step of the last good checkpoint.
     """
-    columns = {"loss": scores.losses, "weight": scores.weights, **scores.found}
+    columns = {"loss": scores.losses, "quality": scores.quality}
+    columns |= {"weight": scores.weights, **scores.found}
     for name, values in columns.items():
         bad = scores.seen & ~np.isfinite(values)
         if bad.any():

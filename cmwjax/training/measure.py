@@ -80,7 +80,8 @@ def write_results(run: Run, progress: Progress) -> None:
     """
     problem, method = run.problem, run.program.method
     judged = run.program.evaluated(progress.state)
-    scores = run.score(judged, run.sets.train, problem.train_index, of="training")
+    scores = run.score_training(judged)
+    quality = progress.quality_with(run, scores) / (progress.looks + 1)
     run.unreadable.write()
     index = problem.train_index[scores.seen]
     if jax.process_index() > 0:

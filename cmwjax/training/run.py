@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
@@ -77,6 +78,16 @@ class Run(NamedTuple):
         """Metrics of scores, against labels `[N]` in the units of the data."""
         return scores.summary(self.program.task, labels, self.problem.dataset.in_units)
 
+    def score_training(self, state: RunState) -> Scores:
+        """Scores of the training samples, in the order of `problem.train_index`."""
+        index = self.problem.train_index
+        return self.score(state, self.sets.train, index, of="training")
+
+    def looks_before(self, epoch: int) -> bool:
+        """Whether all labels are judged before this epoch, beside at the end."""
+        every = self.config.audit_every
+        return every > 0 and epoch > 0 and epoch % every == 0
+
     def has_meta_steps(self, epoch: int) -> bool:
         """Whether weights are learned in this epoch."""
         return self.program.method.has_meta_step and epoch >= self.config.warmup_epochs
@@ -109,6 +120,8 @@ class Progress:
       began: when the epoch began, by `time.perf_counter`; earlier by what other
         processes have spent on it before.
       stall: seconds of the epoch in which training waited for checkpoints.
+      quality: of labels, float32 `[N]`, summed over the looks at all training samples.
+      looks: how many there were.
       warned: whether it was said that the weights have collapsed.
     """
 
@@ -116,6 +129,8 @@ class Progress:
     meta_set: NDArray | None
     step: int
     began: float
+    quality: NDArray[np.float32]
+    looks: int = 0
     stall: float = 0.0
     warned: bool = False
 
@@ -128,6 +143,8 @@ class Progress:
             meta_set=saved.meta_set,
             step=int(saved.run.learner.step),
             began=time.perf_counter() - seconds,
+            quality=saved.quality,
+            looks=int(saved.looks),
             stall=stall,
         )
 
@@ -143,6 +160,12 @@ class Progress:
         self.state, self.meta_set = state, meta_set
         self.began, self.stall = clock, 0.0
 
+    def quality_with(self, run: Run, scores: Scores) -> NDArray[np.float32]:
+        """Sums of the qualities of labels, of another look as well; `[N]`."""
+        total = self.quality.copy()
+        total[run.problem.train_index] += scores.quality
+        return total
+
     def save(self, run: Run) -> None:
         """Saves it, behind the back of training, which waits only for a copy.
 
@@ -153,7 +176,8 @@ class Progress:
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
         seconds = self.seconds, self.stall
-        host = to_host(run.start.at(self.state, self.meta_set, seconds))
+        now = run.start.at(self.state, self.meta_set, seconds, self.quality, self.looks)
+        host = to_host(now)
         check_skips(host.run.learner, run.config, run.last_good)
         check_finite(host.run.learner, run.last_good)
         run.unreadable.write()

@@ -60,7 +60,10 @@ def build_sets(
     dataset, replicate = problem.dataset, layout.replicate
     statistics = _statistics(config, dataset, view)
     family = method.families(problem.families.family)
-    features = method.class_features(problem.group_counts)
+    counts = problem.group_counts
+    features = method.class_features(counts)
+    seen = np.maximum(counts, 1)  # a class without a sample has no logarithm
+    frequencies = (seen / seen.sum()).astype(np.float32)
 
     def table(inputs, labels):
         group = problem.group_of(labels)
@@ -71,6 +74,7 @@ def build_sets(
                 family[group],
                 statistics,
                 {name: values[group] for name, values in features.items()},
+                frequencies,
             )
         )
 

@@ -41,6 +41,8 @@ class Saved(NamedTuple):
     run: RunState
     meta_index: np.ndarray  # int32, of this epoch; see `meta_set`
     seconds: np.ndarray  # float64 [2], of this epoch so far, and saving's share of them
+    quality: np.ndarray  # float32 [N], of labels, summed over looks at all samples
+    looks: np.ndarray  # int32, how many there were
     # What it learns from. It is made anew each time, and must not have changed.
     data: np.ndarray  # uint8 [32], see `data_digest`
     labels: np.ndarray  # [N], as observed
@@ -58,10 +60,17 @@ class Saved(NamedTuple):
         run: RunState,
         meta_set: np.ndarray | None,
         seconds: tuple[float, float],
+        quality: np.ndarray,
+        looks: int,
     ) -> "Saved":
         """The same run at another moment."""
-        index = _NO_META_SET if meta_set is None else meta_set
-        return self._replace(run=run, meta_index=index, seconds=np.array(seconds))
+        return self._replace(
+            run=run,
+            meta_index=_NO_META_SET if meta_set is None else meta_set,
+            seconds=np.array(seconds),
+            quality=quality,
+            looks=np.array(looks, np.int32),
+        )
 
 
 def first(run: RunState, problem: Problem) -> Saved:
@@ -70,6 +79,8 @@ def first(run: RunState, problem: Problem) -> Saved:
         run=run,
         meta_index=_NO_META_SET if problem.meta_index is None else problem.meta_index,
         seconds=np.zeros(2),
+        quality=np.zeros(len(problem.labels), np.float32),
+        looks=np.zeros((), np.int32),
         data=np.frombuffer(data_digest(problem.dataset), np.uint8),
         labels=problem.labels,
         train_index=problem.train_index,

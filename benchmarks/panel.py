@@ -1,0 +1,145 @@
+"""One setting of the weighting net for every bias: a panel of cells to choose it by.
+
+    CMWJAX_DATA_DIR=FOLDER python benchmarks/panel.py --jsonl=results/panel.jsonl \
+        --files=embeddings=FILE.npz,human=FILE.npz,yoruba=FOLDER,mammography=FILE.csv
+    ... --cells=digits-asym-0.8,mammography --settings=default,paper --seeds=3
+
+Runs every method in every cell with every setting, and adds a line for each run to the
+file; those that are there already are not repeated. A line has, in percent, the score
+on the test set and `validation`, that on a validation set with true labels, by which a
+setting is to be chosen; and AUROC and average precision of the wrong labels by their
+quality. Methods without a weighting net run once, whatever the setting.
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags, logging
+
+from cmwjax import compare, train
+from cmwjax.training.run import assemble
+from results.biases import read_config
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("jsonl", "results/panel.jsonl", "where to add the lines")
+flags.DEFINE_list("files", [], "NAME=PATH of data that some cells need")
+flags.DEFINE_list("cells", [], "cells; by default all")
+flags.DEFINE_list("settings", ["default"], "keys of SETTINGS")
+flags.DEFINE_list("methods", ["erm", "mw_net", "cmw_net"], "methods")
+flags.DEFINE_integer("seeds", 3, "the first so many seeds")
+
+FASHION = "fashion_mnist.py:validation=0.1,fast,"
+EMBEDDINGS = "embeddings.py:data={embeddings},validation=0.1,"
+YORUBA = (
+    "text.py:data={yoruba}/train_clean_noisy_labels.tsv,text=news_title,"
+    "truth={yoruba}/train_clean.tsv,test={yoruba}/test.tsv"
+)
+CELLS = {
+    "digits-asym-0.6": "quickstart.py",
+    "digits-asym-0.8": "quickstart.py:rate=0.8",
+    "fashion-asym-0.4": f"{FASHION}noise=asym,rate=0.4",
+    "fashion-asym-0.8": f"{FASHION}noise=asym,rate=0.8",
+    "fashion-sym-0.2": f"{FASHION}noise=sym,rate=0.2",
+    "fashion-sym-0.4": f"{FASHION}noise=sym,rate=0.4",
+    "fashion-sym-0.6": f"{FASHION}noise=sym,rate=0.6",
+    "fashion-sym-0.8": f"{FASHION}noise=sym,rate=0.8",
+    "fashion-pmd-1-35": f"{FASHION}labels={{pmd}}:type1_035",
+    "fashion-lt-100": f"{FASHION}imbalance=100,meta=balanced",
+    "fashion-lt-50-sym-0.2": f"{FASHION}imbalance=50,noise=sym,rate=0.2",
+    "cifar10-asym-0.8": "cifar.py:noise=asym,rate=0.8,fast",
+    "cifar10-human-worse": "cifar.py:labels=human_worse,fast",
+    "yoruba-trusted": f"{YORUBA},trusted={{yoruba}}/dev.tsv",
+    "yoruba": YORUBA,
+    "mammography": "tabular.py:data={mammography},rate=0.2,per_class=20",
+    "embeddings-human-worse": f"{EMBEDDINGS}labels={{human}}:worse_label",
+    "embeddings-human-aggre": f"{EMBEDDINGS}labels={{human}}:aggre_label",
+    "embeddings-asym-0.6": f"{EMBEDDINGS}noise=asym,rate=0.6",
+}
+NET, SHARE = "weighting.optimizer.", "meta_set.trusted_share"
+
+
+def setting(name, rate, decay, share):
+    """Fields of the weighting net's optimizer, and how much trusted samples count."""
+    return {
+        f"{NET}name": name,
+        f"{NET}learning_rate": rate,
+        f"{NET}weight_decay": decay,
+        SHARE: share,
+    }
+
+
+SETTINGS = {
+    "default": {},
+    "paper": setting("adam", 1e-3, 1e-4, 0.0),
+    **{
+        f"adamw-{rate:g}-{share:g}": setting("adamw", rate, decay, share)
+        for rate, decay in ((1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 1e-2))
+        for share in (0.0, 0.1, 0.25)
+    },
+}
+
+
+def main(_):
+    logging.set_verbosity(logging.ERROR)
+    path = Path(FLAGS.jsonl)
+    lines = path.read_text().splitlines() if path.exists() else []
+    done = {key(json.loads(line)) for line in lines}
+    files = dict(text.split("=") for text in FLAGS.files)
+    for cell in FLAGS.cells or CELLS:
+        base = read_config(CELLS[cell].format(**files))
+        for method in FLAGS.methods:
+            for name in FLAGS.settings:
+                for seed in range(FLAGS.seeds):
+                    row = dict(cell=cell, method=method, setting=name, seed=seed)
+                    config = compare.one_run(base, method, seed)
+                    if not has_net(config):
+                        row["setting"] = ""
+                    if key(row) in done:
+                        continue
+                    with config.unlocked():
+                        config.update_from_flattened_dict(SETTINGS[name])
+                        if config.meta_set.policy not in ("held_out", "external"):
+                            config.meta_set.trusted_share = 0.0
+                    done.add(key(row))
+                    row |= measured(config)
+                    print(row, flush=True)
+                    with path.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+
+
+def key(row):
+    """What tells runs apart."""
+    return tuple(row[name] for name in ("cell", "method", "setting", "seed"))
+
+
+def has_net(config):
+    """Whether there is a weighting net to set up."""
+    return config.method in ("mw_net", "cmw_net", "cmw_net_mixup", "cmw_net_sl")
+
+
+def measured(config):
+    """What is said of a run; nothing but the seconds if it diverged."""
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = Path(folder) / "run"
+        result = compare.run_or_diverge(config, workdir)
+        row = {"seconds": round(time.perf_counter() - begin, 1)}
+        if result is None:
+            return row
+        run = assemble(config, workdir)
+        index = run.problem.validation_index
+        if index is not None:
+            state = run.program.evaluated(train.begin(run).state)
+            scores = run.score(state, run.sets.train, index, of="validation")
+            metrics = run.summary(scores, run.problem.true_labels[index])
+            row["validation"] = 100 * metrics[run.program.task.criterion]
+    row["test"] = 100 * result.test_score
+    row["auroc"] = None if np.isnan(result.auroc) else result.auroc
+    return row
+
+
+if __name__ == "__main__":
+    app.run(main)
