@@ -40,7 +40,7 @@ from cmwjax.data import on_disk
 from cmwjax.data.decode import View
 from cmwjax.data.order import Order, epoch_batches
 from cmwjax.data.stream import Streamed, Views
-from cmwjax.data.unreadable import Unreadable
+from cmwjax.data.unreadable import Listed, Unreadable
 
 SIZE, SHORTER = 224, 256
 
@@ -78,6 +78,8 @@ def our_batches(folder, *, batch_size, batches, workers, seed) -> Iterator[Any]:
     """Batches of this package's stream."""
     files = on_disk.load(f"folder:{folder}", tests=["test"])
     view = View(SIZE, 0, "random_resized_crop", flip=True)
+    positions = np.arange(len(files.train.labels))
+    listed = Listed(positions, files.train.names)
     source = Streamed(
         "train",
         files.train.read,
@@ -86,9 +88,8 @@ def our_batches(folder, *, batch_size, batches, workers, seed) -> Iterator[Any]:
         seed=seed,
         workers=workers,
         prefetch=2,
-        unreadable=Unreadable(folder, ("train",)),
+        unreadable=Unreadable(folder, {"train": listed}),
     )
-    positions = np.arange(len(files.train.labels))
     table = partial(
         epoch_batches, positions, batch_size=batch_size, shards=1, seed=seed
     )

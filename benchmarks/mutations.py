@@ -692,8 +692,8 @@ MUTATIONS = [
     Mutation(
         "regression: a target that nobody knows is -1",
         "report/samples.py",
-        "missing = unknown if dtype is None else UNKNOWN",
-        "missing = UNKNOWN",
+        'unknown = np.nan if name == "true_label" else UNKNOWN',
+        "unknown = UNKNOWN",
         "test_audit.py",
     ),
     Mutation(
@@ -728,8 +728,8 @@ MUTATIONS = [
     Mutation(
         "figures: one text too few is not noticed",
         "report/suspect_plots.py",
-        "if last >= size:",
-        "if last > size:",
+        "if missing.size or len(known) != size:",
+        "if len(known) != size:",
         "test_plots.py",
     ),
     Mutation(

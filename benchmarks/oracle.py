@@ -47,6 +47,7 @@ def accuracy(config, dataset, index):
         train_inputs=dataset.train_inputs[index],
         train_labels=dataset.train_labels[index],
         observed_labels=None,
+        rows=dataset.rows[index],
     )
     config = config.copy_and_resolve_references()
     with config.unlocked():

@@ -95,6 +95,7 @@ def with_validation_set(config):
         train_labels=y_train,
         test_inputs=x_test,
         test_labels=y_test,
+        rows=None,
     )
 
 

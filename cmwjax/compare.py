@@ -227,7 +227,7 @@ def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
         folders = (run_folder(workdir, method, s) for s in config.compare.seeds)
         finished = next(filter(is_finished, folders), None)
         if finished is not None:
-            plots.run_figures(finished, images=images, class_names=dataset.class_names)
+            plots.run_figures(finished, images=images, rows=dataset.row_numbers)
 
 
 def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:

@@ -1,11 +1,12 @@
 """The files of a run: their names, and how they are written whole or not at all."""
 
+import csv
 import json
 import os
 import re
 import secrets
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to
 SUMMARY = "summary.json"  # of a comparison of runs
 LOCK = ".lock"  # empty; locked by the process that is running in the folder
 
+_ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
 _LEFTOVER = re.compile(r"\..+\.[\w-]+\.tmp")
 
 
@@ -90,3 +92,40 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text)
+
+
+def write_csv(
+    path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    """Writes a table in UTF-8, in one piece or not at all.
+
+    Cells are read back by `read_csv` as they are, with commas, quotes and line breaks;
+    so are bytes in the name of a file that are no text.
+    """
+    rows = [columns, *rows]
+    # Python < 3.13 leaves a lone carriage return without quotes, where a line ends.
+    has_return = any("\r" in cell for row in rows for cell in row if type(cell) is str)
+    quoting = csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", **_ENCODING) as file,
+    ):
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerows(rows)
+
+
+def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Reads a table by `write_csv`, row by row; it may have further columns.
+
+    Raises:
+      ValueError: if it lacks a column.
+    """
+    with open(path, newline="", **_ENCODING) as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the columns {missing}: it is damaged or of an earlier "
+            "version; run the experiment again in another folder"
+        )
+    return rows

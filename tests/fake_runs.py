@@ -16,6 +16,7 @@ from cmwjax.report.samples import write_samples
 CLASS_MAP = {9: 1, 2: 0, 4: 7, 3: 5}
 FAMILY = np.array([2, 2, 0, 0, 0, 2, 1, 2, 1, 0])  # small 2 3 4 9, large 0 1 5 7
 CENTRES = [48.0, 140.5, 231.75]
+DIGITS = [str(digit) for digit in range(10)]
 
 
 def curves(losses, progress, num_families):
@@ -27,7 +28,15 @@ def curves(losses, progress, num_families):
 
 
 def write_run(
-    folder, *, num_families=3, epochs=60, seed=0, truth=True, size=1400, final=0.97
+    folder,
+    *,
+    num_families=3,
+    epochs=60,
+    seed=0,
+    truth=True,
+    size=1400,
+    final=0.97,
+    names=DIGITS,
 ):
     """Writes a run folder; `num_families=0` stands for ordinary training."""
     folder = Path(folder)
@@ -47,7 +56,9 @@ def write_run(
         metadata = {"kind": "cmw_net", "centres": json.dumps(CENTRES)}
         tensors = {"heads.bias": np.zeros(3, np.float32)}
         save_file(tensors, folder / "weighting.safetensors", metadata)
-    _write_samples(folder / "samples.csv", num_families, truth, size, rng)
+    (folder / "problem.json").write_text(json.dumps({"classes": names}))
+    names = np.array(names, object)
+    _write_samples(folder / "samples.csv", num_families, truth, size, rng, names)
     return folder
 
 
@@ -68,7 +79,7 @@ def write_comparison(folder, *, seeds=3, epochs=60):
 
 def rows(folder):
     """The samples as lists of text, read by another reader than the package's."""
-    with (folder / "samples.csv").open() as file:
+    with (folder / "samples.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -96,7 +107,7 @@ def _metrics(epoch, epochs, num_families, final, rng):
     return row
 
 
-def _write_samples(path, num_families, truth, size, rng):
+def _write_samples(path, num_families, truth, size, rng, names):
     true_label = np.arange(size) % 10
     given = true_label.copy()
     moved = np.isin(true_label, list(CLASS_MAP)) & (rng.random(size) < 0.6)
@@ -114,10 +125,10 @@ def _write_samples(path, num_families, truth, size, rng):
         weights = every[family, np.arange(size)].astype(np.float32)
     write_samples(
         path,
-        index=rng.permutation(size),
-        given_label=given,
-        suggested_label=suggested,
-        true_label=true_label if truth else None,
+        row=rng.permutation(size),
+        given_label=names[given],
+        suggested_label=names[suggested],
+        true_label=names[true_label] if truth else None,
         family=family if num_families else None,
         losses=losses.astype(np.float32),
         weights=weights,

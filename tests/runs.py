@@ -93,7 +93,7 @@ def assert_close(workdir, other, *, rtol=1e-3, atol=1e-4):
 def samples(workdir):
     """Loss and weight of each sample, `[N, 2]`, in the order of the data."""
     table = np.genfromtxt(workdir / "samples.csv", delimiter=",", names=True)
-    return np.stack([table["loss"], table["weight"]], 1)[np.argsort(table["index"])]
+    return np.stack([table["loss"], table["weight"]], 1)[np.argsort(table["row"])]
 
 
 def stop_after(monkeypatch, *steps):

@@ -16,14 +16,17 @@ from cmwjax.report.samples import (
 )
 
 SAMPLES = dict(
-    index=[7, 3, 9, 4, 0],
-    given_label=[1, 0, 2, 2, 1],
-    suggested_label=[1, 2, 2, 0, 1],
-    true_label=[1, 2, -1, 0, 1],
+    row=[7, 3, 9, 4, 0],
+    given_label=["b", "a", "c", "c", "b"],
+    suggested_label=["b", "c", "c", "a", "b"],
+    true_label=["b", "c", "", "a", "b"],
     family=[0, 1, 1, 2, 0],
     losses=np.array([0.1, 2.5, 0.3, 4.0, 1 / 3], np.float32),
     weights=np.array([0.9, 0.2, 0.6, 0.2, 0.6], np.float32),
 )
+# What a class or a file may be called.
+NAMES = ["a,b", 'say "x"', "'", "\\", "$x$", "1", "1.0", "nan", " spaces ", "x" * 300]
+NAMES += ["two\nlines", "a\rb", "c\r\nd", "tab\t", "\u2028", "\u4e2d", "\udcff", "a\0b"]
 
 
 def test_lowest_weight_ranks_first_and_ties_go_by_loss(tmp_path):
@@ -32,31 +35,32 @@ def test_lowest_weight_ranks_first_and_ties_go_by_loss(tmp_path):
     with path.open() as file:
         rows = list(csv.reader(file))
     assert rows == [
-        ["index", "given_label", "suggested_label", "true_label"]
-        + ["family", "loss", "weight", "rank"],
-        ["4", "2", "0", "0", "2", "4.0", "0.2", "1"],
-        ["3", "0", "2", "2", "1", "2.5", "0.2", "2"],
-        ["0", "1", "1", "1", "0", "0.33333334", "0.6", "3"],
-        ["9", "2", "2", "", "1", "0.3", "0.6", "4"],
-        ["7", "1", "1", "1", "0", "0.1", "0.9", "5"],
+        ["row", "file", "given_label", "suggested_label", "true_label"]
+        + ["family", "weight", "loss", "rank"],
+        ["4", "", "c", "a", "a", "2", "0.2", "4.0", "1"],
+        ["3", "", "a", "c", "c", "1", "0.2", "2.5", "2"],
+        ["0", "", "b", "b", "b", "0", "0.6", "0.33333334", "3"],
+        ["9", "", "c", "c", "", "1", "0.6", "0.3", "4"],
+        ["7", "", "b", "b", "b", "0", "0.9", "0.1", "5"],
     ]
 
 
-def test_equal_weights_and_losses_rank_by_index(tmp_path):
+def test_equal_weights_and_losses_rank_by_row(tmp_path):
     equal = SAMPLES | dict(losses=np.ones(5), weights=np.ones(5))
     write_samples(tmp_path / "samples.csv", **equal)
     samples = read_samples(tmp_path / "samples.csv")
-    assert samples["index"].tolist() == [0, 3, 4, 7, 9]
+    assert samples["row"].tolist() == [0, 3, 4, 7, 9]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
-    rng = np.random.default_rng(0)
+    rng, texts = np.random.default_rng(0), np.array(NAMES, object)
     written = dict(
-        index=rng.permutation(500),
-        given_label=rng.integers(10, size=500),
-        suggested_label=rng.integers(10, size=500),
-        true_label=rng.integers(-1, 10, size=500),
+        row=rng.permutation(500),
+        file=rng.choice(texts, 500),
+        given_label=rng.choice(texts, 500),
+        suggested_label=rng.choice(texts, 500),
+        true_label=rng.choice([*texts, ""], 500),
         family=rng.integers(3, size=500),
         losses=np.exp(8 * rng.standard_normal(500)).astype(dtype),
         weights=rng.random(500).astype(dtype),
@@ -65,8 +69,8 @@ def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
     read = read_samples(tmp_path / "samples.csv")
     assert list(read) == list(COLUMNS)
     assert read["rank"].tolist() == list(range(1, 501))
-    back = np.argsort(read["index"])  # both sorted by index
-    there = np.argsort(written["index"])
+    back = np.argsort(read["row"])  # both sorted by row
+    there = np.argsort(written["row"])
     names = {"losses": "loss", "weights": "weight"}
     for name, values in written.items():
         column = read[names.get(name, name)]
@@ -76,11 +80,11 @@ def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
 def test_a_run_without_truth_or_families(tmp_path):
     plain = SAMPLES | dict(true_label=None, family=None, weights=np.ones(5))
     write_samples(tmp_path / "samples.csv", **plain)
-    assert "4,2,0,,,4.0,1.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
+    assert "4,,c,a,,,1.0,4.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
     samples = read_samples(tmp_path / "samples.csv")
-    assert (samples["true_label"] == UNKNOWN).all()
+    assert (samples["true_label"] == "").all()
     assert (samples["family"] == UNKNOWN).all()
-    assert samples["index"].tolist() == [4, 3, 0, 9, 7]  # by loss
+    assert samples["row"].tolist() == [4, 3, 0, 9, 7]  # by loss
 
 
 @pytest.mark.parametrize("unknown", ["some", "all"])
@@ -94,7 +98,7 @@ def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unk
     if unknown == "some":
         true[::3] = np.nan
     written = dict(
-        index=rng.permutation(200),
+        row=rng.permutation(200),
         given_label=np.r_[91.0, -1.0, 0.1, 1e16, rng.integers(9, size=196)],
         suggested_label=rng.normal(size=200),
         true_label=true if unknown == "some" else None,
@@ -103,12 +107,12 @@ def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unk
     )
     write_samples(tmp_path / "samples.csv", **written)
     with (tmp_path / "samples.csv").open() as file:
-        cells = {int(row["index"]): row for row in csv.DictReader(file)}
-    assert cells[written["index"][0]]["given_label"] == "91.0"
-    read = read_samples(tmp_path / "samples.csv")
+        cells = {int(row["row"]): row for row in csv.DictReader(file)}
+    assert cells[written["row"][0]]["given_label"] == "91.0"
+    read = read_samples(tmp_path / "samples.csv", targets=True)
     if unknown == "all":
         written["true_label"] = np.full(200, np.nan)
-    back, there = np.argsort(read["index"]), np.argsort(written["index"])
+    back, there = np.argsort(read["row"]), np.argsort(written["row"])
     for name in ("given_label", "suggested_label", "true_label"):
         assert read[name].dtype == np.float64
         as_type = np.float32 if name == "suggested_label" else np.float64
@@ -117,7 +121,7 @@ def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unk
         )
     for i, row in cells.items():
         known = bool(row["true_label"])
-        assert known == np.isfinite(written["true_label"][written["index"] == i][0])
+        assert known == np.isfinite(written["true_label"][written["row"] == i][0])
     wrong = is_wrong(read)[back]
     want = [
         t == t and t != g
@@ -128,25 +132,34 @@ def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unk
     assert wrong.tolist() == want and (sum(want) > 100 or unknown == "all")
 
 
-def test_targets_have_no_digits_that_float32_made(tmp_path):
-    """The shortest decimal is found digit by digit; given ones may need more."""
-    given = [np.float64(np.float32(0.1)), 0.1, 123456.789012, 1e300]
+@pytest.mark.parametrize("owned", [np.float32, np.float64])
+def test_targets_are_the_shortest_decimals_of_what_was_given(tmp_path, owned):
+    """Found digit by digit: as float32 or float64 has them; suggestions as float32."""
+    held = np.float64(np.float32(0.1))
+    given = np.array([held, 0.25, 123456.789012, -0.0], owned).astype(np.float64)
     suggested = np.array([1 / 3, 153.3, 2.0**-20, 1e300])
     write_samples(
         tmp_path / "samples.csv",
-        index=np.arange(4),
-        given_label=np.array(given),
+        row=np.arange(4),
+        given_label=given,
         suggested_label=suggested,
+        true_label=given[[0, 0, 2, 3]],
         losses=-np.arange(4.0),
         weights=np.ones(4),
     )
     with (tmp_path / "samples.csv").open() as file:
         read = list(csv.DictReader(file))
-    assert [float(r["given_label"]) for r in read] == [0.1, 0.1, 123456.789012, 1e300]
+
+    def shortest(value, kind):
+        texts = (f"{kind(value):.{digits}g}" for digits in range(1, 18))
+        return next(t for t in texts if kind(t) == kind(value))
+
+    for row, value in zip(read, given, strict=True):
+        assert float(row["given_label"]) == float(shortest(value, owned))
+    same = [r["given_label"] == r["true_label"] for r in read]
+    assert same == [True, False, True, True]
     for row, value in zip(read[:3], suggested, strict=False):
-        texts = (f"{np.float32(value):.{digits}g}" for digits in range(1, 18))
-        short = next(t for t in texts if np.float32(t) == np.float32(value))
-        assert float(row["suggested_label"]) == float(short)
+        assert float(row["suggested_label"]) == float(shortest(value, np.float32))
     assert float(read[3]["suggested_label"]) == 1e300
 
 
@@ -176,11 +189,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(weights=[0.5]), r"weight has shape \(1,\).*5 entries"),
-        (dict(given_label=[[1, 0, 2, 2, 1]]), r"given_label has shape \(1, 5\)"),
-        (dict(losses=[0.1, np.nan, 1, 1, 1]), "loss of sample 3 is nan"),
-        (dict(weights=[0.1, 1, 1, 1, np.inf]), "weight of sample 0 is inf"),
-        (dict(index=[7, 3, 9, 3, 0]), "index repeats"),
+        (dict(weights=[0.5]), r"weight has shape \(1,\) beside 5 rows"),
+        (dict(given_label=[list("bacca")]), r"given_label has shape \(1, 5\)"),
+        (dict(losses=[0.1, np.nan, 1, 1, 1]), "loss of row 3 is nan"),
+        (dict(weights=[0.1, 1, 1, 1, np.inf]), "weight of row 0 is inf"),
+        (dict(row=[7, 3, 9, 3, 0]), "row repeats"),
         ({name: [] for name in SAMPLES}, "at least one sample"),
     ],
 )
@@ -196,10 +209,10 @@ def test_unfit_files_are_named(tmp_path):
         read_samples(path)
     header = ",".join(COLUMNS)
     for content, message in (
-        ("index,loss\n1,2\n", r"lacks the columns \['given_label'"),
+        ("index,loss\n1,2\n", r"lacks the columns \['row', 'file', 'given_label'"),
         (header, "lacks samples"),
-        (f"{header}\n1,2,3,,,often,1.0,1\n", "column 'loss'.*'often'"),
-        (f"{header}\n1,2,3,,,0.5\n", "column 'weight'"),
+        (f"{header}\n1,,2,3,,,1.0,often,1\n", "column 'loss'.*'often'"),
+        (f"{header}\n1,,2,3,,,0.5\n", "column 'loss'"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):

@@ -198,7 +198,7 @@ def test_a_variant_is_a_method_with_fields_of_its_own(tmp_path):
     table = compare.run(config.lock(), tmp_path / "runs")
     assert "| ERM | " in table and "| ERM, higher rate | " in table
     folder = tmp_path / "runs" / "erm@higher_rate" / "seed_0"
-    assert read_samples(folder / "samples.csv")["index"].size == 200
+    assert read_samples(folder / "samples.csv")["row"].size == 200
     for wrong in ("erm@", "erm@../x", "magic@x"):
         with config.unlocked():
             config.compare.methods = (wrong,)

@@ -56,7 +56,7 @@ def regression_run(tmp_path_factory):
     family = np.array([(t >= 94) + int(t >= 170.5) for t in given])
     write_samples(
         folder / "samples.csv",
-        index=np.arange(90),
+        row=np.arange(90),
         given_label=given,
         suggested_label=given + rng.normal(0, 20, 90),
         true_label=given + (np.arange(90) % 3 == 0),

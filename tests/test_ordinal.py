@@ -132,11 +132,12 @@ def test_a_run_learns_the_order_and_leaves_figures(table, tmp_path):
     assert last["test_kappa"] > max(0.7, first["test_kappa"])
     assert {"test_mae", "test_accuracy", "meta_kappa"} <= last.keys()
     samples = read_samples(tmp_path / "samples.csv")
-    assert set(samples["suggested_label"]) <= set(range(4))
-    np.testing.assert_array_equal(
-        samples["given_label"], problem.labels[samples["index"]]
-    )
-    figures = plots.run_figures(tmp_path, images=problem.dataset.shown)
+    assert set(samples["suggested_label"]) <= set(NAMES)
+    given = dict(zip(problem.dataset.rows, problem.labels, strict=True))
+    want = [NAMES[given[row]] for row in samples["row"]]
+    assert samples["given_label"].tolist() == want
+    data = problem.dataset
+    figures = plots.run_figures(tmp_path, images=data.shown, rows=data.rows)
     assert {path.stem for path in figures} == {
         *("weight_curves", "weight_histogram", "transition_matrix", "suspects")
     }

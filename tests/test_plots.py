@@ -182,7 +182,7 @@ def test_the_title_of_a_transition_matrix_fits(tmp_path, classes):
     labels = np.arange(40) % classes
     write_samples(
         tmp_path / "samples.csv",
-        index=np.arange(40),
+        row=np.arange(40),
         given_label=labels,
         suggested_label=labels,
         losses=np.ones(40),
@@ -230,20 +230,51 @@ def test_transition_matrix_counts_suggestions(run):
     assert axes.get_ylabel() == "given label"
 
 
+def caption(row, separator=" → "):
+    """What is said of the labels: the suggested one only if it is another."""
+    given, suggested = row["given_label"], row["suggested_label"]
+    return given if given == suggested else f"{given}{separator}{suggested}"
+
+
 def test_suspects_are_shown_in_the_order_of_their_ranks(run):
     samples = rows(run)
     images = np.zeros((len(samples), 4, 4, 1), np.uint8)
     images[:, 0, 0, 0] = np.arange(len(samples)) % 251
-    names = [f"c{label}" for label in range(10)]
-    figure = plots.suspects(run, images, count=10, class_names=names)
+    figure = plots.suspects(run, images, count=10)
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 10
     by_weight = sorted(samples, key=lambda r: (float(r["weight"]), -float(r["loss"])))
     for axes, r in zip(shown, by_weight, strict=False):
-        assert np.max(axes.images[0].get_array()) == int(r["index"]) % 251
-        assert axes.get_title() == f"c{r['given_label']} → c{r['suggested_label']}"
+        assert np.max(axes.images[0].get_array()) == int(r["row"]) % 251
+        assert axes.get_title() == f"row {r['row']}\n{caption(r)}"
     wrong = sum(r["given_label"] != r["true_label"] for r in by_weight[:10])
     assert f"({wrong} indeed wrong)" in figure.get_suptitle()
+
+
+def test_suspects_are_found_by_their_rows_and_named_by_their_files(tmp_path):
+    """Rows 70, 60, ..., 10 of files whose images hold a tenth of them."""
+    rows = np.arange(7, 0, -1)
+    write_samples(
+        tmp_path / "samples.csv",
+        row=10 * rows[2:],
+        file=[f"train/class {row}/{row}.png" for row in rows[2:]],
+        given_label=list("babab"),
+        suggested_label=["a", "b", "c,\nd", "b", "b"],
+        losses=rows[2:],
+        weights=np.ones(5),
+    )
+    images = np.zeros((7, 2, 2, 1), np.uint8) + rows[:, None, None, None]
+    figure = plots.suspects(tmp_path, images, rows=10 * rows)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [np.max(axes.images[0].get_array()) for axes in shown] == [5, 4, 3, 2, 1]
+    files = [f"…n/class {row}/{row}.png" for row in rows[2:]]
+    labels = ["b → a", "a → b", "b → c, d", "a → b", "b"]
+    titles = [axes.get_title().replace("\n→", " →") for axes in shown]
+    assert titles == [f"{f}\n{names}" for f, names in zip(files, labels, strict=True)]
+    texts = plots.text_suspects(tmp_path, [f"text {r}" for r in rows], rows=10 * rows)
+    found = [text.get_text() for text in texts.axes[0].texts]
+    assert found[1::3] == ["row 50", "row 40", "row 30", "row 20", "row 10"]
+    assert found[2::3] == ["text 5", "text 4", "text 3", "text 2", "text 1"]
 
 
 @pytest.fixture(scope="module")
@@ -257,13 +288,14 @@ def regression_run(tmp_path_factory):
     true[1::4] = np.nan
     write_samples(
         folder / "samples.csv",
-        index=rng.permutation(60),
+        row=rng.permutation(60),
         given_label=given,
         suggested_label=given + rng.normal(0, 20, 60),
         true_label=true,
         losses=rng.random(60),
         weights=rng.random(60),
     )
+    (folder / "problem.json").write_text(json.dumps({"borders": []}))
     return folder
 
 
@@ -304,8 +336,7 @@ def kind_of(row):
 def test_text_suspects_are_in_the_order_of_their_ranks(run):
     samples = rows(run)
     texts = [f"text   {i}\nand more" for i in range(len(samples))]
-    names = [f"c{label}" for label in range(10)]
-    figure = plots.text_suspects(run, texts, count=400, class_names=names)
+    figure = plots.text_suspects(run, texts, count=400)
     (axes,) = figure.axes
     found = {}
     for text in axes.texts:
@@ -316,9 +347,9 @@ def test_text_suspects_are_in_the_order_of_their_ranks(run):
     colours = {}
     for y, r in zip(sorted(found), by_weight, strict=False):
         label, row, text = (found[y][x] for x in sorted(found[y]))
-        assert label.get_text() == f"c{r['given_label']} → c{r['suggested_label']}"
-        assert row.get_text() == f"sample {r['index']}"
-        assert text.get_text() == f"text {r['index']} and more"
+        assert label.get_text() == caption(r)
+        assert row.get_text() == f"row {r['row']}"
+        assert text.get_text() == f"text {r['row']} and more"
         wrong = r["given_label"] != r["true_label"]
         colours.setdefault(wrong, set()).add(label.get_color())
     assert {len(c) for c in colours.values()} == {1} and colours[True] != colours[False]
@@ -328,10 +359,12 @@ def test_text_suspects_are_in_the_order_of_their_ranks(run):
     )
 
 
-def test_rows_use_the_room_there_is_and_no_more(run, tmp_path):
+def test_rows_use_the_room_there_is_and_no_more(tmp_path):
+    names = ["malignant", "b9", *map(str, range(8))]
+    run = fake_runs.write_run(tmp_path / "run", epochs=2, names=names)
     columns = ", ".join(f"mean of column {c} = {c / 7:.4g}" for c in range(40))
     texts = [columns] * len(rows(run))
-    figure = plots.text_suspects(run, texts, class_names=["malignant"] * 10)
+    figure = plots.text_suspects(run, texts)
     renderer = drawn(figure)
     label, row, text = figure.axes[0].texts[:3]
     shown = text.get_text().replace("\xa0", " ")
@@ -370,10 +403,10 @@ def test_suspects_of_a_regression_on_images_say_targets(regression_run):
     shown = [axes.get_title() for axes in figure.axes if axes.images]
     for title, r in zip(shown, first, strict=True):
         given, suggested = (float(r[f"{k}_label"]) for k in ("given", "suggested"))
-        assert title == f"{given:.6g}\n→ {suggested:.6g}"
+        assert title == f"row {r['row']}\n{given:.6g}\n→ {suggested:.6g}"
 
 
-DOLLARS = ["$x^2$", "a $ b $", r"\$5$", "$\\frac$"] + ["plain"] * 6  # not all are TeX
+DOLLARS = ["$x^2$", "a $ b $", r"\$5$", "$\\frac$", *"abcdef"]  # not all are TeX
 
 
 def texts_of(figure):
@@ -381,27 +414,29 @@ def texts_of(figure):
 
 
 @pytest.mark.parametrize("draw", ["transition_matrix", "suspects", "text_suspects"])
-def test_a_dollar_in_texts_and_names_is_a_dollar(run, tmp_path, draw):
+def test_a_dollar_in_texts_and_names_is_a_dollar(tmp_path, draw):
+    run = fake_runs.write_run(tmp_path / "run", epochs=2, names=DOLLARS)
     size = len(rows(run))
     inputs = {
         "suspects": [np.zeros((size, 4, 4, 1), np.uint8)],
         "text_suspects": [["costs $5 or $6 $\\undefined$"] * size],
     }.get(draw, [])
-    figure = getattr(plots, draw)(run, *inputs, class_names=DOLLARS)
+    figure = getattr(plots, draw)(run, *inputs)
     plots.save(figure, tmp_path / "figure.png")  # mathematics would be refused here
     found = [t for t in texts_of(figure) if "$" in t.get_text()]
     assert len(found) > 4 and not any(t.get_parse_math() for t in found)
 
 
-def test_long_names_and_letters_of_any_script_fit_the_figures(run, tmp_path):
+def test_long_names_and_letters_of_any_script_fit_the_figures(tmp_path):
     names = ["y" * 300, "two\nlines", "\u4e2d\u6587", *(f"c{i}" for i in range(3, 10))]
-    matrix = plots.transition_matrix(run, class_names=names)
+    run = fake_runs.write_run(tmp_path / "run", epochs=2, names=names)
+    matrix = plots.transition_matrix(run)
     plots.save(matrix, tmp_path / "matrix.png")  # a warning would be an error here
     shown = [label.get_text() for label in matrix.axes[0].get_yticklabels()]
     assert matrix.axes[0].get_window_extent().width > 100
     assert shown[:3] == ["y" * 23 + "…", "two lines", "\u4e2d\u6587"]
     texts = ["\u4e2d\u6587 \x07"] * len(rows(run))
-    figure = plots.text_suspects(run, texts, class_names=names)
+    figure = plots.text_suspects(run, texts)
     plots.save(figure, tmp_path / "suspects.png")
     given = {t.get_text().split(" → ")[0] for t in figure.axes[0].texts[::3]}
     assert given <= {"y" * 13 + "…", "two lines", *names[2:]}
@@ -462,19 +497,20 @@ def test_unfit_run_folders_are_named(run, tmp_path):
         plots.weight_curves(copy)
 
 
-def test_unfit_images_and_names_are_named(run):
+def test_unfit_images_are_named(run):
     with pytest.raises(ValueError, match=r"images has shape \(1400, 8, 8\)"):
         plots.suspects(run, np.zeros((1400, 8, 8)))
-    with pytest.raises(ValueError, match="there are 10 images, .*ranks sample 1399"):
+    with pytest.raises(ValueError, match="there are 10 images .*ranks row 1399"):
         plots.suspects(run, np.zeros((10, 8, 8, 1)))
     for texts in (["a text"] * 1399, []):
-        message = f"there are {len(texts)} texts, .*ranks sample 1399"
+        message = f"there are {len(texts)} texts .*ranks row 1399"
         with pytest.raises(ValueError, match=message):
             plots.text_suspects(run, texts)
-    with pytest.raises(ValueError, match="there are 0 images, .*ranks sample 1399"):
+    with pytest.raises(ValueError, match="there are 0 images .*ranks row 1399"):
         plots.suspects(run, np.zeros((0, 8, 8, 1)))
-    with pytest.raises(ValueError, match="class_names has 2 names.*label 9"):
-        plots.transition_matrix(run, class_names=["cat", "dog"])
+    images = np.zeros((10, 8, 8, 1), np.uint8)
+    with pytest.raises(ValueError, match="10 images of 1400 rows, .*give the images"):
+        plots.suspects(run, images, rows=range(1400))
 
 
 def test_matplotlib_loads_late_and_pyplot_never(run):

@@ -115,7 +115,7 @@ def test_targets_and_metrics_are_in_the_units_of_the_data(finished):
     changed = 0
     for row in rows:
         assert {row["given_label"], row["true_label"]} <= written  # to the last digit
-        assert row["true_label"] == str(data.train_labels[int(row["index"])])
+        assert row["true_label"] == str(load_diabetes().target[int(row["row"])])
         changed += row["given_label"] != row["true_label"]
     assert 0.3 < changed / len(rows) <= 0.4
     assert len(rows) == len(data.train_labels) - 33
@@ -126,7 +126,8 @@ def test_targets_and_metrics_are_in_the_units_of_the_data(finished):
 
 def test_figures_of_a_run(finished):
     data = datasets.load("diabetes", label_kind="targets")
-    names = {p.name for p in plots.run_figures(finished, images=data.shown)}
+    paths = plots.run_figures(finished, images=data.shown, rows=data.rows)
+    names = {path.name for path in paths}
     assert names == {
         *("weight_curves.png", "weight_histogram.png", "targets.png", "suspects.png")
     }

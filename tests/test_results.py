@@ -190,8 +190,9 @@ def test_class_probabilities_are_those_of_the_run(digits, tmp_path):
     train.run(config, tmp_path / "run")
     eta = make_pmd.class_probabilities(config, tmp_path / "run")
     samples = read_samples(tmp_path / "run" / "samples.csv")
-    index = samples["index"]
+    index = samples["row"]
     assert sorted(index) == list(range(len(true_labels)))
-    assert np.mean(eta[index].argmax(axis=1) == samples["suggested_label"]) > 0.995
+    suggested = samples["suggested_label"].astype(int)
+    assert np.mean(eta[index].argmax(axis=1) == suggested) > 0.995
     loss = -np.log(np.take_along_axis(eta, true_labels[:, None], axis=1)[index, 0])
     np.testing.assert_allclose(loss, samples["loss"], rtol=1e-3, atol=1e-4)

@@ -20,9 +20,10 @@ from cmwjax.core.parallel import layout
 from cmwjax.data import decode, on_disk, stream
 from cmwjax.data.decode import View
 from cmwjax.data.order import Order, epoch_batches
-from cmwjax.data.unreadable import Unreadable
+from cmwjax.data.unreadable import Listed, Unreadable
 from cmwjax.randomness import Purpose, generator
 from cmwjax.report import plots
+from cmwjax.report.samples import read_samples
 from cmwjax.stopping import Interrupted
 from cmwjax.training import program
 from cmwjax.training.sets import Pictures
@@ -61,6 +62,7 @@ def config(folder, **fields):
 
 
 SLOW = pytest.mark.slow
+LISTED = {"train": Listed(np.arange(60), [""] * 60)}
 RANDOM = {
     "data.stream.image_size": 8,
     "data.stream.crop": "random_resized_crop",
@@ -95,6 +97,12 @@ def listed(workdir):
         return [tuple(row.values()) for row in csv.DictReader(file)]
 
 
+def line(folder, part, row, kind):
+    """What is listed of a broken image."""
+    path = files(folder, part)[row].relative_to(folder)
+    return (part, str(row), str(path), kind)
+
+
 # ---- rows
 
 
@@ -112,7 +120,7 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
         View(8, 0, "random_resized_crop"),
         View(8, 9),
     )
-    unreadable = Unreadable(tmp_path, ("train",))
+    unreadable = Unreadable(tmp_path, LISTED)
     source = stream.Streamed(
         "train",
         read,
@@ -167,7 +175,7 @@ def test_a_reader_that_fails_is_not_an_unreadable_image(tmp_path):
         seed=0,
         workers=0,
         prefetch=1,
-        unreadable=Unreadable(tmp_path, ("train",)),
+        unreadable=Unreadable(tmp_path, LISTED),
     )
     with pytest.raises(PermissionError, match="the disk is gone"):
         next(source.evaluation(np.arange(8), 8))
@@ -185,7 +193,7 @@ def test_too_little_shared_memory_is_said_before_a_worker_dies(tmp_path, monkeyp
         seed=0,
         workers=4,
         prefetch=1,
-        unreadable=Unreadable(tmp_path, ("train",)),
+        unreadable=Unreadable(tmp_path, LISTED),
     )
     message = r"workers=4 need 78 MB of shared memory .* 67 MB: lower workers"
     with pytest.raises(ValueError, match=message):
@@ -213,6 +221,8 @@ def test_a_run_from_disk_is_the_run_from_memory(tmp_path, folder, monkeypatch):
         for way in ("disk", "memory")
     )
     assert ours.pop("data_sha256") != theirs.pop("data_sha256")
+    names = ours.pop("classes"), theirs.pop("classes")
+    assert names == (["class0", "class1", "class2"], ["0", "1", "2"])
     assert ours == theirs
 
 
@@ -292,16 +302,16 @@ def assert_close(workdir, other, rtol=2e-3):
 
 
 def test_broken_images_are_listed_and_left_out(broken_folder, finished):
-    at = broken_folder[1]
-    want = [("train", str(i), kind) for kind, i in at.items()]
-    assert listed(finished) == [("test", "4", "damaged"), *want]
-    samples = np.genfromtxt(finished / "samples.csv", delimiter=",", skip_header=1)
+    folder, at = broken_folder
+    want = [line(folder, "train", i, kind) for kind, i in at.items()]
+    assert listed(finished) == [line(folder, "test", 4, "damaged"), *want]
+    rows = read_samples(finished / "samples.csv")["row"]
     trained = set(newest(finished)["train_index"])
-    assert set(samples[:, 0]) == trained - set(at.values()) < trained
-    for line in metrics(finished):
-        assert line["skipped"] == 0 and np.isfinite(line["loss"])
+    assert set(rows) == trained - set(at.values()) < trained
+    for epoch in metrics(finished):
+        assert epoch["skipped"] == 0 and np.isfinite(epoch["loss"])
         # Of 21 test images, 20 can be judged.
-        assert (line["test_accuracy"] * 20).is_integer()
+        assert (epoch["test_accuracy"] * 20).is_integer()
 
 
 @pytest.mark.slow
@@ -325,9 +335,9 @@ def test_pictures_of_suspects_are_decoded_one_by_one(folder, finished):
     assert len(pictures) == 60
     np.testing.assert_array_equal(pictures[41], arrays["x_train"][41])
     figure = plots.suspects(finished, pictures, count=3)
-    first = np.loadtxt(finished / "samples.csv", delimiter=",", skiprows=1, usecols=0)
+    first = read_samples(finished / "samples.csv")["row"][:3]
     shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-    np.testing.assert_array_equal(shown, arrays["x_train"][first[:3].astype(int)])
+    np.testing.assert_array_equal(shown, arrays["x_train"][first])
 
 
 # ---- test sets
@@ -398,12 +408,12 @@ import os, signal, sys, threading, time
 sys.path[:0] = ["tests"]
 if __name__ == "__main__":
     from multiprocessing import active_children
-    from test_stream import View, Unreadable, layout, np, on_disk, stream
+    from test_stream import LISTED, View, Unreadable, layout, np, on_disk, stream
     stream.WORTH_A_WORKER = 1
     read = on_disk.load(f"folder:{sys.argv[1]}", tests=["test"]).train.read
     source = stream.Streamed("train", read, layout("jit"), seed=0, workers=2,
         views=stream.Views(*3 * [View(8, 0)]), prefetch=1,
-        unreadable=Unreadable(__import__("pathlib").Path("."), ("train",)))
+        unreadable=Unreadable(__import__("pathlib").Path("."), LISTED))
     rows = source.evaluation(np.arange(60), 4)
     next(rows), next(rows)  # of one worker each
     children = active_children()

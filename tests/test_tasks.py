@@ -85,7 +85,7 @@ def test_targets_are_standardised_and_reported_in_their_units(tmp_path):
     with (tmp_path / "run" / "samples.csv").open() as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        index = int(row["index"])
+        index = list(problem.dataset.rows).index(int(row["row"]))
         assert float(row["given_label"]) == problem.labels[index]
         assert float(row["true_label"]) == raw[index]
         assert int(row["family"]) == problem.groups[index]

@@ -63,7 +63,8 @@ def load(
     """Reads a data set; see `csv_files.read_csv` for what a file may hold.
 
     All files have the classes of the first one. Texts become tokens by a vocabulary of
-    the training texts.
+    the training texts. Rows are counted without the header and blank lines; those of
+    trusted samples go on from the last one of the first file.
 
     Args:
       name: file of the training samples.
@@ -129,8 +130,10 @@ def assemble(
             name = _name_of_labels(part, file)
             target_numbers(file.labels, name=name, lines=file.lines)
     has_test = "test" in files
+    size = len(files["train"].labels)
+    rows = np.arange(size)
     if not has_test:
-        files = _split(files, test_share, stratified=label_kind == CLASSES)
+        files, rows = _split(files, test_share, stratified=label_kind == CLASSES)
     if "trusted" in files:
         _warn_of_overlap(files, "trusted")
     if has_test:  # rows of one file may well be alike
@@ -142,6 +145,7 @@ def assemble(
         parts.append("trusted")
         first, count = len(labels["train"]), len(labels["trusted"])
         trusted_index = first + np.arange(count, dtype=np.int32)
+        rows = np.append(rows, size + np.arange(count))
     given = np.concatenate([labels[part] for part in parts])
     right = {**labels, "train": labels.get("truth", labels["train"])}
     return Dataset(
@@ -156,6 +160,7 @@ def assemble(
         trusted_index=trusted_index,
         shown=_shown([files[part] for part in parts], is_text),
         vocabulary=vocabulary,
+        rows=rows,
     )
 
 
@@ -227,8 +232,12 @@ def _keys(file: CsvFile) -> Sequence[str | bytes]:
 
 def _split(
     files: dict[str, CsvFile], share: float, *, stratified: bool
-) -> dict[str, CsvFile]:
-    """Sets a share of the training samples aside for testing, the same every time."""
+) -> tuple[dict[str, CsvFile], np.ndarray]:
+    """Sets a share of the training samples aside for testing, the same every time.
+
+    Returns:
+      The files, and where the training samples that are left were in theirs.
+    """
     from sklearn.model_selection import train_test_split
 
     right = files.get("truth", files["train"])
@@ -247,12 +256,11 @@ def _split(
             f"{len(right.labels)} samples ({error}): change it, or give "
             "config.data.csv.test a file."
         ) from None
+    rows = np.sort(train)
     kept = {
-        part: _take(files[part], np.sort(train))
-        for part in ("train", "truth")
-        if part in files
+        part: _take(files[part], rows) for part in ("train", "truth") if part in files
     }
-    return {**files, **kept, "test": _take(right, np.sort(test))}
+    return {**files, **kept, "test": _take(right, np.sort(test))}, rows
 
 
 def _check_classes(file: CsvFile) -> None:

@@ -53,6 +53,8 @@ class Dataset(NamedTuple):
       vocabulary: tokens of texts, where inputs are texts.
       units: mean and deviation of the targets that a model learns from, which it sees
         standardised by them: of the observed training targets.
+      rows: where each training sample is in what its owner gave, counted from 0:
+        distinct integers `[N]`; None: where it is here.
     """
 
     train_inputs: NDArray[Any]
@@ -69,6 +71,7 @@ class Dataset(NamedTuple):
     shown: Sequence[Any] | None = None
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
+    rows: NDArray[np.int64] | None = None
 
     @property
     def label_kind(self) -> str:
@@ -80,6 +83,28 @@ class Dataset(NamedTuple):
         """Kind, shapes and types of the inputs."""
         size = 0 if self.vocabulary is None else self.vocabulary.size
         return Spec.of(self.kind, self.train_inputs, size)
+
+    @property
+    def row_numbers(self) -> NDArray[np.int64]:
+        """The rows, int64 `[N]`, even where they are None."""
+        if self.rows is None:
+            return np.arange(len(self.train_labels))
+        return np.asarray(self.rows, np.int64)
+
+    @property
+    def file_names(self) -> Sequence[str] | None:
+        """The file of each training sample, N; None where there are none."""
+        return None if self.files is None else self.files.train.names
+
+    def in_words(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels as their owner has them: classes by name, targets as they are.
+
+        Args:
+          labels: `[N]`; a negative class is unknown, and has the name ''.
+        """
+        if not self.num_classes:
+            return labels
+        return np.array([*self.class_names, ""], object)[np.maximum(labels, -1)]
 
     def standardised(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels as a model sees them: classes as they are, targets float32."""
@@ -170,6 +195,7 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
         observed_labels=None if observed is None else observed[first],
         files=dataset.files and dataset.files.subset(first),
         shown=None if shown is None else [shown[i] for i in first],
+        rows=dataset.row_numbers[first],
     )
     validate(dataset, name=f"{name} with config.data.train_size={train_size}")
     return dataset
@@ -201,7 +227,8 @@ def validate(dataset: Dataset, *, name: str) -> None:
         number, or there are none; if a class has no training sample, or all targets of
         a set are equal; if observed labels are not one per training sample, each a
         class or `UNLABELLED`, or a target; if there is not one name per class, each
-        another; or if trusted positions, what is shown, or the vocabulary do not fit.
+        another; or if trusted positions, rows, what is shown, or the vocabulary do not
+        fit.
     """
     if not isinstance(dataset, Dataset):
         raise ValueError(
@@ -263,11 +290,11 @@ def _check_names(dataset: Dataset, name: str) -> None:
             "classes, or 0 where labels are targets: correct it."
         )
     if not isinstance(names, tuple | list) or not all(
-        isinstance(one, str) for one in names
+        isinstance(one, str) and one for one in names
     ):
         raise ValueError(
             f"{name}: class_names={names!r} must be a tuple of strings, one for each "
-            "class: write them as such."
+            "class and none of them empty: write them as such."
         )
     if len(names) != count:
         raise ValueError(
@@ -290,6 +317,8 @@ def _check_parts(dataset: Dataset, name: str) -> None:
             f"{name}: shown has {len(dataset.shown)} entries for {size} training "
             "samples: give one for each, or None."
         )
+    if dataset.rows is not None:
+        _check_rows(np.asarray(dataset.rows), size, name)
     if dataset.kind == "tokens":
         _check_vocabulary(dataset, name)
     if dataset.trusted_index is None:
@@ -311,6 +340,22 @@ def _check_parts(dataset: Dataset, name: str) -> None:
     if len(values) < len(trusted):
         raise ValueError(
             f"{name}: trusted_index has {values[counts > 1][0]} more than once: "
+            f"{remedy}."
+        )
+
+
+def _check_rows(rows: NDArray[Any], size: int, name: str) -> None:
+    remedy = "give where each training sample is in the data it comes from, or None"
+    if rows.shape != (size,) or rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name}: rows are {rows.dtype} of shape {list(rows.shape)} and must be "
+            f"integers of shape [{size}]: {remedy}."
+        )
+    values, counts = np.unique(rows, return_counts=True)
+    if len(values) < size or values.min(initial=0) < 0:
+        bad = values[(counts > 1) | (values < 0)][0]
+        raise ValueError(
+            f"{name}: rows have {bad}, which is {'negative' if bad < 0 else 'twice'}: "
             f"{remedy}."
         )
 

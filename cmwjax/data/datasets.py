@@ -50,7 +50,9 @@ def load(
     `[N, D]`. Images are `[N, H, W]` or
     `[N, H, W, C]`, uint8 or floats in [0, 1], which are scaled to 0..255 and rounded.
     Labels are integers, `[N]` or `[N, 1]`; without a name for the set, there are as
-    many classes as the largest training label says.
+    many classes as the largest training label says. `Dataset.rows` are those of
+    `x_train`, or of the images on disk, which are in the order of their classes and
+    then of their names, or of TFDS.
 
     Args:
       name: 'digits' (1437 training and 360 test images, from scikit-learn) or another

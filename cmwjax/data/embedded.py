@@ -1,4 +1,7 @@
-"""Small data sets that need no file: from scikit-learn, or made up."""
+"""Small data sets that need no file: from scikit-learn, or made up.
+
+Rows are those of the set as scikit-learn loads it.
+"""
 
 import numpy as np
 
@@ -15,11 +18,20 @@ def digits() -> Dataset:
 
     pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    train_inputs, test_inputs, train_labels, test_labels = train_test_split(
-        images, labels.astype(np.int32), test_size=360, stratify=labels, random_state=0
+    labels = labels.astype(np.int32)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
     )
     names = tuple(str(label) for label in range(10))
-    return Dataset(train_inputs, train_labels, test_inputs, test_labels, 10, names)
+    return Dataset(
+        images[train],
+        labels[train],
+        images[test],
+        labels[test],
+        num_classes=10,
+        class_names=names,
+        rows=train,
+    )
 
 
 def breast_cancer() -> Dataset:
@@ -42,23 +54,23 @@ def _rows(bunch) -> Dataset:
     is_class = hasattr(bunch, "target_names")
     inputs = bunch.data.astype(np.float64)
     labels = bunch.target.astype(np.int32 if is_class else np.float64)
-    train_inputs, test_inputs, train_labels, test_labels = train_test_split(
-        inputs,
-        labels,
+    train, test = train_test_split(
+        np.arange(len(labels)),
         test_size=0.25,
         stratify=labels if is_class else None,
         random_state=0,
     )
     names = tuple(map(str, bunch.target_names)) if is_class else ()
     return Dataset(
-        train_inputs,
-        train_labels,
-        test_inputs,
-        test_labels,
+        inputs[train],
+        labels[train],
+        inputs[test],
+        labels[test],
         num_classes=len(names),
         class_names=names,
         kind="rows",
-        shown=Rows(tuple(bunch.feature_names), train_inputs),
+        shown=Rows(tuple(bunch.feature_names), inputs[train]),
+        rows=train,
     )
 
 

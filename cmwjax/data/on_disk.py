@@ -31,6 +31,7 @@ class EncodedSet(NamedTuple):
 
     read: Reader
     labels: NDArray[np.int32]  # [N]
+    names: Sequence[str]  # N: files below the folder, or the keys that TFDS gives
 
 
 class Encoded(NamedTuple):
@@ -43,8 +44,12 @@ class Encoded(NamedTuple):
 
     def subset(self, positions: NDArray[np.int64]) -> "Encoded":
         """The same with fewer training images, which are numbered anew."""
-        reader, labels = self.train
-        train = EncodedSet(PartReader(reader, positions), labels[positions])
+        reader, labels, names = self.train
+        train = EncodedSet(
+            PartReader(reader, positions),
+            labels[positions],
+            tuple(names[i] for i in positions),
+        )
         return self._replace(train=train)
 
 
@@ -136,7 +141,8 @@ def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
             )
         names, labels = zip(*files, strict=True)
         reader = FileReader(folder / split, names)
-        sets[split] = EncodedSet(reader, np.array(labels, np.int32))
+        paths = tuple(f"{split}/{name}" for name in names)
+        sets[split] = EncodedSet(reader, np.array(labels, np.int32), paths)
         identity += names
     train = sets.pop("train")
     return Encoded(train, sets, tuple(class_names), "\n".join(identity))
@@ -175,6 +181,22 @@ def _source(directory: str, split: str) -> Any:
 
     builder: Any = tfds.builder_from_directory(directory)
     return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+
+
+class _Keys(Sequence[str]):
+    """What TFDS calls the records of a split: 'FILE__NUMBER', as its `tfds_id`."""
+
+    def __init__(self, shards: Sequence[Any]) -> None:
+        self._files = [Path(shard.filename).name for shard in shards]
+        self._ends = np.cumsum([shard.examples_in_shard for shard in shards])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, position: Any) -> Any:
+        shard = np.searchsorted(self._ends, position, side="right")
+        begin = self._ends[shard - 1] if shard else 0
+        return f"{self._files[shard]}__{position - begin}"
 
 
 def _builder(name: str) -> Any:
@@ -216,7 +238,8 @@ def _from_tfds(builder: Any, tests: Sequence[str]) -> Encoded:
     for split in ("train", *tests):
         labels = _labels(directory, split, info.splits[split].num_examples)
         labels = check_labels(labels, len(names), name=f"{info.full_name}: {split}")
-        sets[split] = EncodedSet(RecordReader(directory, split), labels)
+        keys = _Keys(info.splits[split].file_instructions)
+        sets[split] = EncodedSet(RecordReader(directory, split), labels, keys)
     identity = f"{info.full_name} {[len(part.labels) for part in sets.values()]}"
     return Encoded(sets.pop("train"), sets, tuple(names), identity)
 

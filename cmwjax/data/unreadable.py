@@ -1,17 +1,26 @@
 """Images that could not be read: each is listed once, in `unreadable.csv`."""
 
-import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
+from numpy.typing import NDArray
 
 from cmwjax.data.decode import REASONS
-from cmwjax.files import UNREADABLE, replacing
+from cmwjax.files import UNREADABLE, read_csv, write_csv
 
-COLUMNS = ("set", "index", "reason")
+COLUMNS = ("set", "row", "file", "reason")
+
+
+class Listed(NamedTuple):
+    """What the owner calls the samples of a set."""
+
+    rows: NDArray[np.int64]  # [N]
+    files: Sequence[str]  # N
 
 
 class Unreadable:
@@ -22,42 +31,49 @@ class Unreadable:
 
     Args:
       workdir: folder of the run.
-      sets: names of all sets, in the same order on all processes.
+      sets: all sets by name, in the same order on all processes.
+
+    Raises:
+      ValueError: if the file is that of an earlier version.
     """
 
-    def __init__(self, workdir: Path, sets: tuple[str, ...]) -> None:
+    def __init__(self, workdir: Path, sets: Mapping[str, Listed]) -> None:
         self._path, self._sets = workdir / UNREADABLE, sets
-        self._known: set[tuple[str, int, str]] = set()
-        self._new: list[tuple[int, int, int]] = []  # set, index and reason as numbers
+        self._names = tuple(sets)
+        self._known: set[tuple[str, int, str, str]] = set()
+        self._new: list[tuple[int, int, int]] = []  # set, position, reason as numbers
         if self._path.exists():
-            with self._path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    self._known.add((row["set"], int(row["index"]), row["reason"]))
+            for line in read_csv(self._path, COLUMNS):
+                name, row, file, reason = (line[column] for column in COLUMNS)
+                self._known.add((name, int(row), file, reason))
 
     def add(self, name: str, index: np.ndarray, codes: np.ndarray) -> None:
         """Notes the images of set `name` whose code, see `decode.load`, is not 0."""
         for position in np.flatnonzero(codes):
             self._new.append(
-                (self._sets.index(name), int(index[position]), int(codes[position]))
+                (self._names.index(name), int(index[position]), int(codes[position]))
             )
 
     def write(self) -> None:
         """Writes what is new on any process; all have to call it."""
         new = _of_all_processes(np.array(self._new, np.int32).reshape(-1, 3))
         self._new = []
-        rows = {(self._sets[s], int(i), REASONS[code]) for s, i, code in new}
-        if rows <= self._known:
+        lines = set()
+        for number, position, code in new:
+            name = self._names[number]
+            listed = self._sets[name]
+            row, file = int(listed.rows[position]), listed.files[position]
+            lines.add((name, row, file, REASONS[code]))
+        if lines <= self._known:
             return
-        self._known |= rows
+        self._known |= lines
         if jax.process_index() == 0:
             logging.warning(
                 "%d images could not be read; %s lists them.",
                 len(self._known),
                 self._path,
             )
-            with replacing(self._path) as path, path.open("w", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerows([COLUMNS, *sorted(self._known)])
+            write_csv(self._path, COLUMNS, sorted(self._known))
 
 
 def _of_all_processes(rows: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from cmwjax.report.read import (
     read_scores,
     task_of,
 )
-from cmwjax.report.samples import is_known, is_wrong, read_samples
+from cmwjax.report.samples import is_known, is_wrong, samples_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -288,7 +288,7 @@ def _wrong_share(run_dir: Path) -> str:
     """Says how many of the given labels are wrong, where the run's files tell."""
     if not (run_dir / SAMPLES).is_file():
         return ""
-    samples = read_samples(run_dir / SAMPLES)
+    samples = samples_of(run_dir)
     if not is_known(samples["true_label"]).all():
         return ""
     wrong = np.mean(is_wrong(samples))

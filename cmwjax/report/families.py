@@ -1,10 +1,11 @@
-"""What families are called, in the log and in figures: the one home of their names."""
+"""What classes and families are called, in the log and in figures."""
 
 import itertools
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cmwjax.files import PROBLEM, WEIGHTING
 
@@ -74,8 +75,17 @@ def _apart(numbers: Sequence[float]) -> list[str]:
 
 def read_borders(run_dir: str | os.PathLike) -> list[float] | None:
     """Where the ranges of targets of a regression meet, if the run's files tell."""
+    return _read_problem(run_dir).get("borders")
+
+
+def read_classes(run_dir: str | os.PathLike) -> list[str]:
+    """Names of the classes in the order of the data; [] if no file of the run tells."""
+    return _read_problem(run_dir).get("classes", [])
+
+
+def _read_problem(run_dir: str | os.PathLike) -> dict[str, Any]:
     path = Path(run_dir) / PROBLEM
-    return json.loads(path.read_text()).get("borders") if path.is_file() else None
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _read_centres(run_dir: str | os.PathLike) -> list[float]:

@@ -93,18 +93,12 @@ def weight_limit(weights: ArrayLike) -> float:
     return float(top) if 0 < top <= 0.5 else 1.0
 
 
-def class_lines(
-    class_names: Sequence[str] | None, num_classes: int, *, width: int
-) -> Sequence[str]:
-    """Names of classes in one line each, cut off after `width` characters."""
-    names = class_names or [str(label) for label in range(num_classes)]
-    if len(names) < num_classes:
-        raise ValueError(
-            f"class_names has {len(names)} names, but the run has a label "
-            f"{num_classes - 1}: give one name per class"
-        )
-    lines = [" ".join(name.split()) for name in names]
-    return [x if len(x) <= width else x[: width - 1] + "…" for x in lines]
+def one_line(name: str, *, width: int, keep_end: bool = False) -> str:
+    """A name in one line, of at most `width` characters: cut off, or its end."""
+    line = " ".join(name.split())
+    if len(line) <= width:
+        return line
+    return "…" + line[1 - width :] if keep_end else line[: width - 1] + "…"
 
 
 def end_labels(

@@ -6,26 +6,25 @@ and `save` writes one as PNG; `run_figures` and `comparison_figures` write all o
 
 import os
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from cmwjax.files import SAMPLES
 from cmwjax.report.comparison_plots import animation as animation
 from cmwjax.report.comparison_plots import comparison_figures as comparison_figures
 from cmwjax.report.comparison_plots import training_curves as training_curves
-from cmwjax.report.families import read_family_names
+from cmwjax.report.families import read_classes, read_family_names
 from cmwjax.report.plot_style import (
     CLEAN,
     CORRUPTED,
     INK,
     MUTED,
-    class_lines,
     family_colours,
     headline,
     new_figure,
+    one_line,
     save,
     styled,
     weight_limit,
@@ -36,7 +35,7 @@ from cmwjax.report.samples import (
     is_regression,
     is_wrong,
     noun,
-    read_samples,
+    samples_of,
     wrong_label_auroc,
 )
 from cmwjax.report.suspect_plots import suspects as suspects
@@ -55,7 +54,7 @@ def run_figures(
     run_dir: str | os.PathLike,
     *,
     images: Any = None,
-    class_names: Sequence[str] | None = None,
+    rows: ArrayLike | None = None,
 ) -> list[Path]:
     """Writes every figure of one run into its folder.
 
@@ -63,7 +62,7 @@ def run_figures(
       run_dir: a finished run.
       images: its training images [N, H, W, C] or texts [N], for the list of suspects;
         or what has their number as `len` and gives them by position.
-      class_names: names of the classes; their numbers by default.
+      rows: the row of each image or text, [N]; None: its position.
 
     Returns:
       The files: `weight_curves.png`, `weight_histogram.png`; `transition_matrix.png`,
@@ -73,15 +72,13 @@ def run_figures(
         "weight_curves": weight_curves(run_dir),
         "weight_histogram": weight_histogram(run_dir),
     }
-    if is_regression(_read_samples(run_dir)):
+    if is_regression(samples_of(run_dir)):
         figures["targets"] = targets(run_dir)
     else:
-        figures["transition_matrix"] = transition_matrix(
-            run_dir, class_names=class_names
-        )
+        figures["transition_matrix"] = transition_matrix(run_dir)
     if images is not None and len(images):
         draw = text_suspects if isinstance(images[0], str) else suspects
-        figures["suspects"] = draw(run_dir, images, class_names=class_names)
+        figures["suspects"] = draw(run_dir, images, rows=rows)
     folder = Path(run_dir)
     return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
@@ -93,7 +90,7 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     Losses of corrupted labels are stacked on those of clean ones where the truth is
     known. Without a weighting function (ERM) the weight is a constant one.
     """
-    samples, learned = _read_samples(run_dir), read_curves(run_dir)
+    samples, learned = samples_of(run_dir), read_curves(run_dir)
     # Beyond the largest loss no sample is weighed: curves are shown up to there.
     reach = samples["loss"].max() or 1.0
     if learned is None:
@@ -136,7 +133,7 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     tenth has an axis of its own, and says so. Where all samples weigh the same (ERM),
     there is no distribution, and the figure says that.
     """
-    samples = _read_samples(run_dir)
+    samples = samples_of(run_dir)
     if np.ptp(samples["weight"]) == 0:
         return _one_weight(samples["weight"][0])
     families = np.unique(samples["family"])
@@ -196,22 +193,20 @@ def _weight_distributions(
 
 
 @styled()
-def transition_matrix(
-    run_dir: str | os.PathLike, *, class_names: Sequence[str] | None = None
-) -> "Figure":
+def transition_matrix(run_dir: str | os.PathLike) -> "Figure":
     """How often a sample given one label is suggested another, in percent of its row.
 
-    With more than 20 classes the cells are not annotated.
+    Classes are in the order of the data, or of their names where the run's files do
+    not tell it. With more than 20 classes the cells are not annotated.
     """
     from sklearn.metrics import confusion_matrix
 
-    samples = _read_samples(run_dir)
+    samples = samples_of(run_dir)
     given, suggested = samples["given_label"], samples["suggested_label"]
-    names = class_lines(class_names, max(given.max(), suggested.max()) + 1, width=24)
+    classes = read_classes(run_dir) or sorted({*given, *suggested})
+    names = [one_line(name, width=24) for name in classes]
     size = len(names)
-    matrix = confusion_matrix(
-        given, suggested, labels=np.arange(size), normalize="true"
-    )
+    matrix = confusion_matrix(given, suggested, labels=classes, normalize="true")
     side = 0.48 * min(max(size, 4), 20)
     room = 0.085 * max(0, max(map(len, names)) - 5)  # for long names
     # No narrower than the headline.
@@ -245,7 +240,7 @@ def transition_matrix(
 @styled()
 def targets(run_dir: str | os.PathLike) -> "Figure":
     """Given and suggested targets of a regression, coloured by the truth if known."""
-    samples = _read_samples(run_dir)
+    samples = samples_of(run_dir)
     figure = new_figure(5.6, 5.2)
     axes = figure.subplots()
     for name, chosen, colour in _truth_groups(samples):
@@ -266,10 +261,6 @@ def targets(run_dir: str | os.PathLike) -> "Figure":
     axes.set_title("Targets; the larger a dot, the more it weighs")
     axes.legend(loc="upper left")
     return figure
-
-
-def _read_samples(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:
-    return read_samples(Path(run_dir) / SAMPLES)
 
 
 def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray, str]]:

@@ -21,9 +21,9 @@ def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
     """Writes `problem.json` and `labels.npz`, and describes the problem in the log.
 
     `problem.json` is what `summarise_problem` returns. `labels.npz` holds, over the
-    whole training set, `observed` `[N]` (classes int32, or targets float64) and
-    `changed` bool `[N]`, and the positions `train_index`, `meta_index` (empty unless
-    held out), `validation_index`.
+    whole training set, `row` int64 `[N]` (see `Dataset.rows`), `observed` `[N]`
+    (classes int32, or targets float64) and `changed` bool `[N]`; and positions in these
+    arrays: `train_index`, `meta_index` (empty unless held out), `validation_index`.
     """
     if jax.process_index() != 0:
         return
@@ -36,6 +36,7 @@ def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
     with replacing(workdir / LABELS) as path, open(path, "wb") as file:
         np.savez_compressed(
             file,
+            row=problem.dataset.row_numbers,
             observed=problem.labels,
             changed=problem.labels != problem.dataset.train_labels,
             train_index=problem.train_index,
@@ -95,7 +96,8 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
 
     Counts and shares are those of the samples that training visits. A share of wrong
     labels is that of the samples *observed* in a class or family. What it takes true
-    labels to tell is None where nobody knows them. In a regression, ranges of targets
+    labels to tell is None where nobody knows them. `classes` are their names in the
+    order in which they are numbered. In a regression, which has none, ranges of targets
     take the place of classes; `borders` are where they meet, `family_centres` the means
     of their targets. `data_sha256` is the `data_digest`.
     """
@@ -130,6 +132,7 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
             if known
             else None
         ),
+        "classes": list(problem.dataset.class_names),
         "class_counts": observed_counts.tolist(),
         "wrong_share": float(wrong.mean()) if known else None,
         "wrong_share_of_class": _shares(observed, wrong) if known else None,

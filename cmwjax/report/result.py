@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmwjax.files import SAMPLES
 from cmwjax.report.read import read_metrics, task_of
-from cmwjax.report.samples import is_known, is_wrong, read_samples, wrong_label_auroc
+from cmwjax.report.samples import is_known, is_wrong, samples_of, wrong_label_auroc
 
 
 class Result(NamedTuple):
@@ -23,7 +22,7 @@ class Result(NamedTuple):
 def summarise(workdir: Path) -> Result:
     """The result of a finished run, from its files."""
     epochs = read_metrics(workdir)
-    samples = read_samples(workdir / SAMPLES)
+    samples = samples_of(workdir)
     last, criterion = epochs[-1], task_of(workdir).criterion
     selected, name = None, selects(last, criterion)
     if name is not None:

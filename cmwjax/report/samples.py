@@ -1,33 +1,35 @@
 """The ranked list of training samples whose labels look wrong."""
 
-import csv
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cmwjax.core.labels import UNKNOWN
-from cmwjax.files import replacing
+from cmwjax.files import SAMPLES, read_csv, write_csv
+from cmwjax.report.families import read_borders
 
 COLUMNS = {
-    "index": np.int64,
-    "given_label": None,  # int32 classes, or float64 targets of a regression
+    "row": np.int64,
+    "file": None,  # text
+    "given_label": None,  # text, or float64 targets of a regression
     "suggested_label": None,
     "true_label": None,
     "family": np.int32,
-    "loss": np.float64,
     "weight": np.float64,
+    "loss": np.float64,
     "rank": np.int64,
 }
-_INTEGER = re.compile(r"-?\d+")
+LABELS = ("given_label", "suggested_label", "true_label")
 
 
 def write_samples(
     path: str | os.PathLike,
     *,
-    index: ArrayLike,
+    row: ArrayLike,
+    file: Sequence[str] | None = None,
     given_label: ArrayLike,
     suggested_label: ArrayLike,
     true_label: ArrayLike | None = None,
@@ -42,54 +44,63 @@ def write_samples(
 
     Args:
       path: the file, replaced atomically.
-      index: position of each sample in the training set, distinct integers [N].
-      given_label: the label it was trained with, [N].
+      row: where each sample is in what its owner gave, distinct integers [N].
+      file: its file as the owner knows it, N; `None`: there are none.
+      given_label: the label it was trained with, [N]: a class by its name, or a target
+        as float32 or float64.
       suggested_label: the label the model would give it, [N].
-      true_label: its true label where known, [N]; a negative class, a target that is
-        NaN, or `None`: unknown.
+      true_label: its true label where known, [N]; the name '', a target that is NaN, or
+        `None`: unknown.
       family: the family of its given class, [N]; negative or `None`: no families.
       losses: its training loss, finite, [N].
       weights: its weight, finite, [N].
 
     Raises:
-      ValueError: for a column of another length, repeated indices, or a loss or weight
+      ValueError: for a column of another length, repeated rows, or a loss or weight
         that is not finite.
     """
+    row, given = np.asarray(row), _labels(given_label)
+    if true_label is None:
+        true_label = np.full(row.size, np.nan if given.dtype.kind == "f" else "")
     columns = {
-        "index": np.asarray(index),
-        "given_label": np.asarray(given_label),
-        "suggested_label": np.asarray(suggested_label),
-        "true_label": _or_unknown(true_label, np.size(index)),
-        "family": _or_unknown(family, np.size(index)),
+        "row": row,
+        "file": _labels([""] * row.size if file is None else file),
+        "given_label": given,
+        "suggested_label": _labels(suggested_label),
+        "true_label": _labels(true_label),
+        "family": np.full(row.size, UNKNOWN) if family is None else np.asarray(family),
         "loss": np.asarray(losses),
         "weight": np.asarray(weights),
     }
     _check(columns)
-    order = np.lexsort((columns["index"], -columns["loss"], columns["weight"]))
+    order = np.lexsort((columns["row"], -columns["loss"], columns["weight"]))
     columns = {name: column[order] for name, column in columns.items()}
     columns["rank"] = np.arange(1, order.size + 1)
     # str of a numpy scalar is the shortest text that reads back to the same value.
-    cells = {name: columns[name].astype(str) for name in COLUMNS}
+    cells = {
+        name: columns[name] if dtype is None else columns[name].astype(str)
+        for name, dtype in COLUMNS.items()
+    }
     if is_regression(columns):
-        for name in ("given_label", "suggested_label", "true_label"):
-            cells[name] = _decimals(columns[name], exact=name != "suggested_label")
+        cells |= _decimals(columns)
     for name in ("true_label", "family"):
         cells[name] = np.where(is_known(columns[name]), cells[name], "")
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(zip(*cells.values(), strict=True))
+    write_csv(path, list(COLUMNS), zip(*cells.values(), strict=True))
 
 
-def read_samples(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_samples(
+    path: str | os.PathLike, *, targets: bool = False
+) -> dict[str, np.ndarray]:
     """Reads `samples.csv` in the order of its ranks.
 
     Args:
       path: a file by `write_samples`; further columns are ignored.
+      targets: whether labels are the targets of a regression.
 
     Returns:
-      One array [N] per column, under the names of `COLUMNS`. A `true_label` or `family`
-      that is not known is -1 (`UNKNOWN`), a target NaN.
+      One array [N] per column, under the names of `COLUMNS`: labels are text, dtype
+      object, or float64 if they are targets. A `true_label` that is not known is '', or
+      NaN; a `family` -1 (`UNKNOWN`).
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -101,21 +112,20 @@ def read_samples(path: str | os.PathLike) -> dict[str, np.ndarray]:
             f"{path} is missing: give the folder of a finished run, or finish it by "
             "running its command again"
         )
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing or not rows:
-        lack = f"the columns {missing}" if missing else "samples"
-        raise ValueError(f"{path} lacks {lack}: write it again with write_samples")
+    rows = read_csv(path, list(COLUMNS))
+    if not rows:
+        raise ValueError(f"{path} lacks samples: write it again with write_samples")
     samples = {}
-    is_class = all(_INTEGER.fullmatch(row["given_label"]) for row in rows)
-    label, unknown = (np.int32, UNKNOWN) if is_class else (np.float64, np.nan)
     for name, dtype in COLUMNS.items():
-        optional = name in ("true_label", "family")
-        missing = unknown if dtype is None else UNKNOWN
-        dtype = dtype or label
-        cells = [missing if optional and not row[name] else row[name] for row in rows]
+        cells = [row[name] for row in rows]
+        if name in LABELS and targets:
+            dtype = np.float64
+        if dtype is None:
+            samples[name] = np.array(cells, object)
+            continue
+        if name in ("true_label", "family"):
+            unknown = np.nan if name == "true_label" else UNKNOWN
+            cells = [cell or unknown for cell in cells]
         try:
             samples[name] = np.array(cells, str).astype(dtype)
         except ValueError as error:
@@ -125,6 +135,12 @@ def read_samples(path: str | os.PathLike) -> dict[str, np.ndarray]:
             ) from None
     order = np.argsort(samples["rank"], kind="stable")
     return {name: column[order] for name, column in samples.items()}
+
+
+def samples_of(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The samples of a run; see `read_samples`."""
+    is_regression = read_borders(run_dir) is not None
+    return read_samples(Path(run_dir) / SAMPLES, targets=is_regression)
 
 
 def wrong_label_auroc(
@@ -168,6 +184,8 @@ def wrong_label_auroc(
 
 def is_known(labels: np.ndarray) -> np.ndarray:
     """Where a column of labels or families has a value, bool [N]."""
+    if labels.dtype == object:
+        return labels != ""
     if np.issubdtype(labels.dtype, np.floating):
         return np.isfinite(labels)
     return labels >= 0
@@ -189,39 +207,48 @@ def is_wrong(samples: dict[str, np.ndarray]) -> np.ndarray:
     return known & (samples["true_label"] != samples["given_label"])
 
 
-def _decimals(targets: np.ndarray, *, exact: bool) -> np.ndarray:
-    """Targets in the shortest decimals that read back to the same float32.
+def _decimals(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Targets in the shortest decimals that read back to what their owner has.
 
-    Args:
-      targets: `[N]`.
-      exact: whether those that float32 does not hold keep all their digits: a given
-        target is looked up in the data, a suggested one was computed in float32.
+    These are float32, if all of them are held by it, and what is suggested was computed
+    in float32; other ones keep all digits of float64.
     """
+    given, true = columns["given_label"], columns["true_label"]
+    owned = np.concatenate([given, true[is_known(true)]])
     with np.errstate(over="ignore"):
-        short = targets.astype(np.float32)
-    is_held = short == targets if exact else np.isfinite(short)
-    return np.where(is_held, short.astype(str), targets.astype(str))
+        is_short = np.array_equal(owned, owned.astype(np.float32))
+        cells = {}
+        for name in LABELS:
+            values = columns[name] + 0.0  # no -0.0
+            short = values.astype(np.float32)
+            shortened = is_short if name != "suggested_label" else np.isfinite(short)
+            cells[name] = np.where(shortened, short.astype(str), values.astype(str))
+    return cells
 
 
-def _or_unknown(column: ArrayLike | None, size: int) -> np.ndarray:
-    return np.full(size, UNKNOWN) if column is None else np.asarray(column)
+def _labels(labels: ArrayLike) -> np.ndarray:
+    """Targets as floats, and everything else as text of any length."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind == "f":
+        return labels
+    return labels if labels.dtype == object else labels.astype(str).astype(object)
 
 
 def _check(columns: dict[str, np.ndarray]) -> None:
-    size = columns["index"].size
+    size = columns["row"].size
     for name, column in columns.items():
         if column.shape != (size,) or not size:
             raise ValueError(
-                f"{name} has shape {column.shape} beside an index of {size} entries: "
+                f"{name} has shape {column.shape} beside {size} rows: "
                 "give one value per sample, and at least one sample"
             )
-    if np.unique(columns["index"]).size != size:
-        raise ValueError("index repeats a position: give each sample once")
+    if np.unique(columns["row"]).size != size:
+        raise ValueError("row repeats one: give each sample once")
     for name in ("loss", "weight"):
         bad = ~np.isfinite(columns[name])
         if bad.any():
             raise ValueError(
-                f"{name} of sample {columns['index'][bad][0]} is "
+                f"{name} of row {columns['row'][bad][0]} is "
                 f"{columns[name][bad][0]}: audit the last checkpoint before the run "
                 "diverged"
             )

@@ -1,21 +1,21 @@
 """The most suspicious samples of a run, as a person sees them: texts, rows, images."""
 
+import itertools
 import os
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from cmwjax.files import SAMPLES
 from cmwjax.report.plot_style import (
     CORRUPTED,
     INK,
     MUTED,
-    class_lines,
     headline,
     new_figure,
+    one_line,
     styled,
 )
 from cmwjax.report.samples import (
@@ -23,7 +23,7 @@ from cmwjax.report.samples import (
     is_regression,
     is_wrong,
     noun,
-    read_samples,
+    samples_of,
 )
 
 if TYPE_CHECKING:
@@ -35,40 +35,36 @@ def text_suspects(
     run_dir: str | os.PathLike,
     texts: Sequence[str],
     *,
+    rows: ArrayLike | None = None,
     count: int = 24,
-    class_names: Sequence[str] | None = None,
 ) -> "Figure":
     """The most suspicious texts with "given → suggested" before them, rank 1 first.
 
-    Ranks are by weight, the lowest first, and among equal weights by loss. A text has
-    two lines; what does not fit is cut off. Where the truth is known, labels that are
-    indeed wrong are coloured.
+    Ranks are by weight, the lowest first, and among equal weights by loss. A label that
+    the model would give, too, stands alone. A text has two lines; what does not fit is
+    cut off. Where the truth is known, labels that are indeed wrong are coloured.
 
     Args:
       run_dir: the run.
-      texts: its training samples as a person reads them, in training-set order.
+      texts: samples as a person reads them, N.
+      rows: the row of each in what the owner gave, [N]; None: its position.
       count: how many to show.
-      class_names: names of the classes; their numbers by default.
 
     Raises:
-      ValueError: if the texts are fewer than the run has.
+      ValueError: if the run has rows that the texts do not.
     """
-    samples = read_samples(Path(run_dir) / SAMPLES)
-    _check_all_there(run_dir, samples, len(texts), "texts")
+    samples = samples_of(run_dir)
+    at = _positions(run_dir, samples["row"], rows, len(texts), "texts")
     samples = {k: v[:count] for k, v in samples.items()}
-    wrong, name = is_wrong(samples), _label_names(samples, class_names)
+    wrong = is_wrong(samples)
     size = len(wrong)
-    given, suggested = (
-        [name(label) for label in samples[f"{kind}_label"]]
-        for kind in ("given", "suggested")
-    )
-    labels = [f"{one} → {other}" for one, other in zip(given, suggested, strict=True)]
+    labels = [" → ".join(names) for names in _label_names(samples)]
     # In inches: where columns begin, by the room that a letter takes.
     width, at_row = 11, 0.15 + 0.088 * max(map(len, labels))
-    at_text = at_row + 0.25 + 0.065 * len(f"sample {samples['index'].max()}")
+    at_text = at_row + 0.25 + 0.065 * len(f"row {samples['row'].max()}")
     letters = int((width - 0.2 - at_text) / 0.072)
     shown = []
-    for i in samples["index"]:
+    for i in at[:count]:
         # A line does not end between the name of a column and its number.
         text = " ".join(texts[i].split()).replace(" = ", "\xa0=\xa0")
         shown.append(textwrap.wrap(text, letters, max_lines=2, placeholder=" …"))
@@ -80,7 +76,7 @@ def text_suspects(
     for i in range(size):
         colour = CORRUPTED if wrong[i] else INK
         axes.text(0, i + 0.5, labels[i], color=colour, va="center")
-        row = f"sample {samples['index'][i]}"
+        row = f"row {samples['row'][i]}"
         axes.text(at_row, i + 0.5, row, color=MUTED, va="center", fontsize=8)
         text = "\n".join(shown[i])
         axes.text(at_text, i + 0.5, text, va="center", fontsize=9)
@@ -95,13 +91,17 @@ def _suspects_title(samples: dict[str, np.ndarray]) -> str:
     return f"{title} ({wrong.sum()} indeed wrong)" if known else title
 
 
-def _label_names(samples, class_names):
-    """Says a label: the name of a class, or the number that a target is."""
-    if is_regression(samples):
-        return lambda target: f"{target:.6g}"
-    size = max(samples["given_label"].max(), samples["suggested_label"].max()) + 1
-    names = class_lines(class_names, size, width=14)
-    return lambda label: names[label]
+def _label_names(samples: dict[str, np.ndarray]) -> list[list[str]]:
+    """Of each sample, the given label and, if that is another one, the suggested."""
+    is_target = is_regression(samples)
+    pairs = zip(samples["given_label"], samples["suggested_label"], strict=True)
+    return [
+        [
+            f"{x:.6g}" if is_target else one_line(x, width=14)
+            for x in dict.fromkeys(pair)
+        ]
+        for pair in pairs
+    ]
 
 
 @styled()
@@ -109,63 +109,71 @@ def suspects(
     run_dir: str | os.PathLike,
     images: Any,
     *,
+    rows: ArrayLike | None = None,
     count: int = 32,
-    class_names: Sequence[str] | None = None,
 ) -> "Figure":
-    """The most suspicious images with "given → suggested" captions, rank 1 first.
+    """The most suspicious images, rank 1 first, and above each what it is.
 
-    Ranks are by weight, the lowest first, and among equal weights by loss. Where the
-    truth is known, captions of labels that are indeed wrong are coloured.
+    That is its file, or its row, and "given → suggested", or one label if the model
+    would give it, too. Ranks are by weight, the lowest first, and among equal weights
+    by loss. Where the truth is known, captions of labels that are indeed wrong are
+    coloured.
 
     Args:
       run_dir: the run.
-      images: its training images [N, H, W, C] with C of 1 or 3, in training-set order,
-        or what gives them by position.
+      images: images [N, H, W, C] with C of 1 or 3, or what gives them by position.
+      rows: the row of each in what the owner gave, [N]; None: its position.
       count: how many to show.
-      class_names: names of the classes; their numbers by default.
 
     Raises:
-      ValueError: if the images have another shape, or are fewer than the run has.
+      ValueError: if the images have another shape, or the run has rows that they do
+        not.
     """
-    samples = read_samples(Path(run_dir) / SAMPLES)
-    _check_all_there(run_dir, samples, len(images), "images")
+    samples = samples_of(run_dir)
+    at = _positions(run_dir, samples["row"], rows, len(images), "images")
     shape = (len(images), *np.shape(images[0]))
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise ValueError(f"images has shape {shape}: give [N, H, W, 1 or 3]")
-    name = _label_names(samples, class_names)
     top = {column: values[:count] for column, values in samples.items()}
-    wrong = is_wrong(top)
-    given, suggested = (
-        [name(label) for label in top[f"{kind}_label"]]
-        for kind in ("given", "suggested")
-    )
+    wrong, labels = is_wrong(top), _label_names(top)
     columns = min(8, wrong.size)
-    rows = -(-wrong.size // columns)
-    long = max(map(len, given + suggested)) > 5
-    separator = "\n" if long else " "
-    figure = new_figure(max(columns, 5.6), (1.3 if long else 1.12) * rows + 0.5)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    lines = -(-wrong.size // columns)
+    long = max(map(len, itertools.chain(*labels))) > 5
+    separator = "\n→ " if long else " → "
+    figure = new_figure(max(columns, 5.6), (1.5 if long else 1.32) * lines + 0.5)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
     for i, axes in enumerate(grid[: wrong.size]):
-        axes.imshow(images[top["index"][i]], cmap="gray")  # a last axis of 1 is fine
+        axes.imshow(images[at[i]], cmap="gray")  # a last axis of 1 is fine
+        file = one_line(top["file"][i], width=16, keep_end=True)
         axes.set_title(
-            f"{given[i]}{separator}→ {suggested[i]}",
+            f"{file or 'row ' + str(top['row'][i])}\n{separator.join(labels[i])}",
             loc="center",
             pad=4,
-            fontsize=8 if long else 10,
+            fontsize=8,
             color=CORRUPTED if wrong[i] else INK,
         )
     headline(figure, _suspects_title(top))
     return figure
 
 
-def _check_all_there(
-    run_dir: str | os.PathLike, samples: dict[str, np.ndarray], size: int, what: str
-) -> None:
-    last = samples["index"].max()
-    if last >= size:
+def _positions(
+    run_dir: str | os.PathLike,
+    wanted: np.ndarray,
+    rows: ArrayLike | None,
+    size: int,
+    what: str,
+) -> np.ndarray:
+    """Where rows of the run are among those of `size` images or texts, int `[N]`."""
+    known = np.arange(size) if rows is None else np.asarray(rows)
+    order = np.argsort(known)
+    at = np.searchsorted(known, wanted, sorter=order)
+    missing = np.setdiff1d(wanted, known)
+    if missing.size or len(known) != size:
         raise ValueError(
-            f"there are {size} {what}, but {run_dir} ranks sample {last}: give the "
-            f"{what} of the whole training set"
+            f"there are {size} {what} of {len(known)} rows, but {run_dir} ranks row "
+            f"{missing.max(initial=-1)}: give the {what} of the whole training set, "
+            "and the row of each"
         )
+    return order[at]

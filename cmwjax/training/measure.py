@@ -79,6 +79,7 @@ def write_results(run: Run, progress: Progress) -> None:
       Diverged: if their scores are not finite; nothing is written then.
     """
     problem, method = run.problem, run.program.method
+    dataset, files = problem.dataset, problem.dataset.file_names
     judged = run.program.evaluated(progress.state)
     scores = run.score_training(judged)
     quality = progress.quality_with(run, scores) / (progress.looks + 1)
@@ -108,10 +109,13 @@ def write_results(run: Run, progress: Progress) -> None:
     # Last, and in one piece: that it exists means that the run is finished.
     write_samples(
         run.workdir / SAMPLES,
-        index=index,
-        given_label=problem.labels[index],
-        suggested_label=problem.dataset.in_units(scores.predictions[scores.seen]),
-        true_label=problem.true_labels[index],
+        row=dataset.row_numbers[index],
+        file=None if files is None else [files[i] for i in index],
+        given_label=dataset.in_words(problem.labels[index]),
+        suggested_label=dataset.in_words(
+            dataset.in_units(scores.predictions[scores.seen])
+        ),
+        true_label=dataset.in_words(problem.true_labels[index]),
         family=None if net is None else np.asarray(run.sets.train.table.family)[index],
         losses=scores.losses[scores.seen],
         weights=scores.weights[scores.seen],

@@ -33,7 +33,7 @@ from cmwjax.training.health import (
     warn_if_sizes_alike,
 )
 from cmwjax.training.program import Program
-from cmwjax.training.sets import Sets, build_sets, set_names
+from cmwjax.training.sets import Sets, build_sets, listed_sets
 from cmwjax.training.state import RunState, Saved, first
 from cmwjax.training.workdir import check_folder
 
@@ -224,7 +224,7 @@ def assemble(
     )
     if program.method.frozen and problem.borders is None:
         warn_if_sizes_alike(problem.families.centres)
-    unreadable = Unreadable(workdir, set_names(problem))
+    unreadable = Unreadable(workdir, listed_sets(problem))
     sets = build_sets(
         config,
         problem,

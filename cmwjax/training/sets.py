@@ -16,7 +16,7 @@ from cmwjax.data.on_disk import Encoded, Reader
 from cmwjax.data.sources import InMemory, Samples
 from cmwjax.data.stream import Streamed, Views
 from cmwjax.data.table import Table
-from cmwjax.data.unreadable import Unreadable
+from cmwjax.data.unreadable import Listed, Unreadable
 from cmwjax.data.view import Statistics, View
 from cmwjax.methods.method import Method
 from cmwjax.randomness import Purpose, generator
@@ -36,6 +36,16 @@ def set_names(problem: Problem) -> tuple[str, ...]:
     """Names of the sets, 'train' first."""
     files = problem.dataset.files
     return ("train", "test", *(() if files is None else list(files.tests)[1:]))
+
+
+def listed_sets(problem: Problem) -> dict[str, Listed]:
+    """What the owner calls the images of each set on disk, in the same order."""
+    files = problem.dataset.files
+    if files is None:
+        return {}
+    train = Listed(problem.dataset.row_numbers, files.train.names)
+    tests = (Listed(np.arange(len(x.names)), x.names) for x in files.tests.values())
+    return dict(zip(set_names(problem), (train, *tests), strict=True))
 
 
 def build_sets(
@@ -133,7 +143,7 @@ def _statistics(config: ConfigDict, dataset: Dataset, view: View) -> Statistics:
     """What inputs are standardised by; of images on disk, a sample of them tells."""
     if dataset.files is None or config.data.standardise == "imagenet":
         return view.statistics(dataset.train_inputs)
-    read, labels = dataset.files.train
+    read, labels, _ = dataset.files.train
     some = generator(0, Purpose.STATISTICS).permutation(len(labels))[:STATISTICS_OF]
     look, loaded = _views(config).evaluation, []
     for position in np.sort(some):
