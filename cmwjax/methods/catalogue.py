@@ -64,6 +64,7 @@ def _alone(name: str) -> Entry:
 
 METHODS = {
     "erm": Entry("ERM", losses.erm, None),
+    "trusted_only": Entry("Trusted alone", losses.trusted_only, None),
     "erm_mixup_ema": Entry("ERM + MixUp + EMA", with_mixup(losses.erm), None),
     "label_smoothing": _alone("label_smoothing"),
     "focal": _alone("focal"),

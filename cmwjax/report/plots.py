@@ -91,14 +91,16 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     """The weighting function of each family, above the training losses it is fed.
 
     Losses of corrupted labels are stacked on those of clean ones where the truth is
-    known. Without a weighting function (ERM) the weight is a constant one.
+    known. Without a weighting function all samples weigh the same (ERM).
     """
     samples, learned = _read_samples(run_dir), read_curves(run_dir)
     # Beyond the largest loss no sample is weighed: curves are shown up to there.
     reach = samples["loss"].max() or 1.0
     if learned is None:
-        losses, curves = [0, reach], np.ones((1, 2))
-        names, colours = ["no weighting: every sample counts as one"], [MUTED]
+        weight = samples["weight"][0]
+        losses, curves = [0, reach], np.full((1, 2), weight)
+        names = [f"no weighting: every sample counts {weight:.4g}"]
+        colours = [MUTED]
     else:
         losses, curves = (values[-1] for values in learned)
         names = read_family_names(run_dir, len(curves), sizes=True)

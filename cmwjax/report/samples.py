@@ -38,7 +38,8 @@ def write_samples(
     """Writes `samples.csv`, the most suspicious sample first.
 
     Rank 1 has the lowest weight; among equal weights the highest loss comes first, so
-    that a run without a weighting function (all weights 1) is ranked by loss.
+    that a run without a weighting function (all weights 1, or 0 where only trusted
+    samples were learned from) is ranked by loss.
 
     Args:
       path: the file, replaced atomically.

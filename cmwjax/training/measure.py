@@ -35,6 +35,8 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
         **tests,
     }
     others = {"meta": problem.meta_index, "validation": problem.validation_index}
+    if program.method.trusted_only:  # what was learned by heart selects no epoch
+        del others["meta"]
     for name, index in others.items():
         if index is not None and len(index):
             scores = run.score(judged, run.sets.train, index, of=name)
