@@ -14,7 +14,7 @@ from PIL import Image
 import fake_runs
 from cmwjax.report import plots
 from cmwjax.report.read import read_curves, read_metrics
-from cmwjax.report.samples import write_samples
+from cmwjax.report.samples import read_samples, write_samples
 from fake_runs import epochs_of, rows
 
 EPOCHS = 7
@@ -102,6 +102,22 @@ def test_figures_of_ordinary_training(erm):
     (axes,) = plots.weight_histogram(erm).axes
     assert not axes.containers  # one bar would look like a finding
     assert axes.texts[0].get_text().startswith("All samples have the weight 1:")
+
+
+def test_weights_without_a_function_are_points(erm, tmp_path):
+    copy = shutil.copytree(erm, tmp_path / "run")
+    samples = read_samples(copy / "samples.csv")
+    weights = (samples["loss"] < 1).astype(float)
+    for weight, shape in ((weights, weights), (0 * weights, [0, 0])):
+        write_samples(
+            copy / "samples.csv",
+            losses=samples["loss"],
+            weights=weight,
+            **{k: samples[k] for k in ("index", "given_label", "suggested_label")},
+        )
+        (line,) = plots.weight_curves(copy).axes[0].lines
+        assert sorted(line.get_ydata()) == sorted(shape)
+        assert (line.get_linestyle() == "None") == weight.any()
 
 
 def test_weight_histogram_has_a_panel_per_family(run):

@@ -91,16 +91,21 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     """The weighting function of each family, above the training losses it is fed.
 
     Losses of corrupted labels are stacked on those of clean ones where the truth is
-    known. Without a weighting function all samples weigh the same (ERM).
+    known. Without a weighting function all samples weigh the same (ERM), or a point is
+    what one of them weighs.
     """
     samples, learned = _read_samples(run_dir), read_curves(run_dir)
     # Beyond the largest loss no sample is weighed: curves are shown up to there.
     reach = samples["loss"].max() or 1.0
-    if learned is None:
+    style, colours = {}, [MUTED]
+    if learned is None and np.ptp(samples["weight"]):
+        losses, curves = samples["loss"], samples["weight"][None]
+        names = ["no weighting function: the weight of each sample"]
+        style = dict(linestyle="", marker=".")
+    elif learned is None:
         weight = samples["weight"][0]
         losses, curves = [0, reach], np.full((1, 2), weight)
         names = [f"no weighting: every sample counts {weight:.4g}"]
-        colours = [MUTED]
     else:
         losses, curves = (values[-1] for values in learned)
         names = read_family_names(run_dir, len(curves), sizes=True)
@@ -108,7 +113,7 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     figure = new_figure(6.8, 5.2)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(2.2, 1))
     for name, colour, curve in zip(names, colours, curves, strict=True):
-        top.plot(losses, curve, color=colour, label=name)
+        top.plot(losses, curve, color=colour, label=name, **style)
     top.set(ylabel="weight", ylim=(0, 1.04 * weight_limit(curves)))
     top.set_title("Weight of a training sample by its loss")
     top.legend(loc="best")

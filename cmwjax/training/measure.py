@@ -83,6 +83,10 @@ def write_results(run: Run, progress: Progress) -> None:
     problem, method = run.problem, run.program.method
     judged = run.program.evaluated(progress.state)
     scores = run.score(judged, run.sets.train, problem.train_index, of="training")
+    weights, memory = scores.weights, method.memory
+    if memory is not None and memory.weigh is not None:
+        remembered = jax.device_get(progress.state.memory)
+        weights = memory.weigh(remembered, problem.train_index)
     run.unreadable.write()
     index = problem.train_index[scores.seen]
     if jax.process_index() > 0:
@@ -115,7 +119,7 @@ def write_results(run: Run, progress: Progress) -> None:
         true_label=problem.true_labels[index],
         family=None if net is None else np.asarray(run.sets.train.table.family)[index],
         losses=scores.losses[scores.seen],
-        weights=scores.weights[scores.seen],
+        weights=weights[scores.seen],
     )
 
 
