@@ -58,9 +58,9 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
 
     Returns:
       The table: accuracy on the test set, or R² of a regression, in percent, mean and
-      standard deviation over seeds, after the last epoch and after the one that is best
-      on the validation set (or else the held-out meta set); of two classes also average
-      precision; and AUROC of "this label is wrong" by weight.
+      standard deviation over seeds (see `mean_and_std`), after the last epoch and after
+      the one that is best on the validation set (or else the held-out meta set); of two
+      classes also average precision; and AUROC of "this label is wrong" by quality.
 
     Raises:
       ValueError: if configuration, data or workdir are unfit, another process is
@@ -281,15 +281,21 @@ def diverged(values: dict[str, list[float | None]]) -> int:
 
 
 def last_epoch(values: dict[str, list[float | None]]) -> str:
-    """Accuracy after the last epoch, mean ± std, or how many seeds diverged."""
+    """Accuracy after the last epoch, as `mean_and_std`, or how many seeds diverged."""
     if diverged(values):
         return f"diverged ({diverged(values)} of {len(values['last_epoch'])})"
     return mean_and_std(values["last_epoch"], 1)
 
 
 def mean_and_std(values: list[float | None], digits: int) -> str:
-    """`mean ± standard deviation` (ddof 0), or a dash where a value is missing."""
+    """`mean ± standard deviation`, or a dash where a value is missing.
+
+    The deviation is that of a sample (ddof 1); of one value there is none, and the
+    value stands alone.
+    """
     numbers = np.array([np.nan if v is None else v for v in values], float)
     if np.isnan(numbers).any():
         return "–"
-    return f"{numbers.mean():.{digits}f} ± {numbers.std():.{digits}f}"
+    if len(numbers) == 1:
+        return f"{numbers[0]:.{digits}f}"
+    return f"{numbers.mean():.{digits}f} ± {numbers.std(ddof=1):.{digits}f}"

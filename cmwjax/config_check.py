@@ -273,6 +273,12 @@ def _check_method(config: ConfigDict) -> None:
             f"config.meta_set.policy='none', but {name} learns from a meta set: choose "
             f"one of {meta_set.POLICIES[:-1]}."
         )
+    if method.trusted_only and config.meta_set.policy not in meta_set.TRUSTED:
+        raise ValueError(
+            f"config.meta_set.policy={config.meta_set.policy!r} has no samples with "
+            f"trusted labels, and {name} learns from nothing else: choose one of "
+            f"{meta_set.TRUSTED}."
+        )
     if method.meta_tx is not None and config.meta_every > 1:
         raise ValueError(
             f"config.meta_every={config.meta_every}, but {name} has weights only where "

@@ -130,6 +130,7 @@ def _write_samples(path, num_families, truth, size, rng, names):
         suggested_label=names[suggested],
         true_label=names[true_label] if truth else None,
         family=family if num_families else None,
-        losses=losses.astype(np.float32),
+        quality=np.exp(-losses),
         weights=weights,
+        losses=losses.astype(np.float32),
     )

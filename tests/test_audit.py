@@ -21,32 +21,33 @@ SAMPLES = dict(
     suggested_label=["b", "c", "c", "a", "b"],
     true_label=["b", "c", "", "a", "b"],
     family=[0, 1, 1, 2, 0],
+    quality=np.array([0.9, 0.2, 0.6, 0.2, 0.6], np.float32),
+    weights=np.array([0.1, 0.3, 0.5, 0.7, 0.9], np.float32),
     losses=np.array([0.1, 2.5, 0.3, 4.0, 1 / 3], np.float32),
-    weights=np.array([0.9, 0.2, 0.6, 0.2, 0.6], np.float32),
 )
 # What a class or a file may be called.
 NAMES = ["a,b", 'say "x"', "'", "\\", "$x$", "1", "1.0", "nan", " spaces ", "x" * 300]
 NAMES += ["two\nlines", "a\rb", "c\r\nd", "tab\t", "\u2028", "\u4e2d", "\udcff", "a\0b"]
 
 
-def test_lowest_weight_ranks_first_and_ties_go_by_loss(tmp_path):
+def test_lowest_quality_ranks_first_and_ties_go_by_loss(tmp_path):
     path = tmp_path / "samples.csv"
     write_samples(path, **SAMPLES)
     with path.open() as file:
         rows = list(csv.reader(file))
     assert rows == [
         ["row", "file", "given_label", "suggested_label", "true_label"]
-        + ["family", "weight", "loss", "rank"],
-        ["4", "", "c", "a", "a", "2", "0.2", "4.0", "1"],
-        ["3", "", "a", "c", "c", "1", "0.2", "2.5", "2"],
-        ["0", "", "b", "b", "b", "0", "0.6", "0.33333334", "3"],
-        ["9", "", "c", "c", "", "1", "0.6", "0.3", "4"],
-        ["7", "", "b", "b", "b", "0", "0.9", "0.1", "5"],
+        + ["family", "quality", "weight", "loss", "rank"],
+        ["4", "", "c", "a", "a", "2", "0.2", "0.7", "4.0", "1"],
+        ["3", "", "a", "c", "c", "1", "0.2", "0.3", "2.5", "2"],
+        ["0", "", "b", "b", "b", "0", "0.6", "0.9", "0.33333334", "3"],
+        ["9", "", "c", "c", "", "1", "0.6", "0.5", "0.3", "4"],
+        ["7", "", "b", "b", "b", "0", "0.9", "0.1", "0.1", "5"],
     ]
 
 
-def test_equal_weights_and_losses_rank_by_row(tmp_path):
-    equal = SAMPLES | dict(losses=np.ones(5), weights=np.ones(5))
+def test_equal_qualities_and_losses_rank_by_row(tmp_path):
+    equal = SAMPLES | dict(quality=np.ones(5), losses=np.ones(5))
     write_samples(tmp_path / "samples.csv", **equal)
     samples = read_samples(tmp_path / "samples.csv")
     assert samples["row"].tolist() == [0, 3, 4, 7, 9]
@@ -62,8 +63,9 @@ def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
         suggested_label=rng.choice(texts, 500),
         true_label=rng.choice([*texts, ""], 500),
         family=rng.integers(3, size=500),
-        losses=np.exp(8 * rng.standard_normal(500)).astype(dtype),
+        quality=rng.random(500).astype(dtype),
         weights=rng.random(500).astype(dtype),
+        losses=np.exp(8 * rng.standard_normal(500)).astype(dtype),
     )
     write_samples(tmp_path / "samples.csv", **written)
     read = read_samples(tmp_path / "samples.csv")
@@ -78,9 +80,9 @@ def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
 
 
 def test_a_run_without_truth_or_families(tmp_path):
-    plain = SAMPLES | dict(true_label=None, family=None, weights=np.ones(5))
+    plain = SAMPLES | dict(true_label=None, family=None, quality=np.ones(5))
     write_samples(tmp_path / "samples.csv", **plain)
-    assert "4,,c,a,,,1.0,4.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
+    assert "4,,c,a,,,1.0,0.7,4.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
     samples = read_samples(tmp_path / "samples.csv")
     assert (samples["true_label"] == "").all()
     assert (samples["family"] == UNKNOWN).all()
@@ -102,8 +104,9 @@ def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unk
         given_label=np.r_[91.0, -1.0, 0.1, 1e16, rng.integers(9, size=196)],
         suggested_label=rng.normal(size=200),
         true_label=true if unknown == "some" else None,
-        losses=rng.random(200),
+        quality=rng.random(200),
         weights=rng.random(200),
+        losses=rng.random(200),
     )
     write_samples(tmp_path / "samples.csv", **written)
     with (tmp_path / "samples.csv").open() as file:
@@ -144,8 +147,9 @@ def test_targets_are_the_shortest_decimals_of_what_was_given(tmp_path, owned):
         given_label=given,
         suggested_label=suggested,
         true_label=given[[0, 0, 2, 3]],
-        losses=-np.arange(4.0),
+        quality=np.arange(4.0),
         weights=np.ones(4),
+        losses=np.ones(4),
     )
     with (tmp_path / "samples.csv").open() as file:
         read = list(csv.DictReader(file))
@@ -193,6 +197,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         (dict(given_label=[list("bacca")]), r"given_label has shape \(1, 5\)"),
         (dict(losses=[0.1, np.nan, 1, 1, 1]), "loss of row 3 is nan"),
         (dict(weights=[0.1, 1, 1, 1, np.inf]), "weight of row 0 is inf"),
+        (dict(quality=[np.nan, 1, 1, 1, 1]), "quality of row 7 is nan"),
         (dict(row=[7, 3, 9, 3, 0]), "row repeats"),
         ({name: [] for name in SAMPLES}, "at least one sample"),
     ],
@@ -211,8 +216,8 @@ def test_unfit_files_are_named(tmp_path):
     for content, message in (
         ("index,loss\n1,2\n", r"lacks the columns \['row', 'file', 'given_label'"),
         (header, "lacks samples"),
-        (f"{header}\n1,,2,3,,,1.0,often,1\n", "column 'loss'.*'often'"),
-        (f"{header}\n1,,2,3,,,0.5\n", "column 'loss'"),
+        (f"{header}\n1,,2,3,,,1.0,1.0,often,1\n", "column 'loss'.*'often'"),
+        (f"{header}\n1,,2,3,,,0.5,0.5\n", "column 'loss'"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
@@ -236,19 +241,7 @@ def test_auroc_counts_pairs():
     auroc = wrong_label_auroc(weights, is_wrong)
     assert auroc == pytest.approx(pair_count(-weights, is_wrong), abs=1e-12)
     assert auroc > 0.7
-
-
-def test_losses_break_ties_of_the_auroc():
-    rng = np.random.default_rng(1)
-    is_wrong = rng.random(100) < 0.4
-    losses = rng.exponential(size=100) + is_wrong
-    weights = rng.integers(3, size=100) / 2
-    auroc = wrong_label_auroc(weights, is_wrong, losses=losses)
-    combined = losses - 1e6 * weights
-    assert auroc == pytest.approx(pair_count(combined, is_wrong), abs=1e-12)
-    assert wrong_label_auroc(np.ones(100), is_wrong) == 0.5
-    by_loss = wrong_label_auroc(np.ones(100), is_wrong, losses=losses)
-    assert by_loss == pytest.approx(pair_count(losses, is_wrong), abs=1e-12)
+    assert wrong_label_auroc(np.ones(120), is_wrong) == 0.5
 
 
 @pytest.mark.parametrize("is_wrong", [[False] * 3, [True] * 3])
@@ -257,7 +250,7 @@ def test_auroc_is_nan_without_both_kinds(is_wrong):
 
 
 def test_auroc_refuses_unfit_arrays():
-    with pytest.raises(ValueError, match=r"is_wrong has shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"quality has shape \(3,\)"):
         wrong_label_auroc([0.1, 0.2, 0.3], [True, False])
-    with pytest.raises(ValueError, match="losses .*finite"):
-        wrong_label_auroc([0.1, 0.2], [True, False], losses=[np.nan, 1.0])
+    with pytest.raises(ValueError, match="not finite"):
+        wrong_label_auroc([0.1, np.nan], [True, False])

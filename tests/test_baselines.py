@@ -396,11 +396,12 @@ def test_mixup_and_ema_in_closed_form(tmp_path):
     assert metrics["test_accuracy"] == pytest.approx(by_teacher) != by_net
 
 
-@pytest.mark.parametrize("name", ["plc", "forward"])
+@pytest.mark.parametrize("name", ["plc", "rrm", "forward"])
 def test_predictions_are_not_taken_from_an_untrained_net(name):
     c = linear_config(name)
     c.baseline.forward.transition = "estimated"
-    with pytest.raises(ValueError, match="config.warmup_epochs=0, but (PLC|Forward)"):
+    message = "config.warmup_epochs=0, but (PLC|RRM|Forward)"
+    with pytest.raises(ValueError, match=message):
         check_config(c)
     c.warmup_epochs = 1
     check_config(c)

@@ -1,5 +1,6 @@
 import json
 import shutil
+import statistics
 
 import flax.linen as nn
 import jax
@@ -46,7 +47,7 @@ def test_numbers_are_those_of_single_runs(config, finished, tmp_path):
     assert values["selected_epoch"][1] == 100 * result.selected_score
     assert values["wrong_label_auroc"][1] == result.auroc
     accuracies = values["last_epoch"]
-    mean, spread = np.mean(accuracies), np.std(accuracies)
+    mean, spread = np.mean(accuracies), statistics.stdev(accuracies)
     assert f"| CMW-Net | {mean:.1f} ± {spread:.1f} |" in table
 
 
@@ -121,7 +122,15 @@ def test_another_configuration_is_refused_with_the_difference(config, finished):
 
 def test_a_missing_value_gives_a_dash():
     assert compare.mean_and_std([1.0, None], 1) == "–"
-    assert compare.mean_and_std([1.0, 2.0], 2) == "1.50 ± 0.50"
+    assert compare.mean_and_std([1.0, 2.0, None], 2) == "–"
+
+
+def test_the_deviation_is_that_of_a_sample_and_one_value_has_none():
+    assert compare.mean_and_std([1.0, 2.0], 2) == "1.50 ± 0.71"  # 1 / sqrt(2)
+    values = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]
+    want = f"5.000 ± {np.sqrt(32 / 7):.3f}"
+    assert compare.mean_and_std(values, 3) == want
+    assert compare.mean_and_std([93.25], 1) == "93.2"
 
 
 def test_a_run_that_diverges_is_reported_and_the_others_go_on(config, tmp_path):

@@ -31,7 +31,7 @@ def test_training_curves_are_mean_and_std_over_seeds(comparison):
         seeds = [epochs_of(comparison / method / f"seed_{k}") for k in range(3)]
         values = 100 * np.array([[e["test_accuracy"] for e in s] for s in seeds])
         mean = values.sum(axis=0) / 3
-        std = np.sqrt(((values - mean) ** 2).sum(axis=0) / 3)
+        std = np.sqrt(((values - mean) ** 2).sum(axis=0) / 2)
         np.testing.assert_array_equal(line.get_xdata(), np.arange(1, EPOCHS + 1))
         np.testing.assert_allclose(line.get_ydata(), mean)
         outline = band.get_paths()[0].vertices
@@ -43,6 +43,16 @@ def test_training_curves_are_mean_and_std_over_seeds(comparison):
         found = [(t.get_color(), t.get_text().split()[-1]) for t in axes.texts]
         assert label in found
     assert "3 seeds" in axes.get_title(loc="left")
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    folder = fake_runs.write_comparison(tmp_path, seeds=1, epochs=3)
+    (axes,) = plots.training_curves(folder).axes
+    assert "one seed" in axes.get_title(loc="left")
+    lines = [line for line in axes.lines if len(line.get_xdata())]
+    for line, band in zip(lines, axes.collections, strict=True):
+        edges = band.get_paths()[0].vertices[:, 1]
+        np.testing.assert_array_equal(np.unique(edges), np.unique(line.get_ydata()))
 
 
 def test_scene_draws_one_epoch(comparison):

@@ -61,8 +61,9 @@ def regression_run(tmp_path_factory):
         suggested_label=given + rng.normal(0, 20, 90),
         true_label=given + (np.arange(90) % 3 == 0),
         family=family,
-        losses=rng.random(90),
+        quality=rng.random(90),
         weights=rng.random(90),
+        losses=rng.random(90),
     )
     curve = {"curve_loss": [0, 1, 2], "curve": [[1, 0.5, k / 3] for k in range(3)]}
     (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, **curve}) + "\n")

@@ -50,6 +50,7 @@ def on_one_device(tmp_path_factory):
         "erm_mixup_ema",
         pytest.param("elr", marks=pytest.mark.slow),
         pytest.param("plc", marks=pytest.mark.slow),
+        pytest.param("rrm", marks=pytest.mark.slow),
     ],
 )
 def test_results_do_not_depend_on_the_number_of_devices(
@@ -64,7 +65,7 @@ def test_results_do_not_depend_on_the_number_of_devices(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method", ["elr", "plc", "forward", "class_balanced", "cmw_net"]
+    "method", ["elr", "plc", "rrm", "forward", "class_balanced", "cmw_net"]
 )
 def test_memories_and_weights_are_used_only_after_the_warm_up(method, on_one_device):
     (erm, _), (measured, _) = on_one_device("erm"), on_one_device(method)

@@ -14,7 +14,7 @@ from PIL import Image
 import fake_runs
 from cmwjax.report import plots
 from cmwjax.report.read import read_curves, read_metrics
-from cmwjax.report.samples import write_samples
+from cmwjax.report.samples import read_samples, write_samples
 from fake_runs import epochs_of, rows
 
 EPOCHS = 7
@@ -104,6 +104,22 @@ def test_figures_of_ordinary_training(erm):
     assert axes.texts[0].get_text().startswith("All samples have the weight 1:")
 
 
+def test_weights_without_a_function_are_points(erm, tmp_path):
+    copy = shutil.copytree(erm, tmp_path / "run")
+    samples = read_samples(copy / "samples.csv")
+    weights = (samples["loss"] < 1).astype(float)
+    for weight, shape in ((weights, weights), (0 * weights, [0, 0])):
+        write_samples(
+            copy / "samples.csv",
+            weights=weight,
+            losses=samples["loss"],
+            **{k: samples[k] for k in ("row", "given_label", "suggested_label", "quality")},
+        )
+        (line,) = plots.weight_curves(copy).axes[0].lines
+        assert sorted(line.get_ydata()) == sorted(shape)
+        assert (line.get_linestyle() == "None") == weight.any()
+
+
 def test_weight_histogram_has_a_panel_per_family(run):
     figure = plots.weight_histogram(run)
     samples = rows(run)
@@ -185,8 +201,9 @@ def test_the_title_of_a_transition_matrix_fits(tmp_path, classes):
         row=np.arange(40),
         given_label=labels,
         suggested_label=labels,
-        losses=np.ones(40),
+        quality=np.ones(40),
         weights=np.ones(40),
+        losses=np.ones(40),
     )
     figure = plots.transition_matrix(tmp_path)
     renderer = drawn(figure)
@@ -211,7 +228,7 @@ def test_titles_of_the_weight_histogram_count_pairs(run):
     assert titles == [
         "small classes",
         "moderate classes",
-        f"large classes\nAUROC {auroc(large):.3f}",
+        f"large classes\nAUROC by weight {auroc(large):.3f}",
     ]
 
 
@@ -260,8 +277,9 @@ def test_suspects_are_found_by_their_rows_and_named_by_their_files(tmp_path):
         file=[f"train/class {row}/{row}.png" for row in rows[2:]],
         given_label=list("babab"),
         suggested_label=["a", "b", "c,\nd", "b", "b"],
-        losses=rows[2:],
+        quality=1 / rows[2:],
         weights=np.ones(5),
+        losses=np.ones(5),
     )
     images = np.zeros((7, 2, 2, 1), np.uint8) + rows[:, None, None, None]
     figure = plots.suspects(tmp_path, images, rows=10 * rows)
@@ -292,8 +310,9 @@ def regression_run(tmp_path_factory):
         given_label=given,
         suggested_label=given + rng.normal(0, 20, 60),
         true_label=true,
-        losses=rng.random(60),
+        quality=rng.random(60),
         weights=rng.random(60),
+        losses=rng.random(60),
     )
     (folder / "problem.json").write_text(json.dumps({"borders": []}))
     return folder

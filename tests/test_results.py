@@ -60,14 +60,14 @@ def test_matrix_shows_the_best_and_what_diverged():
     assert tables.matrix(cells).splitlines() == [
         "| method | one | two |",
         "|---|---|---|",
-        "| ERM | **81.0 ± 1.0** (77.1) | **70.0 ± 0.0** |",
+        "| ERM | **81.0 ± 1.4** (77.1) | **70.0 ± 0.0** |",
         "| ELR | diverged (1 of 2) |  |",
         "| CMW-Net |  | **70.0 ± 0.0** |",
     ]
     facts = {"config": "x.py", "hardware": "h", "jax": "j", "date": "d", "seeds": [4]}
     cell, summary = cells[0]
     lines = tables.table(cell, {**summary, **facts}).splitlines()
-    assert "| ERM | 81.0 ± 1.0 | – | 0.500 ± 0.000 | 2 ± 1 | 77.1 |" in lines
+    assert "| ERM | 81.0 ± 1.4 | – | 0.500 ± 0.000 | 2 ± 1 | 77.1 |" in lines
     assert "| ELR | diverged (1 of 2) | – | 0.500 ± 0.000 | 2 ± 1 |  |" in lines
 
 

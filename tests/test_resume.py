@@ -94,6 +94,7 @@ def slow(**fields):
         slow(**{"meta_set.policy": "lowest_loss", "data.train_size": 200}),
         {"method": "elr"},  # a memory, written to at every step
         {"method": "plc"},  # labels that change before an epoch
+        slow(method="rrm"),  # weights that do
         slow(method="erm_mixup_ema"),  # a teacher
         slow(
             **{"method": "cmw_net_sl", "mixup.meta_alpha": 1.0}

@@ -150,7 +150,7 @@ def test_rows_are_those_of_a_loop_from_any_step_on(
         epoch, row = divmod(step, 3)
         index = table(epoch=epoch)[row]
         check(rows, index, views.train, Purpose.AUGMENT, epoch)
-    steps = range(4, 8, 2)
+    order, steps = Order(table, 3, period=1), range(4, 8, 2)
     rows_of_meta = source.training(order, steps, meta=True)
     for step, rows in zip(steps, rows_of_meta, strict=True):
         check(rows, order(step), views.meta, Purpose.META_AUGMENT, step)

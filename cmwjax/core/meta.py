@@ -213,6 +213,13 @@ def meta_step(
     References:
       Shu, Yuan, Meng, Xu, `CMW-Net <https://arxiv.org/abs/2202.05613>`_, 2023,
       the bilevel objective and its one-step approximation.
+
+      Taraday, Baskin, `Enhanced Meta Label Correction for Coping with Label Corruption
+      <https://arxiv.org/abs/2305.12961>`_ (EMLC), ICCV 2023, the exact one-step
+      meta-gradient by one forward-mode product, for a teacher that corrects labels.
+      Here the optimizer is any that can look ahead, batch normalisation and several
+      loss terms are in it, virtual and real step share one pullback, and batches may be
+      split over devices.
     """
     check_choice("lookahead", lookahead, LOOKAHEADS)
     if not 0 <= trusted_share < 1:

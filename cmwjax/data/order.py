@@ -20,12 +20,18 @@ class Order:
     Args:
       table: `(epoch=) -> [steps, B]`, such as `epoch_batches` with all else given.
       steps_per_epoch: rows of a table.
+      period: number of steps for which crop and flip of an image stay the same; None:
+        those of an epoch, in which no position returns.
     """
 
     def __init__(
-        self, table: Callable[..., NDArray[np.int32]], steps_per_epoch: int
+        self,
+        table: Callable[..., NDArray[np.int32]],
+        steps_per_epoch: int,
+        period: int | None = None,
     ) -> None:
         self._table, self.steps_per_epoch = table, steps_per_epoch
+        self.period = steps_per_epoch if period is None else period
         self._latest: tuple[int, NDArray[np.int32]] | None = None
 
     def __call__(self, step: int) -> NDArray[np.int32]:

@@ -76,10 +76,7 @@ class Streamed:
         self._workers, self._prefetch = workers, prefetch
 
     def training(self, order: Order, steps: range, *, meta: bool = False) -> RowStream:
-        """Rows of these steps; images look another way in every epoch.
-
-        Those of the meta set, which return within an epoch, in every step.
-        """
+        """Rows of these steps; images look another way in every period of the order."""
         if not steps:
             return
         batches = _Batches(
@@ -90,7 +87,7 @@ class Streamed:
             columns=self._layout.own(len(order(steps[0]))),
             seed=self._seed,
             purpose=Purpose.META_AUGMENT if meta else Purpose.AUGMENT,
-            period=1 if meta else order.steps_per_epoch,
+            period=order.period,
         )
         yield from self._rows(batches, self._layout.split_own)
 

@@ -17,6 +17,7 @@ from cmwjax.methods.elr import elr
 from cmwjax.methods.forward import forward
 from cmwjax.methods.method import Context, Losses, Method, OptionError, cross_entropy
 from cmwjax.methods.plc import plc
+from cmwjax.methods.rrm import rrm
 from cmwjax.methods.symmetric import symmetric
 
 VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
@@ -64,6 +65,7 @@ def _alone(name: str) -> Entry:
 
 METHODS = {
     "erm": Entry("ERM", losses.erm, None),
+    "trusted_only": Entry("Trusted alone", losses.trusted_only, None),
     "erm_mixup_ema": Entry("ERM + MixUp + EMA", with_mixup(losses.erm), None),
     "label_smoothing": _alone("label_smoothing"),
     "focal": _alone("focal"),
@@ -73,6 +75,7 @@ METHODS = {
     "forward": Entry("Forward", forward),
     "elr": Entry("ELR", elr),
     "plc": Entry("PLC", plc),
+    "rrm": Entry("RRM", rrm),
     "constant": Entry("Constant V", cmw_net.constant, None),
     "l2rw": Entry("L2RW", slot_weights.l2rw, None),
     "mcw": Entry("MCW", slot_weights.mcw, CLASSES),

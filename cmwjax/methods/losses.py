@@ -11,6 +11,16 @@ def erm(context: Context) -> Method:
     return context.base
 
 
+def trusted_only(context: Context) -> Method:
+    """ERM on the trusted samples alone: what these are worth without all others.
+
+    Model, optimizer, schedule, steps and the size of a batch are those of ERM. Of the
+    training set nothing is learned but its size, which gives the number of steps; a
+    loss that knows the sizes of classes (LDAM) has those of the training set.
+    """
+    return context.base._replace(trusted_only=True)
+
+
 def cross_entropy() -> Method:
     """ERM with the cross entropy."""
     return Method()

@@ -30,6 +30,8 @@ class Memory(NamedTuple):
         epoch. The first epoch after the warm-up is number 0, those of the warm-up are
         negative; `predict()` gives probabilities `[n, C]` of `problem.train_index`, in
         evaluation mode. None where nothing happens then.
+      weigh: `(memory, index [n]) -> weights [n]`, on the host, those that samples have
+        had last; None where the memory holds none.
       needs_true_labels: whether `init` reads `problem.true_labels`.
     """
 
@@ -37,6 +39,7 @@ class Memory(NamedTuple):
     read: Callable[[Any, Batch], Batch]
     observe: Callable[[Any, Batch, jax.Array, str | None], Any] | None = None
     refresh: Callable[[Any, Any, int, Predict], Any] | None = None
+    weigh: Callable[[Any, np.ndarray], np.ndarray] | None = None
     needs_true_labels: bool = False
 
 

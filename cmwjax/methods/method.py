@@ -59,6 +59,8 @@ class Method(NamedTuple):
       memory: what is remembered of the samples.
       soft_labels: whether the memory holds soft labels, which get the weight that given
         labels lack.
+      trusted_only: whether batches are of the meta set alone, in place of the training
+        set.
     """
 
     losses: Losses = cross_entropy
@@ -74,6 +76,7 @@ class Method(NamedTuple):
     teacher: Averaging | None = None
     memory: Memory | None = None
     soft_labels: bool = False
+    trusted_only: bool = False
 
     def warmup_losses(self, losses: Losses) -> Losses:
         """Losses before there is anything remembered, given those of the task."""

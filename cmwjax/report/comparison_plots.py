@@ -69,7 +69,10 @@ def comparison_figures(comparison_dir: str | os.PathLike) -> list[Path]:
 
 @styled()
 def training_curves(comparison_dir: str | os.PathLike) -> "Figure":
-    """Test score of each method over the epochs: mean ± std (ddof 0) over seeds."""
+    """Test score of each method over the epochs: mean ± std (ddof 1) over seeds.
+
+    Of one seed there is no deviation, and the line is alone.
+    """
     scores = read_scores(comparison_dir)
     figure = new_figure(7.2, 4)
     axes = figure.subplots()
@@ -225,7 +228,9 @@ def _score_panel(axes: "Axes", scores: dict[str, np.ndarray]) -> Callable[[int],
         band = axes.fill_between([], [], color=style["color"], alpha=0.18, lw=0)
         band.set_animated(True)
         bands.append(band)
-        data.append((label, values.mean(axis=0), values.std(axis=0)))
+        mean = values.mean(axis=0)
+        std = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
+        data.append((label, mean, std))
     epochs = np.arange(1, len(data[0][1]) + 1)
     means, stds = (np.stack(values) for values in list(zip(*data, strict=True))[1:])
     low, high = _score_limits(means, stds)

@@ -88,14 +88,21 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     """The weighting function of each family, above the training losses it is fed.
 
     Losses of corrupted labels are stacked on those of clean ones where the truth is
-    known. Without a weighting function (ERM) the weight is a constant one.
+    known. Without a weighting function all samples weigh the same (ERM), or a point is
+    what one of them weighs.
     """
     samples, learned = samples_of(run_dir), read_curves(run_dir)
     # Beyond the largest loss no sample is weighed: curves are shown up to there.
     reach = samples["loss"].max() or 1.0
-    if learned is None:
-        losses, curves = [0, reach], np.ones((1, 2))
-        names, colours = ["no weighting: every sample counts as one"], [MUTED]
+    style, colours = {}, [MUTED]
+    if learned is None and np.ptp(samples["weight"]):
+        losses, curves = samples["loss"], samples["weight"][None]
+        names = ["no weighting function: the weight of each sample"]
+        style = dict(linestyle="", marker=".")
+    elif learned is None:
+        weight = samples["weight"][0]
+        losses, curves = [0, reach], np.full((1, 2), weight)
+        names = [f"no weighting: every sample counts {weight:.4g}"]
     else:
         losses, curves = (values[-1] for values in learned)
         names = read_family_names(run_dir, len(curves), sizes=True)
@@ -103,7 +110,7 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
     figure = new_figure(6.8, 5.2)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(2.2, 1))
     for name, colour, curve in zip(names, colours, curves, strict=True):
-        top.plot(losses, curve, color=colour, label=name)
+        top.plot(losses, curve, color=colour, label=name, **style)
     top.set(ylabel="weight", ylim=(0, 1.04 * weight_limit(curves)))
     top.set_title("Weight of a training sample by its loss")
     top.legend(loc="best")
@@ -152,14 +159,14 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
         axis = "weight, on an axis of its own" if is_own else "weight, on the same axis"
         axes.set_xlabel(axis if len(families) > 1 else "weight")
         if len(families) > 1:
-            lines = [*textwrap.wrap(names[family], 30), _auroc(mine, "AUROC ")]
+            lines = [*textwrap.wrap(names[family], 30), _auroc(mine, "AUROC by weight ")]
             axes.set_title("\n".join(filter(None, lines)), fontsize=10)
     # Legends have the room above the tallest bar.
     panels[0].set_ylim(0, 1.4 * max(axes.dataLim.y1 for axes in panels))
     top = min(100, panels[0].get_ylim()[1])
     panels[0].set_yticks([t for t in panels[0].get_yticks() if 0 <= t <= top])
     panels[0].set_ylabel("share of the samples (%)")
-    auroc = _auroc(samples, f" · AUROC of “this {noun(samples)} is wrong”: ")
+    auroc = _auroc(samples, f" · AUROC of “this {noun(samples)} is wrong” by weight: ")
     headline(figure, f"Weights{auroc}")
     return figure
 
@@ -276,7 +283,7 @@ def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray,
 
 
 def _auroc(samples: dict[str, np.ndarray], prefix: str) -> str:
-    """`prefix` and the AUROC of the samples of known truth; empty if undefined."""
+    """`prefix` and the AUROC, by weight, of the samples of known truth; empty if undefined."""
     known, wrong = is_known(samples["true_label"]), is_wrong(samples)
     auroc = wrong_label_auroc(samples["weight"][known], wrong[known])
     return "" if np.isnan(auroc) else f"{prefix}{auroc:.3f}"

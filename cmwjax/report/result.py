@@ -14,7 +14,7 @@ class Result(NamedTuple):
     test_score: float  # on the test set, after the last epoch
     selected_score: float | None  # of the epoch best on validation or meta set
     average_precision: float | None  # of class 1 on the test set, of two classes
-    auroc: float  # of "this label is wrong", by weight; NaN if none is
+    auroc: float  # of "this label is wrong", by quality; NaN if none is
     seconds: float  # all epochs together
     checkpoint_seconds: float  # of which training waited for checkpoints
 
@@ -34,7 +34,7 @@ def summarise(workdir: Path) -> Result:
         test_score=last[f"test_{criterion}"],
         selected_score=selected,
         average_precision=last.get("test_average_precision"),
-        auroc=wrong_label_auroc(samples["weight"][known], is_wrong(samples)[known]),
+        auroc=wrong_label_auroc(samples["quality"][known], is_wrong(samples)[known]),
         seconds=sum(metrics["seconds"] for metrics in epochs),
         checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
     )

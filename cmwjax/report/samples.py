@@ -18,6 +18,7 @@ COLUMNS = {
     "suggested_label": None,
     "true_label": None,
     "family": np.int32,
+    "quality": np.float64,
     "weight": np.float64,
     "loss": np.float64,
     "rank": np.int64,
@@ -34,13 +35,13 @@ def write_samples(
     suggested_label: ArrayLike,
     true_label: ArrayLike | None = None,
     family: ArrayLike | None = None,
-    losses: ArrayLike,
+    quality: ArrayLike,
     weights: ArrayLike,
+    losses: ArrayLike,
 ) -> None:
     """Writes `samples.csv`, the most suspicious sample first.
 
-    Rank 1 has the lowest weight; among equal weights the highest loss comes first, so
-    that a run without a weighting function (all weights 1) is ranked by loss.
+    Rank 1 has the lowest quality; among equal ones the highest loss comes first.
 
     Args:
       path: the file, replaced atomically.
@@ -52,12 +53,13 @@ def write_samples(
       true_label: its true label where known, [N]; the name '', a target that is NaN, or
         `None`: unknown.
       family: the family of its given class, [N]; negative or `None`: no families.
-      losses: its training loss, finite, [N].
+      quality: how well the given label suits it, finite, [N]; low is suspicious.
       weights: its weight, finite, [N].
+      losses: its training loss, finite, [N].
 
     Raises:
-      ValueError: for a column of another length, repeated rows, or a loss or weight
-        that is not finite.
+      ValueError: for a column of another length, repeated rows, or a quality, weight or
+        loss that is not finite.
     """
     row, given = np.asarray(row), _labels(given_label)
     if true_label is None:
@@ -69,11 +71,12 @@ def write_samples(
         "suggested_label": _labels(suggested_label),
         "true_label": _labels(true_label),
         "family": np.full(row.size, UNKNOWN) if family is None else np.asarray(family),
-        "loss": np.asarray(losses),
+        "quality": np.asarray(quality),
         "weight": np.asarray(weights),
+        "loss": np.asarray(losses),
     }
     _check(columns)
-    order = np.lexsort((columns["row"], -columns["loss"], columns["weight"]))
+    order = np.lexsort((columns["row"], -columns["loss"], columns["quality"]))
     columns = {name: column[order] for name, column in columns.items()}
     columns["rank"] = np.arange(1, order.size + 1)
     # str of a numpy scalar is the shortest text that reads back to the same value.
@@ -143,22 +146,18 @@ def samples_of(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:
     return read_samples(Path(run_dir) / SAMPLES, targets=is_regression)
 
 
-def wrong_label_auroc(
-    weights: ArrayLike, is_wrong: ArrayLike, *, losses: ArrayLike | None = None
-) -> float:
-    """How well a low weight tells a wrong label from a right one.
+def wrong_label_auroc(quality: ArrayLike, is_wrong: ArrayLike) -> float:
+    """How well a low quality tells a wrong label from a right one.
 
-    The area under the ROC curve of the score -weight: the chance that a randomly drawn
-    wrong label weighs less than a randomly drawn right one, ties counting one half.
+    The area under the ROC curve of the score -quality: the chance that a randomly drawn
+    wrong label has a lower one than a randomly drawn right one, ties counting one half.
 
     Args:
-      weights: weight of each sample, [N].
-      is_wrong: whether its label is wrong, bool [N].
-      losses: if given, [N]: among equal weights a higher loss counts as more
-        suspicious, as in the ranks of `write_samples`.
+      quality: of each label, or its weight, [N].
+      is_wrong: whether it is wrong, bool [N].
 
     Returns:
-      A float in [0, 1], 0.5 for weights that know nothing; NaN where it is undefined
+      A float in [0, 1], 0.5 for qualities that know nothing; NaN where it is undefined
       because all labels are right or all are wrong.
 
     Raises:
@@ -166,20 +165,15 @@ def wrong_label_auroc(
     """
     from sklearn.metrics import roc_auc_score
 
-    weights, is_wrong = np.asarray(weights), np.asarray(is_wrong, bool)
-    losses = np.zeros_like(weights) if losses is None else np.asarray(losses)
-    for name, column in dict(weights=weights, is_wrong=is_wrong, losses=losses).items():
-        if column.shape != (weights.size,) or not np.isfinite(column).all():
-            raise ValueError(
-                f"{name} has shape {column.shape} or holds a value that is not finite: "
-                f"give one finite value for each of the {weights.size} samples"
-            )
+    quality, is_wrong = np.asarray(quality), np.asarray(is_wrong, bool)
+    if quality.shape != (is_wrong.size,) or not np.isfinite(quality).all():
+        raise ValueError(
+            f"quality has shape {quality.shape} or holds a value that is not finite: "
+            f"give one finite value for each of the {is_wrong.size} samples"
+        )
     if is_wrong.all() or not is_wrong.any():
         return float("nan")
-    # Sorted by (-weight, loss), equal pairs share a row: the row number is the score.
-    pairs = np.stack([-weights, losses], axis=1)
-    _, score = np.unique(pairs, axis=0, return_inverse=True)
-    return float(roc_auc_score(is_wrong, score))
+    return float(roc_auc_score(is_wrong, -quality))
 
 
 def is_known(labels: np.ndarray) -> np.ndarray:
@@ -244,7 +238,7 @@ def _check(columns: dict[str, np.ndarray]) -> None:
             )
     if np.unique(columns["row"]).size != size:
         raise ValueError("row repeats one: give each sample once")
-    for name in ("loss", "weight"):
+    for name in ("quality", "weight", "loss"):
         bad = ~np.isfinite(columns[name])
         if bad.any():
             raise ValueError(

@@ -32,7 +32,7 @@ class Batches:
       method: what the batches are for.
       view: how inputs are prepared.
       axis_name: mapped axis over which batches are split.
-      steps_per_epoch: number of steps for which a sample is augmented in one way.
+      period: number of steps for which a sample is augmented in one way.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class Batches:
         method: Method,
         view: View,
         axis_name: str | None,
-        steps_per_epoch: int,
+        period: int,
     ) -> None:
         self._config, self._model = config, model
         self._method, self._view = method, view
-        self._axis_name, self._steps_per_epoch = axis_name, steps_per_epoch
+        self._axis_name, self._period = axis_name, period
 
     def plain(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
         """Batch for ordinary training."""
-        epoch, index = learner.step // self._steps_per_epoch, rows["index"]
-        key = fold(learner.key, Purpose.AUGMENT, epoch)
+        moment, index = learner.step // self._period, rows["index"]
+        key = fold(learner.key, Purpose.AUGMENT, moment)
         keys = augment.sample_keys(key, index)
         batch = make_batch(table, rows, self._view.prepare, keys)
         return {**batch, "slot": slots(len(index), self._axis_name)}

@@ -25,7 +25,8 @@ class Scores(NamedTuple):
 
     losses: Any  # of the task, against the label in the table
     quality: Any  # in [0, 1], see `Task.quality`
-    weights: Any  # 1 where samples have no weight outside of a batch
+    # 1 where samples have no weight outside of a batch, 0 where only the trusted count
+    weights: Any
     found: dict[str, Any]  # see `Task.scores`
     seen: Any  # false where the input could not be read: the rest means nothing
 
@@ -78,6 +79,8 @@ def scorer(
         losses = task.losses(outputs, batch)
         if method.meta_tx is not None:  # its weights are of slots in a batch
             weights = jnp.ones_like(losses)
+        elif method.trusted_only:  # they had no part in training
+            weights = jnp.zeros_like(losses)
         else:
             # A net sees the loss that it weights; what other rules see is no matter.
             seen = losses if method.net is None else method.losses(outputs, batch)

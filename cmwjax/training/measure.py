@@ -35,6 +35,8 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
         **tests,
     }
     others = {"meta": problem.meta_index, "validation": problem.validation_index}
+    if program.method.trusted_only:  # what was learned by heart selects no epoch
+        del others["meta"]
     for name, index in others.items():
         if index is not None and len(index):
             scores = run.score(judged, run.sets.train, index, of=name)
@@ -83,6 +85,10 @@ def write_results(run: Run, progress: Progress) -> None:
     judged = run.program.evaluated(progress.state)
     scores = run.score_training(judged)
     quality = progress.quality_with(run, scores) / (progress.looks + 1)
+    weights, memory = scores.weights, method.memory
+    if memory is not None and memory.weigh is not None:
+        remembered = jax.device_get(progress.state.memory)
+        weights = memory.weigh(remembered, problem.train_index)
     run.unreadable.write()
     index = problem.train_index[scores.seen]
     if jax.process_index() > 0:
@@ -117,8 +123,9 @@ def write_results(run: Run, progress: Progress) -> None:
         ),
         true_label=dataset.in_words(problem.true_labels[index]),
         family=None if net is None else np.asarray(run.sets.train.table.family)[index],
+        quality=quality[index],
+        weights=weights[scores.seen],
         losses=scores.losses[scores.seen],
-        weights=scores.weights[scores.seen],
     )
 
 

@@ -94,15 +94,8 @@ class Run(NamedTuple):
 
     def meta_order(self, meta_set: NDArray | None) -> Order:
         """The order in which meta steps visit the positions `meta_set`, `[M]`."""
-        table = partial(
-            meta_batches,
-            meta_set,
-            batch_size=self.config.meta_set.batch_size,
-            shards=self.config.data.shards,
-            seed=self.config.seed,
-            steps=self.steps_per_epoch,
-        )
-        return Order(table, self.steps_per_epoch)
+        size = self.config.meta_set.batch_size
+        return _meta_order(self.config, meta_set, size, self.steps_per_epoch)
 
     def last_good(self) -> int | None:
         """Step of the newest checkpoint that is whole, when everything is written."""
@@ -222,6 +215,10 @@ def assemble(
     program = build_program(
         config, problem, order.steps_per_epoch, devices=devices, model=model
     )
+    if program.method.trusted_only:
+        order = _meta_order(
+            config, problem.meta_index, config.data.batch_size, order.steps_per_epoch
+        )
     if program.method.frozen and problem.borders is None:
         warn_if_sizes_alike(problem.families.centres)
     unreadable = Unreadable(workdir, listed_sets(problem))
@@ -289,11 +286,12 @@ def build_program(
         devices=devices,
         model=model,
     )
-    if program.method.has_meta_step:
-        held_out = problem.meta_index
+    method, held_out = program.method, problem.meta_index
+    if method.has_meta_step or method.trusted_only:
+        sizes = config.data if method.trusted_only else config.meta_set
         check_meta_batches(
             len(problem.train_index if held_out is None else held_out),
-            batch_size=config.meta_set.batch_size,
+            batch_size=sizes.batch_size,
             shards=config.data.shards,
         )
     return program
@@ -308,6 +306,20 @@ def _training_order(config: ConfigDict, problem: Problem) -> Order:
         seed=config.seed,
     )
     return Order(table, len(table(epoch=0)))
+
+
+def _meta_order(
+    config: ConfigDict, meta_set: NDArray | None, batch_size: int, steps_per_epoch: int
+) -> Order:
+    table = partial(
+        meta_batches,
+        meta_set,
+        batch_size=batch_size,
+        shards=config.data.shards,
+        seed=config.seed,
+        steps=steps_per_epoch,
+    )
+    return Order(table, steps_per_epoch, period=1)  # samples return within an epoch
 
 
 def check_model(

@@ -87,7 +87,9 @@ def build(
         trusted_share=config.meta_set.trusted_share if trusts else 0.0,
         **common,
     )
-    batches = Batches(config, model, method, view, axis_name, steps_per_epoch)
+    # Trusted samples return within an epoch, and look another way each time.
+    period = 1 if method.trusted_only else steps_per_epoch
+    batches = Batches(config, model, method, view, axis_name, period)
 
     def whole(step, *, is_warmup=False):
         def run_step(state, table, rows, *meta_rows):
