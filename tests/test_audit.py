@@ -82,7 +82,9 @@ def test_what_is_written_is_read_back_exactly(tmp_path, dtype):
 def test_a_run_without_truth_or_families(tmp_path):
     plain = SAMPLES | dict(true_label=None, family=None, quality=np.ones(5))
     write_samples(tmp_path / "samples.csv", **plain)
-    assert "4,,c,a,,,1.0,0.7,4.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
+    assert (
+        "4,,c,a,,,1.0,0.7,4.0,1" in (tmp_path / "samples.csv").read_text().splitlines()
+    )
     samples = read_samples(tmp_path / "samples.csv")
     assert (samples["true_label"] == "").all()
     assert (samples["family"] == UNKNOWN).all()

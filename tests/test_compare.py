@@ -67,7 +67,7 @@ def test_auroc_is_over_the_noisy_training_set(finished):
     wrong = samples["given_label"] != samples["true_label"]
     assert len(wrong) == 300  # the hundred held out are not in it
     assert 0 < wrong.mean() < 0.5
-    pairs = samples["weight"][wrong][:, None] - samples["weight"][~wrong]
+    pairs = samples["quality"][wrong][:, None] - samples["quality"][~wrong]
     want = np.mean(pairs < 0) + np.mean(pairs == 0) / 2
     result = train.summarise(workdir / "cmw_net" / "seed_3")
     np.testing.assert_allclose(result.auroc, want, rtol=1e-12)

@@ -113,7 +113,10 @@ def test_weights_without_a_function_are_points(erm, tmp_path):
             copy / "samples.csv",
             weights=weight,
             losses=samples["loss"],
-            **{k: samples[k] for k in ("row", "given_label", "suggested_label", "quality")},
+            **{
+                k: samples[k]
+                for k in ("row", "given_label", "suggested_label", "quality")
+            },
         )
         (line,) = plots.weight_curves(copy).axes[0].lines
         assert sorted(line.get_ydata()) == sorted(shape)
@@ -260,11 +263,11 @@ def test_suspects_are_shown_in_the_order_of_their_ranks(run):
     figure = plots.suspects(run, images, count=10)
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 10
-    by_weight = sorted(samples, key=lambda r: (float(r["weight"]), -float(r["loss"])))
-    for axes, r in zip(shown, by_weight, strict=False):
+    ranked = sorted(samples, key=lambda r: float(r["quality"]))
+    for axes, r in zip(shown, ranked, strict=False):
         assert np.max(axes.images[0].get_array()) == int(r["row"]) % 251
         assert axes.get_title() == f"row {r['row']}\n{caption(r)}"
-    wrong = sum(r["given_label"] != r["true_label"] for r in by_weight[:10])
+    wrong = sum(r["given_label"] != r["true_label"] for r in ranked[:10])
     assert f"({wrong} indeed wrong)" in figure.get_suptitle()
 
 
@@ -361,10 +364,10 @@ def test_text_suspects_are_in_the_order_of_their_ranks(run):
     for text in axes.texts:
         x, y = text.get_position()
         found.setdefault(y, {})[x] = text
-    by_weight = sorted(samples, key=lambda r: (float(r["weight"]), -float(r["loss"])))
+    ranked = sorted(samples, key=lambda r: float(r["quality"]))
     assert len(found) == 400
     colours = {}
-    for y, r in zip(sorted(found), by_weight, strict=False):
+    for y, r in zip(sorted(found), ranked, strict=False):
         label, row, text = (found[y][x] for x in sorted(found[y]))
         assert label.get_text() == caption(r)
         assert row.get_text() == f"row {r['row']}"
@@ -372,7 +375,7 @@ def test_text_suspects_are_in_the_order_of_their_ranks(run):
         wrong = r["given_label"] != r["true_label"]
         colours.setdefault(wrong, set()).add(label.get_color())
     assert {len(c) for c in colours.values()} == {1} and colours[True] != colours[False]
-    wrong = sum(r["given_label"] != r["true_label"] for r in by_weight[:400])
+    wrong = sum(r["given_label"] != r["true_label"] for r in ranked[:400])
     assert f"400 most suspicious labels: given → suggested ({wrong} indeed wrong)" in (
         figure.get_suptitle()
     )
@@ -407,7 +410,7 @@ def test_figures_of_a_regression_speak_of_targets(regression_run):
 
 def test_text_suspects_of_a_regression_say_targets(regression_run):
     figure = plots.text_suspects(regression_run, ["a row"] * 60)
-    first = min(rows(regression_run), key=lambda r: float(r["weight"]))
+    first = min(rows(regression_run), key=lambda r: float(r["quality"]))
     given, suggested = (float(first[f"{k}_label"]) for k in ("given", "suggested"))
     shown = figure.axes[0].texts[0].get_text()
     assert shown.startswith(f"{given:.6g} → ")
@@ -418,7 +421,7 @@ def test_text_suspects_of_a_regression_say_targets(regression_run):
 def test_suspects_of_a_regression_on_images_say_targets(regression_run):
     images = np.zeros((60, 4, 4, 1), np.uint8)
     figure = plots.suspects(regression_run, images, count=9)
-    first = sorted(rows(regression_run), key=lambda r: float(r["weight"]))[:9]
+    first = sorted(rows(regression_run), key=lambda r: float(r["quality"]))[:9]
     shown = [axes.get_title() for axes in figure.axes if axes.images]
     for title, r in zip(shown, first, strict=True):
         given, suggested = (float(r[f"{k}_label"]) for k in ("given", "suggested"))

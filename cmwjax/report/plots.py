@@ -159,7 +159,10 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
         axis = "weight, on an axis of its own" if is_own else "weight, on the same axis"
         axes.set_xlabel(axis if len(families) > 1 else "weight")
         if len(families) > 1:
-            lines = [*textwrap.wrap(names[family], 30), _auroc(mine, "AUROC by weight ")]
+            lines = [
+                *textwrap.wrap(names[family], 30),
+                _auroc(mine, "AUROC by weight "),
+            ]
             axes.set_title("\n".join(filter(None, lines)), fontsize=10)
     # Legends have the room above the tallest bar.
     panels[0].set_ylim(0, 1.4 * max(axes.dataLim.y1 for axes in panels))
@@ -283,7 +286,7 @@ def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray,
 
 
 def _auroc(samples: dict[str, np.ndarray], prefix: str) -> str:
-    """`prefix` and the AUROC, by weight, of the samples of known truth; empty if undefined."""
+    """`prefix` and the AUROC by weight where the truth is known, or nothing."""
     known, wrong = is_known(samples["true_label"]), is_wrong(samples)
     auroc = wrong_label_auroc(samples["weight"][known], wrong[known])
     return "" if np.isnan(auroc) else f"{prefix}{auroc:.3f}"
