@@ -22,9 +22,11 @@ from cmwjax.report import plots
 from image_files import SIZE, break_file, encoded, files, random_pixels, write_folder
 from test_encoded import TinyWeb
 
+SLOW = pytest.mark.slow  # others show it as well
 NAMES = ["1.0", 'a "b", c', "two\nlines", "é$x$"]  # of classes
 HELD_OUT = {"meta_set.per_class": 3, "meta_set.batch_size": 8}
 HELD_OUT |= {"noise.kind": "none", "noise.rate": 0.0}
+ERM = {"method": "erm", "epochs": 1, "warmup_epochs": 0, **HELD_OUT}  # compiles soon
 COLUMNS = ["row", "file", "given_label", "suggested_label", "true_label"]
 COLUMNS += ["family", "weight", "loss", "rank"]
 ON_DISK = {
@@ -57,8 +59,8 @@ def lines_of(workdir):
 
 
 def finished(tmp_path, **fields):
-    """A run of two epochs, and its lines."""
-    config = runs.tiny(epochs=2, **HELD_OUT | fields)
+    """A run of one epoch, unless told otherwise, and its lines."""
+    config = runs.tiny(**ERM | fields)
     runs.run(config, tmp_path / "run")
     lines = lines_of(tmp_path / "run")
     # As many as were trained on, each once.
@@ -87,7 +89,8 @@ def check(workdir, lines, inputs, words):
 
 def test_a_part_of_the_digits(tmp_path):
     pixels, labels = load_digits(return_X_y=True)
-    config, workdir, lines = finished(tmp_path, **{"data.validation": 40})
+    meta = {"method": "cmw_net", "epochs": 2, "warmup_epochs": 1}
+    config, workdir, lines = finished(tmp_path, **meta, **{"data.validation": 40})
     assert len(lines) == 240 - 30 - 40
     images = np.rint(pixels * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
     assert len(np.unique(images, axis=0)) == len(images) == 1797
@@ -165,7 +168,7 @@ def test_a_long_tail_of_an_archive(tmp_path):
     check(workdir, lines, images, [str(label) for label in labels])
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [np.float32, pytest.param(np.float64, marks=SLOW)])
 def test_targets_of_an_archive_have_the_digits_of_their_type(tmp_path, kind):
     rng = np.random.default_rng(0)
     inputs, targets = rng.normal(size=(120, 3)), rng.normal(50, 9, 120).astype(kind)
@@ -185,7 +188,7 @@ def write_table(path, rows, newline):
             file.write(newline * (len(row[0]) % 3))  # blank lines, here and there
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", pytest.param("\r\n", marks=SLOW)])
 def test_texts_of_a_file_with_blank_lines_and_texts_of_several(tmp_path, newline):
     """A share is tested with, and what is trusted stands in another file."""
     rng = np.random.default_rng(1)
@@ -240,7 +243,7 @@ def broken(tmp_path):
     return folder, odd.rename(odd.with_name('a, "b".png'))
 
 
-@pytest.mark.parametrize("train_size", [0, 50])
+@pytest.mark.parametrize("train_size", [pytest.param(0, marks=SLOW), 50])
 def test_files_of_a_folder(tmp_path, broken, train_size):
     folder, odd = broken
     fields = {"data.name": f"folder:{folder}", **ON_DISK, "data.train_size": train_size}
@@ -258,12 +261,12 @@ def test_files_of_a_folder(tmp_path, broken, train_size):
     titles = [axes.get_title() for axes in plots.suspects(workdir, images).axes]
     shown = [title.split("\n")[0].removeprefix("…") for title in titles if title]
     for line, name in zip(lines, shown, strict=False):
-        assert line["file"].endswith(name) and len(name) == 15
+        assert line["file"].endswith(name) and len(name) == 12
 
 
 def finished_without_broken(tmp_path, fields):
     """As `finished`, but that an image trained on may have been left out."""
-    config = runs.tiny(epochs=2, **HELD_OUT | fields)
+    config = runs.tiny(**ERM | fields)
     runs.run(config, tmp_path / "run")
     lines = lines_of(tmp_path / "run")
     with (tmp_path / "run" / "unreadable.csv").open() as file:
@@ -319,7 +322,7 @@ def test_rows_of_arrays_are_what_their_owner_says(tmp_path):
     )
     fields = {"data.train_size": 50, "data.batch_size": 20, "data.shards": 1}
     fields["weighting.num_families"] = 2
-    config = runs.tiny(epochs=1, **HELD_OUT | fields)
+    config = runs.tiny(**ERM | fields)
     for name, data, whole in (
         ("positions", arrays, kept),
         ("rows", arrays._replace(rows=kept), np.arange(80)),
