@@ -760,6 +760,42 @@ MUTATIONS = [
         "if False:",
         "test_unreadable.py",
     ),
+    # Whose row is it.
+    Mutation(
+        "identity: a part of the data counts its rows anew",
+        "data/dataset.py",
+        "rows=dataset.row_numbers[first]",
+        "rows=None",
+        "test_identity.py::test_a_part_of_the_digits",
+    ),
+    Mutation(
+        "identity: rows are counted after the split of a file",
+        "data/csv_sets.py",
+        '"test": _take(right, np.sort(test))}, rows',
+        '"test": _take(right, np.sort(test))}, np.arange(len(rows))',
+        "test_identity.py",
+    ),
+    Mutation(
+        "identity: a part of a folder has the names of all of it",
+        "data/on_disk.py",
+        "tuple(names[i] for i in positions)",
+        "names",
+        "test_identity.py::test_files_of_a_folder",
+    ),
+    Mutation(
+        "identity: a key of TFDS counts from the first shard",
+        "data/on_disk.py",
+        "{position - begin}",
+        "{position}",
+        "test_encoded.py",
+    ),
+    Mutation(
+        "identity: images drawn are found by their place",
+        "report/suspect_plots.py",
+        "return order[at]",
+        "return wanted",
+        "test_plots.py",
+    ),
     # Explicit meshes, and what is refused at the door.
     Mutation(
         "families are looked up by index",

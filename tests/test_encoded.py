@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 
 from cmwjax.data import datasets, on_disk
 from image_files import encoded as as_file
@@ -130,6 +131,25 @@ def assert_tiny_web(found):
     images = [found.train.read(i) for i in range(TRAIN)]
     assert len(set(images)) == TRAIN
     np.testing.assert_array_equal([known[x] for x in images], found.train.labels)
+
+
+def test_records_of_several_shards_have_the_keys_of_tfds(tmp_path):
+    """The file, and the number of the record in it, as in `tfds_id`."""
+    builder = TinyWeb(data_dir=tmp_path)
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(num_shards=3),
+        file_format="array_record",
+    )
+    found = on_disk.load(f"tfds:{builder.data_path}", tests=["val"]).train
+    assert len(found.names) == TRAIN and len(set(found.names)) == TRAIN
+    shards = set()
+    for position, key in enumerate(found.names):
+        shard, number = key.split("__")
+        reader = ArrayRecordReader(str(builder.data_path / shard))
+        assert found.read(position) in reader.read([int(number)])[0]
+        reader.close()
+        shards.add(shard)
+    assert len(shards) == 3
 
 
 def test_prepared_data_by_folder_and_by_name(prepared):

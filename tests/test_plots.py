@@ -288,7 +288,7 @@ def test_suspects_are_found_by_their_rows_and_named_by_their_files(tmp_path):
     figure = plots.suspects(tmp_path, images, rows=10 * rows)
     shown = [axes for axes in figure.axes if axes.images]
     assert [np.max(axes.images[0].get_array()) for axes in shown] == [5, 4, 3, 2, 1]
-    files = [f"…n/class {row}/{row}.png" for row in rows[2:]]
+    files = [f"…lass {row}/{row}.png" for row in rows[2:]]
     labels = ["b → a", "a → b", "b → c, d", "a → b", "b"]
     titles = [axes.get_title().replace("\n→", " →") for axes in shown]
     assert titles == [f"{f}\n{names}" for f, names in zip(files, labels, strict=True)]

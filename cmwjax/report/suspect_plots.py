@@ -146,7 +146,7 @@ def suspects(
         axes.set_axis_off()
     for i, axes in enumerate(grid[: wrong.size]):
         axes.imshow(images[at[i]], cmap="gray")  # a last axis of 1 is fine
-        file = one_line(top["file"][i], width=16, keep_end=True)
+        file = one_line(top["file"][i], width=13, keep_end=True)
         axes.set_title(
             f"{file or 'row ' + str(top['row'][i])}\n{separator.join(labels[i])}",
             loc="center",
