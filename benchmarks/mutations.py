@@ -903,6 +903,41 @@ MUTATIONS = [
         "> jnp.log(0.75)",
         "test_ordinal.py",
     ),
+    Mutation(
+        "trusted alone: batches of the training set",
+        "training/run.py",
+        "if program.method.trusted_only:",
+        "if False:",
+        "test_trusted_only.py",
+    ),
+    Mutation(
+        "trusted alone: a sample looks one way in all of an epoch",
+        "training/steps.py",
+        "period = 1 if method.trusted_only else steps_per_epoch",
+        "period = steps_per_epoch",
+        "test_trusted_only.py",
+    ),
+    Mutation(
+        "RRM: the highest loss that stays goes",
+        "methods/rrm.py",
+        "~(losses <= highest)",
+        "~(losses < highest)",
+        "test_rrm.py",
+    ),
+    Mutation(
+        "RRM: lost weight is lost",
+        "methods/rrm.py",
+        "weights[gains] += loses.sum() / gains.sum()",
+        "weights[gains] += 0",
+        "test_rrm.py",
+    ),
+    Mutation(
+        "the deviation over seeds is that of a population",
+        "compare.py",
+        "numbers.std(ddof=1)",
+        "numbers.std()",
+        "test_compare.py::test_the_deviation_is_that_of_a_sample_and_one_value_has_none",
+    ),
 ]
 
 

@@ -51,6 +51,7 @@ def on_one_device(tmp_path_factory):
         pytest.param("elr", marks=pytest.mark.slow),
         pytest.param("plc", marks=pytest.mark.slow),
         pytest.param("rrm", marks=pytest.mark.slow),
+        pytest.param("trusted_only", marks=pytest.mark.slow),
     ],
 )
 def test_results_do_not_depend_on_the_number_of_devices(

@@ -95,6 +95,7 @@ def slow(**fields):
         {"method": "elr"},  # a memory, written to at every step
         {"method": "plc"},  # labels that change before an epoch
         slow(method="rrm"),  # weights that do
+        slow(method="trusted_only"),  # an order of its own
         slow(method="erm_mixup_ema"),  # a teacher
         slow(
             **{"method": "cmw_net_sl", "mixup.meta_alpha": 1.0}

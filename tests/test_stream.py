@@ -203,9 +203,12 @@ def test_too_little_shared_memory_is_said_before_a_worker_dies(tmp_path, monkeyp
 # ---- runs
 
 
-def test_a_run_from_disk_is_the_run_from_memory(tmp_path, folder, monkeypatch):
+@pytest.mark.parametrize(
+    "method", ["cmw_net", pytest.param("trusted_only", marks=SLOW)]
+)
+def test_a_run_from_disk_is_the_run_from_memory(tmp_path, folder, monkeypatch, method):
     monkeypatch.setattr(program, "EVALUATION_BATCH", 24)
-    fields = {"warmup_epochs": 0, "meta_every": 1}
+    fields = {"warmup_epochs": 0, "meta_every": 1, "method": method}
     run(config(folder, **fields), tmp_path / "disk")
     fields["data.name"] = f"{folder}/set.npz"
     run(config(folder, **fields), tmp_path / "memory")

@@ -15,6 +15,9 @@ def rrm(
 ) -> Method:
     """The Rockafellian relaxation method, around the loss of the run.
 
+    Its objective is that of `weighting.normalisation='mean'`. Divided by the sum of its
+    weights, a batch with a sample that has gained many would learn from that one alone.
+
     Args:
       context: its loss is what is weighted and minimised.
       noise_rate: an estimate of the share of wrong labels, in [0, 1): the share of
