@@ -10,6 +10,7 @@ Exit codes: 0, finished; 1, an error, which is printed; 75, stopped by SIGTERM o
 within 30 seconds and saved: run the same command again. A second SIGINT stops at once.
 """
 
+import difflib
 import re
 import sys
 import warnings
@@ -26,7 +27,7 @@ from cmwjax.config import base_config
 # ml_collections loads configuration files in a way that Python 3.12 deprecates.
 warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
 
-HERE = Path(__file__).parent
+CONFIGS = Path(__file__).parent / "configs"
 # What flags and ml_collections raise at a configuration that is wrong.
 ERRORS = (flags.Error, ValueError, TypeError, LookupError, AttributeError, OSError)
 IN_FILES = tuple(f"--config.{group}." for group in config_help.FREE)
@@ -42,7 +43,7 @@ def one_line() -> Generator[None, None, None]:
         sys.exit(f"error: {of_value(error)}")
     except ERRORS as error:
         chosen = [word for word in sys.argv if word.startswith(IN_FILES)]
-        if chosen and isinstance(error, LookupError):
+        if chosen and isinstance(error, LookupError | AttributeError):
             sys.exit(
                 f"error: {chosen[0]}: the configuration file has no such entry, and "
                 "these are made there: add it to a copy of the file."
@@ -100,19 +101,17 @@ def check_file(name: str) -> None:
     """Raises `ValueError` if there is no such configuration file."""
     if Path(name).is_file():
         return
-    known = [f"configs/{path.name}" for path in (HERE / "configs").glob("*.py")]
-    known.remove("configs/common.py")
-    stem = {Path(path).stem: path for path in known}.get(Path(name).stem)
-    hint = f"; did you mean {stem}?" if stem else config_help.did_you_mean(name, known)
-    if hint == ".":
-        hint = f"; there are {', '.join(sorted(known))}."
-    raise ValueError(f"--config={name}: there is no such file{hint}")
+    known = {path.stem: f"configs/{path.name}" for path in CONFIGS.glob("*.py")}
+    del known["common"]  # what they share
+    near = difflib.get_close_matches(Path(name).stem, known, n=1)
+    others = " or ".join(known[stem] for stem in near) or ", ".join(known.values())
+    raise ValueError(f"--config={name}: there is no such file; did you mean {others}?")
 
 
 with one_line():  # fields on the command line are looked up when this is defined
     check_words(sys.argv[1:])
     _CONFIG = config_flags.DEFINE_config_file(
-        "config", str(HERE / "configs" / "quickstart.py"), "configuration file"
+        "config", str(CONFIGS / "quickstart.py"), "configuration file"
     )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder for the results; by default runs/NAME_OF_CONFIG"
@@ -125,7 +124,7 @@ _TENSORBOARD = flags.DEFINE_bool(
 def parse(arguments: list[str]) -> list[str]:
     """Parses flags, and with them the configuration file and what follows its colon."""
     if {"-h", "-help", "--help"} & set(arguments[1:]):
-        print(f"{__doc__}\n{config_help.help_text(HERE / 'configs')}")
+        print(f"{__doc__}\n{config_help.help_text(CONFIGS)}")
         sys.exit()
     console.set_up()
     with one_line():
@@ -185,6 +184,7 @@ def main(_) -> None:
     # After the flags are parsed: a mistyped flag answers at once.
     from cmwjax import compare, train
     from cmwjax.report import event_files
+    from cmwjax.report.result import sentence
     from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
     from cmwjax.training.health import Diverged
     from cmwjax.training.workdir import is_finished
@@ -208,7 +208,7 @@ def main(_) -> None:
                     compare.hooks(progress, Path(workdir), tensorboard) as on_epoch,
                 ):
                     result = train.run(config, workdir, on_epoch=on_epoch)
-                print(result)
+                print(sentence(result))
                 if finished:
                     print("It was finished before; there was nothing to do.")
     except Interrupted as stop:

@@ -64,8 +64,8 @@ def base_config() -> ConfigDict:
     config.noise.seed = -1  # of the draw; -1: config.seed; else one draw for all runs
 
     config.meta_set = ConfigDict()
-    # Who is trusted: samples held out with their labels, sub-samples of equal size, those
-    # of lowest loss, samples of a file of their own, or nobody.
+    # Who is trusted: samples held out with their right labels, those of a file of their
+    # own, as many of each class as the rarest has, those of lowest loss, or nobody.
     config.meta_set.policy = "held_out"
     config.meta_set.per_class = 10  # samples of each class in the meta set
     config.meta_set.batch_size = 100  # samples of the meta set in a meta step
@@ -88,9 +88,9 @@ def base_config() -> ConfigDict:
     config.weighting.hidden = 100  # units of the weighting net's hidden layer
     config.weighting.start = "torch"  # initial parameters of the weighting net
     config.weighting.optimizer = ConfigDict()
-    # The optimizer of the weighting net. sgd reads the momentum. With adam, the decay, as
-    # in the paper, takes over when the classifier's learning rate falls, which
-    # the meta-gradient is proportional to, and weights end at 0.5: adamw's does not.
+    # The optimizer of the weighting net. Only sgd reads the momentum. Adam's decay,
+    # that of the paper, takes over when the classifier's learning rate falls, which the
+    # meta-gradient is proportional to, and weights end at 0.5; that of adamw does not.
     config.weighting.optimizer.name = "adam"
     config.weighting.optimizer.momentum = 0.9  # of sgd
     config.weighting.optimizer.nesterov = True  # whether that is Nesterov's
@@ -99,7 +99,7 @@ def base_config() -> ConfigDict:
     # What the sum of weighted losses is divided by: the batch size, or the sum of the
     # weights.
     config.weighting.normalisation = "mean"
-    # The virtual step of the meta step: plain SGD, or that of the classifier's optimizer.
+    # The step that a meta step looks ahead by: plain SGD's, or the optimizer's own.
     config.weighting.lookahead = "sgd"
 
     config.augment = ConfigDict()

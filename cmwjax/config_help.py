@@ -86,8 +86,8 @@ def comments(source: str) -> dict[str, str]:
     """Field by its whole name -> the comment right above it and that beside it.
 
     Args:
-      source: a module with `base_config`, which assigns to `config.GROUP.FIELD` and takes
-        some groups from other functions of the module.
+      source: a module with `base_config`, which assigns to `config.GROUP.FIELD` and
+        takes some groups from other functions of the module.
     """
     beside, above = {}, {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -183,8 +183,8 @@ def markdown(folder: Path) -> str:
     lines = [
         "# Configurations and their fields",
         "",
-        "Made by `python -m cmwjax.config_help > docs/configuration.md` of the comments",
-        "in [cmwjax/config.py](../cmwjax/config.py) and of the files in",
+        "Made by `python -m cmwjax.config_help > docs/configuration.md` of the",
+        "comments in [cmwjax/config.py](../cmwjax/config.py) and of the files in",
         "[configs/](../configs/); `python run.py --help` prints the same.",
         "",
         "## Configurations",

@@ -67,7 +67,9 @@ class _Plain(logging.Formatter):
     """The text alone, after what makes it more than information."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record).rstrip("\n")
+        text = super().format(record)
+        if record.name == "py.warnings":  # and not the line of code that comes with it
+            text = text.partition("\n")[0]
         if record.levelno < logging.WARNING:
             return text
         return f"{record.levelname.lower()}: {text}"
