@@ -1,25 +1,27 @@
 """Several methods side by side over several seeds, and one table."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from cmwjax import train
 from cmwjax.bias.problem import Problem, prepare
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
+from cmwjax.console import Progress
 from cmwjax.data import csv_sets
 from cmwjax.data.dataset import Dataset
 from cmwjax.files import DIVERGED, SUMMARY, write_json
 from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
-from cmwjax.report.problem import check_data, data_digest
+from cmwjax.report.event_files import event_files
+from cmwjax.report.problem import check_data, data_digest, log_header
 from cmwjax.report.result import Result
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training.health import Diverged
@@ -43,7 +45,13 @@ SCORE = (  # what a summary says of its numbers
 )
 
 
-def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) -> str:
+def run(
+    config: ConfigDict,
+    workdir: str | Path,
+    on_run: OnRun | None = None,
+    *,
+    tensorboard: bool = False,
+) -> str:
     """Makes the runs of `config.compare`, each in `workdir/METHOD/seed_K`.
 
     Finished runs are not repeated, nor those that diverged, of which the others take no
@@ -55,6 +63,7 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
       workdir: a new or empty folder, or that of a comparison of this configuration.
       on_run: called with method, seed and result of every run that has ended; the
         result is None if it diverged.
+      tensorboard: whether runs write their metrics for TensorBoard, too.
 
     Returns:
       The table: accuracy on the test set, or R² of a regression, in percent, mean and
@@ -73,13 +82,18 @@ def run(config: ConfigDict, workdir: str | Path, on_run: OnRun | None = None) ->
     methods, seeds = config.compare.methods, config.compare.seeds
     for method in methods:
         check_config(one_run(config, method, seeds[0]))
-    dataset = _check_every_run(config, Path(workdir))
+    problem = _check_every_run(config, Path(workdir))
     with running_in(Path(workdir)):
-        return _run_all(config, claim_folder(workdir, config), dataset, on_run)
+        workdir = claim_folder(workdir, config)
+        return _run_all(config, workdir, problem, on_run, tensorboard)
 
 
 def _run_all(
-    config: ConfigDict, workdir: Path, dataset: Dataset, on_run: OnRun | None
+    config: ConfigDict,
+    workdir: Path,
+    problem: Problem,
+    on_run: OnRun | None,
+    tensorboard: bool,
 ) -> str:
     """Makes the runs, all of which have been checked; returns the table."""
     methods, seeds = config.compare.methods, config.compare.seeds
@@ -89,33 +103,35 @@ def _run_all(
         for seed in seeds
     ):
         print(f"All runs in {workdir} are finished; there is nothing to train.")
+    else:
+        rows = ", ".join(title(method) for method in methods)
+        what = f"{rows}, seeds {', '.join(map(str, seeds))}"
+        first = one_run(config, methods[0], seeds[0])
+        log_header(what, first, problem)
     start = time.perf_counter()
     results: dict[str, list[Result | None]] = {method: [] for method in methods}
     total = len(methods) * len(seeds) * config.epochs
-    with tqdm(total=total, unit="epoch", mininterval=1) as bar:
-
-        def advance(_):
-            bar.update()
-
+    with Progress(total) as progress:
         for method in methods:
             for seed in seeds:
-                bar.set_description(f"{title(method)}, seed {seed}")
-                done = bar.n
+                progress.describe(f"{title(method)}, seed {seed}")
+                done = progress.done
                 single = one_run(config, method, seed)
                 folder = run_folder(workdir, method, seed)
-                if is_finished(folder):  # of these data, as has been checked
-                    result = train.summarise(folder)
-                else:
-                    result = run_or_diverge(single, folder, advance)
+                with hooks(progress, folder, tensorboard) as on_epoch:
+                    if is_finished(folder):  # of these data, as has been checked
+                        result = train.summarise(folder)
+                    else:
+                        result = run_or_diverge(single, folder, on_epoch)
                 results[method].append(result)
-                bar.update(done + config.epochs - bar.n)  # of a finished run
+                progress.reach(done + config.epochs)  # of a finished run
                 if on_run is not None:
                     on_run(method, seed, result)
     ended = [r for runs in results.values() for r in runs if r is not None]
     summary = {
         "score": SCORE,
         "criterion": TASKS[config.task].title,
-        "labels": "labels" if dataset.num_classes else "targets",
+        "labels": "labels" if problem.dataset.num_classes else "targets",
         "test_labels": "given" if _tests_with_given_labels(config) else "right",
         "seeds": list(seeds),
         "seconds": time.perf_counter() - start,
@@ -125,16 +141,32 @@ def _run_all(
     if jax.process_index() == 0:
         write_json(workdir / SUMMARY, summary)
         if ended:
-            draw_figures(config, workdir, dataset)
+            draw_figures(config, workdir, problem.dataset)
     wait_for_first_process()
     return table(summary)
 
 
-def _check_every_run(config: ConfigDict, workdir: Path) -> Dataset:
+@contextmanager
+def hooks(
+    progress: Progress, folder: Path, tensorboard: bool
+) -> Generator[train.OnEpoch, None, None]:
+    """What is to be called after every epoch of a run."""
+    before = progress.done
+    with event_files(folder) if tensorboard else nullcontext() as write:
+
+        def on_epoch(metrics):
+            progress.reach(before + metrics["epoch"])
+            if write is not None:
+                write(metrics)
+
+        yield on_epoch
+
+
+def _check_every_run(config: ConfigDict, workdir: Path) -> Problem:
     """Refuses a comparison of which a run cannot be made, or was made of other data.
 
     Returns:
-      The data set.
+      What the first one learns from.
     """
     problems: dict[str, Problem] = {}  # most often all methods have the same
     digests: dict[str, bytes] = {}
@@ -151,7 +183,7 @@ def _check_every_run(config: ConfigDict, workdir: Path) -> Dataset:
             check_folder(folder, one_run(config, method, seed))
             check_free(folder)
             check_data(folder, digests[read])
-    return next(iter(problems.values())).dataset
+    return next(iter(problems.values()))
 
 
 def _tests_with_given_labels(config: ConfigDict) -> bool:
@@ -187,7 +219,7 @@ def run_or_diverge(
         check_folder(folder, config)
         return None
     try:
-        return train.run(config, folder, on_epoch=on_epoch, arrays=arrays)
+        return train.run(config, folder, on_epoch=on_epoch, arrays=arrays, header=False)
     except Diverged as error:
         logging.warning("%s: %s", folder, error)
         if jax.process_index() == 0:

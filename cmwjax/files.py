@@ -18,6 +18,7 @@ CONFIG = "config.json"
 PROBLEM = "problem.json"  # what the run learns from, in numbers
 LABELS = "labels.npz"  # the same, sample by sample
 METRICS = "metrics.jsonl"  # one line per epoch
+EVENTS = "tensorboard"  # the same for TensorBoard, where it was asked for
 CHECKPOINTS = "checkpoints"
 UNREADABLE = "unreadable.csv"  # images that could not be read
 CLASSIFIER = "classifier.safetensors"  # after the last epoch

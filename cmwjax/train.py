@@ -18,8 +18,9 @@ from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.sources import Rows
+from cmwjax.methods.catalogue import title
 from cmwjax.report.metrics import append_metrics, drop_metrics
-from cmwjax.report.problem import check_data, data_digest, write_problem
+from cmwjax.report.problem import check_data, data_digest, log_header, write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.training import export, measure
@@ -46,6 +47,7 @@ def run(
     devices: tuple[jax.Device, ...] | None = None,
     arrays: Dataset | None = None,
     model: nn.Module | None = None,
+    header: bool = True,
 ) -> Result:
     """Trains one method with one seed, and leaves its files in `workdir`.
 
@@ -61,6 +63,7 @@ def run(
       arrays: a data set in place of the one that the configuration names.
       model: a classifier in place of that of the configuration; for both, see
         `cmwjax.training.run.assemble`.
+      header: whether the log says what the run learns from.
 
     Raises:
       ValueError: if configuration, data, model or workdir are unfit, another process
@@ -78,6 +81,9 @@ def run(
     check_free(Path(workdir))
     this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
     with running_in(this.workdir):
+        if header:
+            what = f"{title(config.method)}, seed {config.seed}"
+            log_header(what, config, this.problem, devices)
         train(this, on_epoch)
     return summarise(this.workdir)
 

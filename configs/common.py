@@ -1,7 +1,16 @@
 """Arguments of configuration files: the part after the colon of `--config=FILE:...`."""
 
+import difflib
 from pathlib import Path
 from typing import Any
+
+
+class UnknownArgument(ValueError):
+    """An argument that a file does not have; `arguments` are those it has."""
+
+    def __init__(self, message: str, arguments: dict[str, Any] | None = None):
+        super().__init__(message)
+        self.arguments = arguments or {}
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
@@ -15,15 +24,19 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
       The defaults, updated.
 
     Raises:
-      ValueError: on an unknown name or a value of another type.
+      UnknownArgument: on an unknown name.
+      ValueError: on a value of another type.
     """
     values = dict(defaults)
     for item in filter(None, (arg or "").split(",")):
         name, equals, text = item.partition("=")
         if name not in defaults:
-            raise ValueError(
-                f"unknown argument {name!r} after the colon of --config; "
-                f"there are {sorted(defaults)}."
+            near = difflib.get_close_matches(name, defaults, n=1)
+            hint = f" did you mean {near[0]!r}?" if near else ""
+            raise UnknownArgument(
+                f"unknown argument {name!r} after the colon of --config;{hint} "
+                f"there are {sorted(defaults)}.",
+                defaults,
             )
         kind = type(defaults[name])
         try:

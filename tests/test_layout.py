@@ -8,12 +8,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cmwjax"
 # Whoever stands on a floor may import from the floors below, and from its own room.
 FLOORS = (
-    {"files", "randomness", "stopping"},
+    {"console", "files", "randomness", "stopping"},
     {"core"},
     {"models"},
     {"data", "methods", "tasks"},
     {"bias", "classifier", "config"},
     {"config_check", "report"},
+    {"config_help"},
     {"training"},
     {"train"},
     {"compare"},

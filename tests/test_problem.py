@@ -8,7 +8,12 @@ from cmwjax.bias import meta_set, noise, problem
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.data import datasets
-from cmwjax.report.problem import describe_problem, summarise_problem, write_problem
+from cmwjax.report.problem import (
+    describe_problem,
+    log_header,
+    summarise_problem,
+    write_problem,
+)
 
 CLASSES, SIZE = 4, 2000
 RNG = np.random.default_rng(0)
@@ -256,6 +261,7 @@ def test_files_and_log_tell_the_problem(configured, tmp_path, monkeypatch):
     config = configured(**noisy(**{"data.validation": 0.1}))
     got, logged = problem.prepare(config), []
     monkeypatch.setattr(logging, "info", lambda text, *args: logged.append(text % args))
+    log_header("ERM", config, got)
     write_problem(tmp_path, config, got)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["labels.npz", "problem.json"]
     summary = json.loads((tmp_path / "problem.json").read_text())

@@ -8,12 +8,21 @@ from cmwjax.methods.method import Context, Method, check_range
 
 
 def class_balanced(context: Context, *, beta: float = 0.9999) -> Method:
-    """The loss of the run, weighted by `balanced_weights`."""
+    """The loss of the run, weighted by `balanced_weights`.
+
+    Args:
+      beta: of the weights, in [0, 1]; 0: all alike, 1: by the inverse class size.
+    """
     return with_class_weights(context.base, beta=beta)
 
 
 def ldam(*, margin: float = 0.5, scale: float = 30.0) -> Method:
-    """ERM with LDAM, see `core.losses`; `margin` is that of the smallest class."""
+    """ERM with LDAM, see `core.losses`; `margin` is that of the smallest class.
+
+    Args:
+      margin: margin of the smallest class.
+      scale: factor of the logits.
+    """
     check_range("margin", margin, 0)
     check_range("scale", scale, 0)
 
@@ -27,7 +36,11 @@ def ldam(*, margin: float = 0.5, scale: float = 30.0) -> Method:
 
 
 def ldam_drw(context: Context, *, beta: float = 0.9999) -> Method:
-    """LDAM whose weights are deferred (DRW): they come after the warm-up."""
+    """LDAM whose weights are deferred (DRW): they come after the warm-up.
+
+    Args:
+      beta: of the weights, in [0, 1]; 1 weighs by the inverse of the class size.
+    """
     return with_class_weights(context.loss("ldam"), beta=beta)
 
 

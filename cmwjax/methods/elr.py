@@ -9,7 +9,12 @@ from cmwjax.methods.method import Context, Method, check_range
 
 
 def elr(context: Context, *, strength: float = 3.0, momentum: float = 0.7) -> Method:
-    """Early-learning regularisation; for CIFAR-100, strength 7 and momentum 0.9."""
+    """Early-learning regularisation; for CIFAR-100, strength 7 and momentum 0.9.
+
+    Args:
+      strength: factor of the regulariser.
+      momentum: of the remembered predictions, in [0, 1).
+    """
     del context
     check_range("strength", strength, 0)
     check_range("momentum", momentum, 0, 1)

@@ -12,7 +12,11 @@ QUANTILE = 0.97  # of the confidence, as the authors take it for noisy labels
 
 
 def forward(context: Context, *, transition: str = "known") -> Method:
-    """Forward correction; `transition` is the source of its matrix."""
+    """Forward correction; `transition` is the source of its matrix.
+
+    Args:
+      transition: source of its matrix, 'known' or 'estimated'.
+    """
     del context
     check_choice("transition", transition, SOURCES)
 

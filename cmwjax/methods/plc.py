@@ -12,7 +12,11 @@ FEW = 0.001  # share of labels that counts as hardly
 
 
 def plc(context: Context, *, threshold: float = 0.3) -> Method:
-    """Progressive label correction; `threshold` is the first one."""
+    """Progressive label correction; `threshold` is the first one.
+
+    Args:
+      threshold: the first one, of the likelihood ratio test, in [0, 1].
+    """
     del context
     check_range("threshold", threshold, 0, 1)
     return Method(memory=refurbished_labels(threshold))

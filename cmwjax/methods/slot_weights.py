@@ -21,7 +21,12 @@ def l2rw(context: Context) -> Method:
 
 
 def mcw(context: Context, *, step: float = 0.01, beta: float = 0.9999) -> Method:
-    """Meta class weights: one number per slot, on top of class-balanced weights."""
+    """Meta class weights: one number per slot, on top of class-balanced weights.
+
+    Args:
+      step: learning rate of the numbers.
+      beta: of the class-balanced weights, in [0, 1].
+    """
     check_range("step", step, 0)
     return with_class_weights(context.base, beta=beta)._replace(
         weight_fn=balanced_slot_weights, meta_tx=gradient_step(step)

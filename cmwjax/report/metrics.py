@@ -16,7 +16,7 @@ def append_metrics(workdir: Path, metrics: dict[str, Any]) -> None:
     """Adds one line to `metrics.jsonl`; what is not finite becomes null."""
     if jax.process_index() == 0:
         with open(workdir / METRICS, "a") as file:
-            file.write(json.dumps(_plain(metrics), allow_nan=False) + "\n")
+            file.write(json.dumps(plain(metrics), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())  # checkpoints that come later rely on it
 
@@ -45,13 +45,14 @@ def _step(line: bytes) -> float:
         return math.inf
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Arrays as lists, and None for what is not finite, which JSON does not have."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | jax.Array | np.generic):
         value = np.asarray(value).tolist()
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

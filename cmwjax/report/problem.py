@@ -18,7 +18,7 @@ from cmwjax.report.families import family_names
 
 
 def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
-    """Writes `problem.json` and `labels.npz`, and describes the problem in the log.
+    """Writes `problem.json` and `labels.npz`.
 
     `problem.json` is what `summarise_problem` returns. `labels.npz` holds, over the
     whole training set, `row` int64 `[N]` (see `Dataset.rows`), `observed` `[N]`
@@ -28,8 +28,6 @@ def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
     if jax.process_index() != 0:
         return
     summary = summarise_problem(config, problem)
-    for line in describe_problem(summary):
-        logging.info("%s", line)
     write_json(workdir / PROBLEM, summary)
     held_out = problem.meta_index
     # As a file: given a name, savez would add .npz to that of the temporary one.
@@ -43,6 +41,35 @@ def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
             meta_index=np.zeros(0, np.int32) if held_out is None else held_out,
             validation_index=problem.validation_index,
         )
+
+
+def log_header(
+    what: str,
+    config: ConfigDict,
+    problem: Problem,
+    devices: tuple[jax.Device, ...] | None = None,
+) -> None:
+    """Says in the log, in a few lines, what begins.
+
+    Args:
+      what: is run.
+      config: configuration of the run, or of one of several.
+      problem: what it learns from.
+      devices: what it runs on; None: everything there is.
+    """
+    if jax.process_index() != 0:
+        return
+    devices = devices or tuple(jax.devices())
+    logging.info(
+        "%s: %d epochs on %s, by %d x %s",
+        what,
+        config.epochs,
+        config.data.name,
+        len(devices),
+        devices[0].device_kind,
+    )
+    for line in describe_problem(summarise_problem(config, problem)):
+        logging.info("%s", line)
 
 
 def data_digest(dataset: Dataset) -> bytes:

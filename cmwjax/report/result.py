@@ -1,10 +1,12 @@
 """What a finished run is judged by, from its files."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmwjax.report.read import read_metrics, task_of
 from cmwjax.report.samples import is_known, is_wrong, samples_of, wrong_label_auroc
+from cmwjax.tasks.catalogue import TASKS
 
 
 class Result(NamedTuple):
@@ -17,6 +19,20 @@ class Result(NamedTuple):
     auroc: float  # of "this label is wrong", by quality; NaN if none is
     seconds: float  # all epochs together
     checkpoint_seconds: float  # of which training waited for checkpoints
+
+
+def sentence(result: Result) -> str:
+    """What a result says, for a terminal."""
+    titles = {task.criterion: task.title for task in TASKS.values()}
+    name, last = titles[result.criterion], 100 * result.test_score
+    parts = [f"test {name} {last:.1f} % after the last epoch"]
+    if result.selected_score is not None:
+        parts.append(f"{100 * result.selected_score:.1f} % after the selected one")
+    if result.average_precision is not None:
+        parts.append(f"average precision {100 * result.average_precision:.1f} %")
+    if not math.isnan(result.auroc):
+        parts.append(f"AUROC of wrong labels {result.auroc:.3f}")
+    return ", ".join([*parts, f"{result.seconds:.1f} seconds"])
 
 
 def summarise(workdir: Path) -> Result:
