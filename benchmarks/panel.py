@@ -137,7 +137,8 @@ def measured(config):
             metrics = run.summary(scores, run.problem.true_labels[index])
             row["validation"] = 100 * metrics[run.program.task.criterion]
     row["test"] = 100 * result.test_score
-    row["auroc"] = None if np.isnan(result.auroc) else result.auroc
+    if not np.isnan(result.auroc):
+        row["auroc"] = result.auroc
     return row
 
 
