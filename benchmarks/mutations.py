@@ -728,8 +728,8 @@ MUTATIONS = [
     Mutation(
         "figures: one text too few is not noticed",
         "report/suspect_plots.py",
-        "if missing.size or len(known) != size:",
-        "if len(known) != size:",
+        "if missing.size:",
+        "if False:",
         "test_plots.py",
     ),
     Mutation(
@@ -792,7 +792,7 @@ MUTATIONS = [
     Mutation(
         "identity: images drawn are found by their place",
         "report/suspect_plots.py",
-        "return order[at]",
+        "return order[np.searchsorted(known, wanted, sorter=order)]",
         "return wanted",
         "test_plots.py",
     ),

@@ -105,7 +105,9 @@ def write_csv(
     """
     rows = [columns, *rows]
     # Python < 3.13 leaves a lone carriage return without quotes, where a line ends.
-    has_return = any("\r" in cell for row in rows for cell in row if type(cell) is str)
+    has_return = any(
+        "\r" in cell for row in rows for cell in row if isinstance(cell, str)
+    )
     quoting = csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL
     with (
         replacing(path) as temporary,

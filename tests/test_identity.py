@@ -261,7 +261,7 @@ def test_files_of_a_folder(tmp_path, broken, train_size):
     titles = [axes.get_title() for axes in plots.suspects(workdir, images).axes]
     shown = [title.split("\n")[0].removeprefix("…") for title in titles if title]
     for line, name in zip(lines, shown, strict=False):
-        assert line["file"].endswith(name) and len(name) == 12
+        assert line["file"].endswith(name) and len(name) == 11
 
 
 def finished_without_broken(tmp_path, fields):

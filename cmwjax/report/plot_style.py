@@ -95,7 +95,8 @@ def weight_limit(weights: ArrayLike) -> float:
 
 def one_line(name: str, *, width: int, keep_end: bool = False) -> str:
     """A name in one line, of at most `width` characters: cut off, or its end."""
-    line = " ".join(name.split())
+    # Bytes that are no text, as the name of a file may have, cannot be drawn.
+    line = " ".join(name.encode(errors="replace").decode().split())
     if len(line) <= width:
         return line
     return "…" + line[1 - width :] if keep_end else line[: width - 1] + "…"

@@ -58,7 +58,7 @@ def text_suspects(
     samples = {k: v[:count] for k, v in samples.items()}
     wrong = is_wrong(samples)
     size = len(wrong)
-    labels = [" → ".join(names) for names in _label_names(samples)]
+    labels = [" → ".join(names) for names in _label_names(samples, width=14)]
     # In inches: where columns begin, by the room that a letter takes.
     width, at_row = 11, 0.15 + 0.088 * max(map(len, labels))
     at_text = at_row + 0.25 + 0.065 * len(f"row {samples['row'].max()}")
@@ -91,17 +91,15 @@ def _suspects_title(samples: dict[str, np.ndarray]) -> str:
     return f"{title} ({wrong.sum()} indeed wrong)" if known else title
 
 
-def _label_names(samples: dict[str, np.ndarray]) -> list[list[str]]:
+def _label_names(samples: dict[str, np.ndarray], *, width: int) -> list[list[str]]:
     """Of each sample, the given label and, if that is another one, the suggested."""
     is_target = is_regression(samples)
+
+    def say(label):
+        return f"{label:.6g}" if is_target else one_line(label, width=width)
+
     pairs = zip(samples["given_label"], samples["suggested_label"], strict=True)
-    return [
-        [
-            f"{x:.6g}" if is_target else one_line(x, width=14)
-            for x in dict.fromkeys(pair)
-        ]
-        for pair in pairs
-    ]
+    return [list(dict.fromkeys(map(say, pair))) for pair in pairs]
 
 
 @styled()
@@ -135,7 +133,7 @@ def suspects(
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise ValueError(f"images has shape {shape}: give [N, H, W, 1 or 3]")
     top = {column: values[:count] for column, values in samples.items()}
-    wrong, labels = is_wrong(top), _label_names(top)
+    wrong, labels = is_wrong(top), _label_names(top, width=12)
     columns = min(8, wrong.size)
     lines = -(-wrong.size // columns)
     long = max(map(len, itertools.chain(*labels))) > 5
@@ -146,7 +144,7 @@ def suspects(
         axes.set_axis_off()
     for i, axes in enumerate(grid[: wrong.size]):
         axes.imshow(images[at[i]], cmap="gray")  # a last axis of 1 is fine
-        file = one_line(top["file"][i], width=13, keep_end=True)
+        file = one_line(top["file"][i], width=12, keep_end=True)
         axes.set_title(
             f"{file or 'row ' + str(top['row'][i])}\n{separator.join(labels[i])}",
             loc="center",
@@ -167,13 +165,17 @@ def _positions(
 ) -> np.ndarray:
     """Where rows of the run are among those of `size` images or texts, int `[N]`."""
     known = np.arange(size) if rows is None else np.asarray(rows)
-    order = np.argsort(known)
-    at = np.searchsorted(known, wanted, sorter=order)
-    missing = np.setdiff1d(wanted, known)
-    if missing.size or len(known) != size:
+    if known.shape != (size,):
         raise ValueError(
-            f"there are {size} {what} of {len(known)} rows, but {run_dir} ranks row "
-            f"{missing.max(initial=-1)}: give the {what} of the whole training set, "
-            "and the row of each"
+            f"rows has shape {known.shape}, but there are {size} {what}: give the row "
+            "of each"
         )
-    return order[at]
+    missing = np.setdiff1d(wanted, known)
+    if missing.size:
+        raise ValueError(
+            f"there are {size} {what}, but {run_dir} ranks row {missing.max()}, which "
+            f"is none of theirs: give the {what} of the whole training set, and the "
+            "row of each"
+        )
+    order = np.argsort(known)
+    return order[np.searchsorted(known, wanted, sorter=order)]
