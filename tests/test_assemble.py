@@ -31,6 +31,7 @@ def test_arrays_train_as_an_archive_of_them_does(tmp_path, digits):
     run(config, tmp_path / "archive")
     # Of another type, as people have them.
     arrays = digits._replace(
+        rows=None,  # as they stand
         train_labels=digits.train_labels.astype(np.int64),
         test_labels=digits.test_labels.astype(np.uint8),
     )

@@ -96,7 +96,7 @@ def test_configurations_tell_what_may_follow_the_colon():
         ("epoch", "did you mean config.epochs?"),
         ("learning_rate", "config.optim.learning_rate or config.weighting.optimizer."),
         ("optim.shedule.name", "did you mean config.optim.schedule.name"),
-        ("noise.rat", "did you mean config.noise.rate?"),
+        ("noise.rat", "did you mean config.noise.rate"),
         ("optim.factor", "config.optim.factor is called config.optim.schedule.factor"),
         ("quux", "config.quux is an unknown field. `python run.py --help`"),
     ],

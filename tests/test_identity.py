@@ -28,7 +28,7 @@ HELD_OUT = {"meta_set.per_class": 3, "meta_set.batch_size": 8}
 HELD_OUT |= {"noise.kind": "none", "noise.rate": 0.0}
 ERM = {"method": "erm", "epochs": 1, "warmup_epochs": 0, **HELD_OUT}  # compiles soon
 COLUMNS = ["row", "file", "given_label", "suggested_label", "true_label"]
-COLUMNS += ["family", "weight", "loss", "rank"]
+COLUMNS += ["family", "quality", "weight", "loss", "rank"]
 ON_DISK = {
     "data.train_size": 0,
     "data.batch_size": 16,
@@ -44,17 +44,7 @@ def lines_of(workdir):
     text = (workdir / "samples.csv").read_bytes().decode()
     table = csv.DictReader(io.StringIO(text, newline=""))
     lines = list(table)
-    assert table.fieldnames == [
-        "row",
-        "file",
-        "given_label",
-        "suggested_label",
-        "true_label",
-        "family",
-        "weight",
-        "loss",
-        "rank",
-    ]
+    assert table.fieldnames == COLUMNS
     return lines
 
 

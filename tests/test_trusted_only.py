@@ -85,7 +85,7 @@ def test_its_samples_weigh_nothing_and_no_epoch_is_selected_by_what_it_learned(
 ):
     table = np.genfromtxt(finished / "samples.csv", delimiter=",", names=True)
     assert not table["weight"].any() and len(table) == 300
-    assert np.all(np.diff(table["loss"]) <= 0)  # the least likely labels first
+    assert np.all(np.diff(table["quality"]) >= 0)  # the least likely labels first
     assert not [name for name in metrics(finished)[-1] if name.startswith("meta")]
     assert not (finished / "classifier_selected.safetensors").exists()
 

@@ -141,7 +141,7 @@ def warn_of_weights(
     else:
         return False
     logging.warning(
-        "%s: %s: the weights do not tell which labels look wrong, the losses may. "
+        "%s: %s: the weights do not tell which labels look wrong, their quality may. "
         "Change weighting.optimizer.learning_rate, or look at the meta set.",
         workdir,
         found,
