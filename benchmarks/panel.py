@@ -7,19 +7,25 @@
 Runs every method in every cell with every setting, and adds a line for each run to the
 file; those that are there already are not repeated. A line has, in percent, the score
 on the test set and `validation`, that on a validation set with true labels, by which a
-setting is to be chosen; and AUROC and average precision of the wrong labels by their
-quality. Methods without a weighting net run once, whatever the setting.
+setting is to be chosen; and under `labels` AUROC and average precision of the wrong
+labels by everything that might rank them. Methods without a weighting net run once,
+whatever the setting. `panel_tables.py` makes tables of the file.
 """
 
 import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 from absl import app, flags, logging
+from scipy.special import expit
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cmwjax import compare, train
+from cmwjax.training import measure
 from cmwjax.training.run import assemble
 from results.biases import read_config
 
@@ -122,24 +128,77 @@ def has_net(config):
 
 def measured(config):
     """What is said of a run; nothing but the seconds if it diverged."""
+    looks = []
+
+    def epoch_metrics(run, progress):
+        looks.append(look(run, progress.state))
+        return measured_by_trainer(run, progress)
+
+    measured_by_trainer = measure.epoch_metrics
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "run"
-        result = compare.run_or_diverge(config, workdir)
-        row = {"seconds": round(time.perf_counter() - begin, 1)}
+        with mock.patch.object(measure, "epoch_metrics", epoch_metrics):
+            result = compare.run_or_diverge(config, workdir)
+        row: dict[str, Any] = {"seconds": round(time.perf_counter() - begin, 1)}
         if result is None:
             return row
         run = assemble(config, workdir)
-        index = run.problem.validation_index
-        if index is not None:
+        problem, index = run.problem, run.problem.validation_index
+        if index is not None and len(index):
             state = run.program.evaluated(train.begin(run).state)
             scores = run.score(state, run.sets.train, index, of="validation")
-            metrics = run.summary(scores, run.problem.true_labels[index])
+            metrics = run.summary(scores, problem.true_labels[index])
             row["validation"] = 100 * metrics[run.program.task.criterion]
     row["test"] = 100 * result.test_score
-    if not np.isnan(result.auroc):
-        row["auroc"] = result.auroc
+    if result.average_precision is not None:
+        row["average_precision"] = 100 * result.average_precision
+    true = problem.true_labels[problem.train_index]
+    known = true >= 0
+    is_wrong = (true != problem.labels[problem.train_index])[known]
+    if is_wrong.any():
+        row["labels"] = {
+            name: (
+                float(roc_auc_score(is_wrong, -score[known])),
+                float(average_precision_score(is_wrong, -score[known])),
+            )
+            for name, score in over_epochs(looks).items()
+        }
     return row
+
+
+def look(run, state):
+    """What one look says of the label of each training sample; low is suspicious."""
+    problem, judged = run.problem, run.program.evaluated(state)
+    index, every = problem.train_index, np.arange(len(problem.train_index))
+    labels = problem.labels[index]
+    scores = run.score_training(judged)
+    probabilities = run.program.predict(judged, run.sets.train, index)
+    logits = np.log(np.maximum(probabilities, 1e-7))
+    sizes = np.bincount(labels, minlength=logits.shape[1]).clip(1)
+    found = {
+        "weight": scores.weights,
+        "loss": -scores.losses,
+        "probability": probabilities[every, labels],
+    }
+    for title, share in {"": 0, ", half of sizes": 0.5, ", sizes": 1}.items():
+        adjusted = logits - share * np.log(sizes / len(labels))
+        given = adjusted[every, labels]
+        adjusted[every, labels] = -np.inf
+        found[f"margin{title}"] = expit(given - adjusted.max(axis=1))
+    return found
+
+
+def over_epochs(looks):
+    """Scores of labels by their names: by the last look, and in the mean."""
+    half = looks[: max(1, len(looks) // 2)]
+    scores = {}
+    for name in looks[0]:
+        scores[f"{name}, last"] = looks[-1][name]
+        scores[f"{name}, mean"] = np.mean([x[name] for x in looks], axis=0)
+        scores[f"{name}, first half"] = np.mean([x[name] for x in half], axis=0)
+    best = "margin, half of sizes, mean"
+    return scores | {f"{best}, times weight": scores[best] * looks[-1]["weight"]}
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ class Program:
             return state
 
         def predict():
-            return self._predict(state.scoring, samples, problem.train_index)
+            return self.predict(state, samples, problem.train_index)
 
         new = memory.refresh(jax.device_get(state.memory), problem, epoch, predict)
         return state._replace(memory=self.layout.replicate(new))
@@ -168,6 +168,12 @@ class Program:
     ) -> evaluate.Scores:
         """Scores of samples by the state's teacher, if there is one."""
         return self._score(state.scoring, samples, index)
+
+    def predict(
+        self, state: RunState, samples: Samples, index: np.ndarray
+    ) -> np.ndarray:
+        """Probabilities `[N, C]` by the state's teacher, if there is one."""
+        return self._predict(state.scoring, samples, index)
 
 
 @functools.lru_cache(maxsize=8)
