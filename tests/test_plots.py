@@ -306,8 +306,9 @@ def test_captions_of_files_and_long_names_do_not_touch(tmp_path):
         file=[f"train/golden \udcff/{i:08}.jpeg" for i in range(size)],  # no UTF-8
         given_label=labels[np.arange(size) % 2],
         suggested_label=labels[1 - np.arange(size) % 2],
-        losses=np.ones(size),
+        quality=np.ones(size),
         weights=np.ones(size),
+        losses=np.ones(size),
     )
     figure = plots.suspects(tmp_path, np.zeros((size, 4, 4, 1), np.uint8))
     renderer = drawn(figure)
