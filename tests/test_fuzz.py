@@ -223,13 +223,6 @@ def learned(state):
     return state._replace(key=None)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:only . distinct class sizes")
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype")

@@ -17,13 +17,6 @@ from problems import BATCH, MLP, assert_close, problem
 AXIS = "data"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 META_TX = optax.sgd(30.0, 0.9)  # so that the new weights differ from the old
 
 

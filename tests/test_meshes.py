@@ -22,13 +22,6 @@ AXIS = "data"
 LABELS = np.repeat(np.arange(CLASSES), [5, 3, 2])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 class ConvNet(nn.Module):
     """With the layers that the catalogue's models are made of."""
 

@@ -126,13 +126,6 @@ def outcome(name, lookahead, **kwargs):
     return "yes"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.filterwarnings("ignore:.* is deprecated")  # of Optax, of its own
 @pytest.mark.parametrize("name", rows())
 def test_it_is_as_the_table_says(name):

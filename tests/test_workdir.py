@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,8 @@ def test_two_processes_and_one_that_is_killed(tmp_path):
                 break
         with pytest.raises(ValueError, match=BUSY):
             run(config, workdir)
+        while not (workdir / "checkpoints" / "4").exists():  # written meanwhile
+            time.sleep(0.05)
         first.send_signal(signal.SIGKILL)
         assert first.wait(60) == -signal.SIGKILL
     finally:
