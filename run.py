@@ -87,7 +87,7 @@ def check_words(words: list[str]) -> None:
     Raises:
       ValueError: naming the word.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         field = re.match(r"--?(?:no)?config\.([^=]+)", word)
         if field:
             config_help.check_field(field[1])

@@ -11,9 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def command(*arguments, **environment):
+def command(*arguments, cwd=None, **environment):
     return subprocess.run(
         [sys.executable, "-W", "error", ROOT / "run.py", *map(str, arguments)],
+        cwd=cwd,
         env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
         capture_output=True,
         text=True,
@@ -69,6 +70,15 @@ def test_webvision_without_its_data_says_what_to_download(tmp_path, argument, ar
         assert re.search(line, result.stderr, re.MULTILINE), result.stderr
     assert "Traceback" not in result.stderr + result.stdout
     assert not any((tmp_path / "data").iterdir()) and not (tmp_path / "run").exists()
+
+
+def test_without_an_argument_it_is_the_quickstart(tmp_path):
+    folder = tmp_path / "runs" / "quickstart"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("years of work")  # so that nothing is trained
+    result = command(cwd=tmp_path)
+    assert result.returncode == 1
+    assert "runs/quickstart is not the folder of a run" in result.stderr
 
 
 def test_files_of_others_are_left_alone(tmp_path):
