@@ -78,7 +78,7 @@ def test_without_an_argument_it_is_the_quickstart(tmp_path):
     (folder / "thesis.tex").write_text("years of work")  # so that nothing is trained
     result = command(cwd=tmp_path)
     assert result.returncode == 1
-    assert "runs/quickstart is not the folder of a run" in result.stderr
+    assert "workdir runs/quickstart exists and is not the folder" in result.stderr
 
 
 def test_files_of_others_are_left_alone(tmp_path):
