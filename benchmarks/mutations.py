@@ -938,6 +938,21 @@ MUTATIONS = [
         "numbers.std()",
         "test_compare.py::test_the_deviation_is_that_of_a_sample_and_one_value_has_none",
     ),
+    # The quality of labels.
+    Mutation(
+        "quality: all of the classes' sizes are taken back",
+        "tasks/classification.py",
+        "0.5 * jnp.log(frequencies)",
+        "1.0 * jnp.log(frequencies)",
+        "test_evaluate.py",
+    ),
+    Mutation(
+        "quality: a look is not counted",
+        "train.py",
+        "progress.quality_with(run, scores), looks + 1",
+        "progress.quality_with(run, scores), looks",
+        "test_quality.py",
+    ),
 ]
 
 

@@ -35,7 +35,7 @@ flags.DEFINE_list("files", [], "NAME=PATH of data that some cells need")
 flags.DEFINE_list("cells", [], "cells; by default all")
 flags.DEFINE_list("settings", ["default"], "keys of SETTINGS")
 flags.DEFINE_list("methods", ["erm", "mw_net", "cmw_net"], "methods")
-flags.DEFINE_integer("seeds", 3, "the first so many seeds")
+flags.DEFINE_integer("seeds", 3, "how many seeds, from 0")
 
 FASHION = "fashion_mnist.py:validation=0.1,fast,"
 EMBEDDINGS = "embeddings.py:data={embeddings},validation=0.1,"
