@@ -73,8 +73,9 @@ def base_config() -> ConfigDict:
     config.meta_set.per_class = 10  # samples of each class in the meta set
     config.meta_set.batch_size = 100  # samples of the meta set in a meta step
     # Share of trusted samples in what the classifier learns at a meta step, where the
-    # policy has some; 0: they only teach the weighting net, as in the paper.
-    config.meta_set.trusted_share = 0.1
+    # policy has some. 0: they only teach the weighting net, as in the paper; -1: what
+    # they are of all samples, so that a trusted sample counts as much as any other.
+    config.meta_set.trusted_share = -1.0
 
     config.model = ConfigDict()
     config.model.name = "mlp"  # see MODELS in models/catalogue.py
@@ -90,6 +91,8 @@ def base_config() -> ConfigDict:
     config.weighting.num_families = 3  # families of classes of like size
     config.weighting.hidden = 100  # units of the weighting net's hidden layer
     config.weighting.start = "torch"  # initial parameters of the weighting net
+    # Whether a loss of zero has one weight in all families; False: as in the paper.
+    config.weighting.anchored = True
     config.weighting.optimizer = ConfigDict()
     # The optimizer of the weighting net. Only sgd reads the momentum. Adam's decay,
     # that of the paper, takes over when the classifier's learning rate falls, which the

@@ -69,7 +69,7 @@ _RANGES = (
     ("noise.seed", -1, _BIG),
     ("meta_set.per_class", 1, _BIG),
     ("meta_set.batch_size", 1, _BIG),
-    ("meta_set.trusted_share", 0.0, 0.999),
+    ("meta_set.trusted_share", -1.0, 0.999),
     ("weighting.num_families", 1, _BIG),
     ("weighting.hidden", 1, _BIG),
     ("weighting.optimizer.learning_rate", 0.0, float("inf")),

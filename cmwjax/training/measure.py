@@ -98,7 +98,7 @@ def write_results(run: Run, progress: Progress) -> None:
     if net is not None and not method.by_class and not method.frozen:
         centres = problem.families.centres if net.num_families > 1 else None
         function = weighting_file.WeightingFunction(
-            params=progress.state.learner.meta_params["params"],
+            params=net.plain(progress.state.learner.meta_params["params"]),
             centres=centres,
             loss=run.config.loss,
             normalisation=run.config.weighting.normalisation,

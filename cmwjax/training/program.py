@@ -185,6 +185,7 @@ def build(
     num_groups: int,
     num_families: int,
     steps_per_epoch: int,
+    trusted_share: float = 0.0,
     devices: tuple[jax.Device, ...] | None = None,
     model: nn.Module | None = None,
 ) -> Program:
@@ -197,6 +198,7 @@ def build(
       num_groups: groups of samples that the families are made of.
       num_families: families there are, at most those that the configuration wants.
       steps_per_epoch: number of steps in an epoch.
+      trusted_share: of trusted samples in what the classifier learns at a meta step.
       devices: what to run on, by default everything there is.
       model: the classifier, `module(inputs, train)`, in place of that of the
         configuration.
@@ -234,6 +236,7 @@ def build(
         schedule=parts.schedule,
         axis_name=spread.axis_name,
         steps_per_epoch=steps_per_epoch,
+        trusted_share=trusted_share if method.net is not None else 0.0,
     )
     several = steps.several(step, meta_every=config.meta_every)
     return Program(

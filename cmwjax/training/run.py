@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from cmwjax.bias.meta_set import TRUSTED
 from cmwjax.bias.problem import Problem, prepare
 from cmwjax.config_check import check_config
 from cmwjax.data import view as views
@@ -283,6 +284,7 @@ def build_program(
         num_groups=problem.num_groups,
         num_families=len(problem.families.centres),
         steps_per_epoch=steps_per_epoch,
+        trusted_share=_trusted_share(config, problem),
         devices=devices,
         model=model,
     )
@@ -295,6 +297,15 @@ def build_program(
             shards=config.data.shards,
         )
     return program
+
+
+def _trusted_share(config: ConfigDict, problem: Problem) -> float:
+    """Share of trusted samples in what the classifier learns at a meta step."""
+    trusted, share = problem.meta_index, config.meta_set.trusted_share
+    if trusted is None or config.meta_set.policy not in TRUSTED:
+        return 0.0
+    of_all = len(trusted) / (len(trusted) + len(problem.train_index))
+    return share if share >= 0 else of_all
 
 
 def _training_order(config: ConfigDict, problem: Problem) -> Order:
