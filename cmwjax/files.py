@@ -25,9 +25,12 @@ CLASSIFIER = "classifier.safetensors"  # after the last epoch
 # After the epoch that the validation set chose, or the meta set that was held out.
 CLASSIFIER_SELECTED = "classifier_selected.safetensors"
 WEIGHTING = "weighting.safetensors"  # the learned weighting function
+SUSPECTS = "suspects.npz"  # what the most suspicious samples look like
+HISTORY = "history.npz"  # loss and weight of a few samples over the epochs
 SAMPLES = "samples.csv"  # written last: the run is finished
 DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
 SUMMARY = "summary.json"  # of a comparison of runs
+REPORT = "report.html"  # of a run or a comparison, made of the other files
 LOCK = ".lock"  # empty; locked by the process that is running in the folder
 
 _ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -82,6 +85,13 @@ def write_tensors(
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.write(memoryview(content)[end:])
+
+
+def write_arrays(path: str | os.PathLike, **arrays: Any) -> None:
+    """Writes an .npz file, in one piece or not at all; the same bytes each time."""
+    # As a file: given a name, savez would add .npz to that of the temporary one.
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def write_json(path: Path, content: Any) -> None:

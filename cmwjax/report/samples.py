@@ -76,7 +76,7 @@ def write_samples(
         "loss": np.asarray(losses),
     }
     _check(columns)
-    order = np.lexsort((columns["row"], -columns["loss"], columns["quality"]))
+    order = ranking(columns["quality"], columns["loss"], columns["row"])
     columns = {name: column[order] for name, column in columns.items()}
     columns["rank"] = np.arange(1, order.size + 1)
     # str of a numpy scalar is the shortest text that reads back to the same value.
@@ -89,6 +89,11 @@ def write_samples(
     for name in ("true_label", "family"):
         cells[name] = np.where(is_known(columns[name]), cells[name], "")
     write_csv(path, list(COLUMNS), zip(*cells.values(), strict=True))
+
+
+def ranking(quality: ArrayLike, losses: ArrayLike, row: ArrayLike) -> np.ndarray:
+    """Positions of samples `[N]`, the most suspicious first; see `write_samples`."""
+    return np.lexsort((np.asarray(row), -np.asarray(losses), np.asarray(quality)))
 
 
 def read_samples(
