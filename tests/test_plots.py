@@ -295,7 +295,7 @@ def test_suspects_are_shown_in_the_order_of_their_ranks(run):
         assert np.max(axes.images[0].get_array()) == int(r["row"]) % 251
         assert axes.get_title() == f"row {r['row']}\n{caption(r)}"
     wrong = sum(r["given_label"] != r["true_label"] for r in ranked[:10])
-    assert f"({wrong} indeed wrong)" in figure.get_suptitle()
+    assert f"({wrong} indeed wrong, in magenta)" in figure.get_suptitle()
 
 
 def test_suspects_are_found_by_their_rows_and_named_by_their_files(tmp_path):
@@ -427,9 +427,8 @@ def test_text_suspects_are_in_the_order_of_their_ranks(run):
         colours.setdefault(wrong, set()).add(label.get_color())
     assert {len(c) for c in colours.values()} == {1} and colours[True] != colours[False]
     wrong = sum(r["given_label"] != r["true_label"] for r in ranked[:400])
-    assert f"400 most suspicious labels: given → suggested ({wrong} indeed wrong)" in (
-        figure.get_suptitle()
-    )
+    title = f"400 most suspicious labels: given → suggested ({wrong} indeed wrong, in "
+    assert title in figure.get_suptitle()
 
 
 def test_rows_use_the_room_there_is_and_no_more(tmp_path):

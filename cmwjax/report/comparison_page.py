@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.files import CONFIG, REPORT, SUMMARY
+from cmwjax.files import CONFIG, REPORT, SUMMARY, read_json
 from cmwjax.methods.catalogue import title
 from cmwjax.report import page_words as words
 from cmwjax.report.comparison_plots import method_style
-from cmwjax.report.facts import data_title, read_json, step_seconds
+from cmwjax.report.facts import data_title, step_seconds
 from cmwjax.report.page_figures import panel, score_limits
 from cmwjax.report.page_parts import (
     Key,

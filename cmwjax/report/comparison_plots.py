@@ -238,7 +238,8 @@ def _score_panel(axes: "Axes", scores: dict[str, np.ndarray]) -> Callable[[int],
     epochs = np.arange(1, len(data[0][1]) + 1)
     means, stds = (np.stack(values) for values in list(zip(*data, strict=True))[1:])
     low, high = _score_limits(means, stds)
-    axes.set(xlabel="epoch", xlim=(0, epochs[-1]), ylim=(low, high))
+    first = min(1, epochs[-1] - 1)  # of one epoch, there is room at its left
+    axes.set(xlabel="epoch", xlim=(first, epochs[-1]), ylim=(low, high))
     if means.min() < low:
         for artist in (*lines, *bands):
             artist.set_clip_on(True)

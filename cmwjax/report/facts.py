@@ -1,6 +1,5 @@
 """The files of one finished run, read once, for a page about it."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmwjax.core.labels import CLASSES
-from cmwjax.files import CONFIG, HISTORY, PROBLEM
+from cmwjax.files import CONFIG, HISTORY, PROBLEM, read_json
 from cmwjax.methods.catalogue import METHODS, title
 from cmwjax.report.read import read_metrics, task_of
 from cmwjax.report.result import selects
@@ -100,9 +99,8 @@ def read_facts(run_dir: str | os.PathLike) -> Facts:
 
 def data_title(name: str) -> str:
     """What a data set is called without the folders that it lies in."""
-    kind, colon, path = name.rpartition(":")
-    last = path.rstrip("/").rpartition("/")[2]
-    return f"{kind}{colon}{last}" if colon else last
+    path = name.removeprefix("folder:").rstrip("/")
+    return path.rpartition("/")[2] or name
 
 
 def step_seconds(metrics: Sequence[dict[str, Any]]) -> float | None:
@@ -117,20 +115,3 @@ def step_seconds(metrics: Sequence[dict[str, Any]]) -> float | None:
         if steps > 0 and spent is not None:
             seconds.append((spent - row.get("checkpoint_seconds", 0)) / steps)
     return float(np.median(seconds)) if seconds else None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Content of a file; {} where there is none.
-
-    Raises:
-      ValueError: if it is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text())
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: make the run again in another folder")
-    return content

@@ -218,13 +218,14 @@ def _caption(samples: Samples, position: int) -> str:
     name = escaped(file or f"row {row}")
     labels = escaped(draw.labels(samples, position))
     if "→" not in labels:
-        labels += ' <span class="is">too</span>'
+        labels += ' <span class="is">also suggested</span>'
     truth = ""
     if is_known(samples["true_label"][position : position + 1])[0]:
         true, given = samples["true_label"][position], samples["given_label"][position]
         truth = '<span class="wrong">wrong</span>' if true != given else "right"
         truth += " · "
-    quality = f"{samples['quality'][position]:.2g}"
+    value = samples["quality"][position]
+    quality = f"{value:.3f}" if value >= 0.001 else "&lt;0.001"
     return (
         f'<div><span class="is">{name}</span><br><b>{labels}</b><br>'
         f'<span class="is">{truth}{quality}</span></div>'
@@ -253,9 +254,8 @@ def class_columns(
     found: Facts, numbers: ByClass, accuracy: list[float | None] | None
 ) -> tuple[list[str], list[list[str]]]:
     """Headings of the table of classes, and its columns, a cell for each class."""
-    names = [one_line(name, width=60) for name in found.classes]
     columns: dict[str, list[str]] = {
-        "class": names,
+        "class": [one_line(name, width=100) for name in found.classes],
         "samples": [count(size) for size in numbers.size],
     }
     families = max(1, int(numbers.family.max()) + 1)
@@ -309,7 +309,7 @@ def _confusion(found: Facts, given: np.ndarray) -> Iterator[str]:
         ]
         for i in differ[:PAIRS]
     ]
-    yield table(["given → suggested", "samples"], rows)
+    yield table(["given → suggested", "samples"], rows, kind="pairs")
 
 
 def _families(found: Facts) -> str:

@@ -28,6 +28,7 @@ from cmwjax.report.plot_style import (
     styled,
     weight_limit,
 )
+from cmwjax.report.samples import is_regression, noun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,10 +126,13 @@ def weighting(facts: Facts) -> tuple[str, int]:
 def quality(facts: Facts) -> str:
     """The quality of clean and of corrupted labels."""
     (axes,) = panel()
+    what = noun(facts.samples)
     draw_shares(axes, facts.samples, facts.samples["quality"], 1.0)
-    axes.set(xlabel="quality of the label", ylabel="share of the samples (%)")
-    axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=":")
-    return drawing(axes, "Quality of labels", _truth_keys(facts.samples))
+    axes.set(xlabel=f"quality of the {what}", ylabel="share of the samples (%)")
+    if not is_regression(facts.samples):
+        axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=":")
+    title = f"How many {what}s have which quality"
+    return drawing(axes, title, _truth_keys(facts.samples))
 
 
 @styled()

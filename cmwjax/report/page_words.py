@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.files import PROBLEM
-from cmwjax.report.facts import Facts, read_json, step_seconds
+from cmwjax.files import PROBLEM, read_json
+from cmwjax.report.facts import Facts, step_seconds
 from cmwjax.report.families import read_borders
 from cmwjax.report.page_parts import count, percent
 from cmwjax.report.samples import (
@@ -136,7 +136,7 @@ def bias(found: dict[str, Any], what: str) -> str:
         parts.append(f"labels are the set {labels!r}")
     kind = biases.get("noise", "none")
     if kind != "none":
-        does = f", {NOISE[kind]}" if kind in NOISE else ""
+        does = f", {NOISE[kind]}" if kind in NOISE and what == "label" else ""
         parts.append(
             f"{kind.replace('_', ' ')} noise of rate {biases.get('rate', 0):g} was put "
             f"on the {what}s{does}"
@@ -163,12 +163,12 @@ def trusted(found: dict[str, Any]) -> str:
     if sizes["meta"]:
         text = f"The meta set has {count(sizes['meta'])} samples"
         text += f", {policy}. " if policy else ". "
-    tests = [
-        f"{count(sizes[name])} to {verb}"
-        for name, verb in (("validation", "validate with"), ("test", "test with"))
+    others = [
+        f"{count(sizes[name])} samples {verb}"
+        for name, verb in (("validation", "select an epoch"), ("test", "test it"))
         if sizes.get(name)
     ]
-    return f"{text}There are {' and '.join(tests)}." if tests else text
+    return f"{text}Further {' and '.join(others)}." if others else text
 
 
 def suspects(found: Facts, size: int) -> str:

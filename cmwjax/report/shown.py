@@ -74,7 +74,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
       ValueError: if it is damaged, or lacks one of `names`.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as content, np.load(content) as file:
             arrays = {name: file[name] for name in file.files}
         missing = [name for name in names if name not in arrays]
         if not missing:

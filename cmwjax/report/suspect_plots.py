@@ -88,7 +88,7 @@ def _suspects_title(samples: dict[str, np.ndarray]) -> str:
     wrong = is_wrong(samples)
     title = f"The {wrong.size} most suspicious {noun(samples)}s: given → suggested"
     if is_known(samples["true_label"]).all():
-        title += f" ({wrong.sum()} indeed wrong)"
+        title += f" ({wrong.sum()} indeed wrong, in magenta)"
     if np.any(samples["given_label"] == samples["suggested_label"]):
         title += f"\nA {noun(samples)} alone is suggested, too, but was doubted before"
     return title
