@@ -165,10 +165,13 @@ def trusted(found: dict[str, Any]) -> str:
         text += f", {policy}. " if policy else ". "
     others = [
         f"{count(sizes[name])} samples {verb}"
-        for name, verb in (("validation", "select an epoch"), ("test", "test it"))
+        for name, verb in (
+            ("validation", "select an epoch"),
+            ("test", "test the classifier"),
+        )
         if sizes.get(name)
     ]
-    return f"{text}Further {' and '.join(others)}." if others else text
+    return f"{text}Another {' and '.join(others)}." if others else text
 
 
 def suspects(found: Facts, size: int) -> str:
