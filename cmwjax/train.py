@@ -49,6 +49,7 @@ def run(
     arrays: Dataset | None = None,
     model: nn.Module | None = None,
     header: bool = True,
+    report: bool = True,
 ) -> Result:
     """Trains one method with one seed, and leaves its files in `workdir`.
 
@@ -65,6 +66,7 @@ def run(
       model: a classifier in place of that of the configuration; for both, see
         `cmwjax.training.run.assemble`.
       header: whether the log says what the run learns from.
+      report: whether to draw `report.html` in the end, half a second.
 
     Raises:
       ValueError: if configuration, data, model or workdir are unfit, another process
@@ -78,7 +80,8 @@ def run(
         check_folder(workdir, config)
         check_data(Path(workdir), data_digest(prepare(config, arrays).dataset))
         logging.info("%s is finished; nothing to do.", workdir)
-        write_missing_report(Path(workdir))
+        if report:
+            write_missing_report(Path(workdir))
         return summarise(Path(workdir))
     check_free(Path(workdir))
     this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
@@ -87,7 +90,8 @@ def run(
             what = f"{title(config.method)}, seed {config.seed}"
             log_header(what, config, this.problem, devices)
         train(this, on_epoch)
-        write_missing_report(this.workdir)
+        if report:
+            write_missing_report(this.workdir)
     return summarise(this.workdir)
 
 

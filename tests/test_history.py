@@ -19,7 +19,7 @@ def finished(tmp_path_factory):
     """A run of three epochs, and one of two that goes the same way."""
     folder = tmp_path_factory.mktemp("finished")
     runs.run(runs.tiny(), folder / "three")
-    runs.run(runs.tiny(epochs=2), folder / "two")
+    runs.run(runs.tiny(epochs=2), folder / "two", report=True)
     return folder
 
 
@@ -67,7 +67,7 @@ def test_a_stopped_run_leaves_the_same_record(finished, tmp_path, monkeypatch):
 
 def test_without_looks_the_record_has_the_end_alone(tmp_path):
     config = runs.tiny(audit_every=0, method="erm", epochs=2, warmup_epochs=0)
-    runs.run(config, tmp_path / "run")
+    runs.run(config, tmp_path / "run", report=True)
     history = np.load(tmp_path / "run" / "history.npz")
     assert history["epoch"].tolist() == [2] and history["loss"].shape == (1, 100)
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def test_a_finished_run_gets_the_page_it_lacks(finished, tmp_path, monkeypatch, 
     assert not (run / "report.html").exists()
     trained = []
     monkeypatch.setattr(train, "train", lambda *_: trained.append(True))
-    runs.run(runs.tiny(epochs=2), run)
+    runs.run(runs.tiny(epochs=2), run, report=True)
     assert (run / "report.html").read_bytes() == page_before and not trained
     monkeypatch.setattr(page, "run_page", broken)  # what is there is not made again
-    runs.run(runs.tiny(epochs=2), run)
+    runs.run(runs.tiny(epochs=2), run, report=True)

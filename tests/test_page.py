@@ -361,7 +361,7 @@ def test_a_regression_has_ranges_of_targets(tmp_path):
         }
     )
     runs.run(config, tmp_path / "run")
-    parsed = read(tmp_path / "run" / "report.html")
+    parsed = read(write_report(tmp_path / "run"))
     assert_loads_nothing(parsed)
     ranges, lines = parsed.tables["families"][0], rows(tmp_path / "run")
     assert sum(int(line[1]) for line in ranges[1:]) == len(lines) > 200

@@ -15,14 +15,13 @@ MOMENTS = 99
 
 
 def blank(config: ConfigDict) -> NDArray[np.float32]:
-    """The record of a run that begins, `[T, 2, n]` of NaN.
+    """The record of a run that begins, zeros `[T, 2, n]`.
 
     Of T moments, the loss and the weight of n samples; its size follows from the
     configuration alone, and stays below 80 kB.
     """
-    looks = len(_looks(config))
-    stride = max(1, -(-looks // MOMENTS))
-    return np.full((max(1, -(-looks // stride)), 2, SAMPLES), np.nan, np.float32)
+    # Orbax does not save empty arrays.
+    return np.zeros((max(1, len(_moments(config))), 2, SAMPLES), np.float32)
 
 
 def followed(size: int) -> NDArray[np.int64]:
@@ -44,14 +43,14 @@ def with_look(
       history: `[T, 2, n]`.
       config: says before which epochs there is a look.
       epoch: counted from 0.
-      scores: of the training samples, `[N]`; those not seen stay NaN.
+      scores: of the training samples, `[N]`.
       weights: of the same samples, `[N]`.
     """
-    moment = np.flatnonzero(_moments(history, config) == epoch)
-    if not moment.size:
+    if epoch not in _moments(config):
         return history
     history = history.copy()
-    history[moment[0], :, : len(followed(len(weights)))] = _values(scores, weights)
+    values = _values(scores, weights)
+    history[_moments(config).index(epoch), :, : values.shape[1]] = values
     return history
 
 
@@ -66,48 +65,39 @@ def write(
     """Writes `history.npz`, in one piece or not at all.
 
     It has `row` int64 `[n]`, `epoch` int32 `[T]`, how many were done, and `loss` and
-    `weight` float32 `[T, n]`; the last moment is the end of the run.
+    `weight` float32 `[T, n]`; the last moment is the end of the run. Samples whose
+    input could not be read are left out.
 
     Args:
       workdir: folder of the run.
       history: its record.
       config: its configuration.
       row: where each training sample is in what its owner gave, `[N]`.
-      scores: of the training samples at the end, `[N]`; without those not seen.
+      scores: of the training samples at the end, `[N]`.
       weights: of the same samples, `[N]`.
     """
-    chosen = followed(len(row))
-    values = np.stack([*history[..., : len(chosen)], _values(scores, weights)])
-    epoch = np.append(_moments(history, config), config.epochs)
-    looked = np.isfinite(values).any(axis=(1, 2))  # there may have been none
-    values, epoch = values[looked], epoch[looked]
-    seen = np.isfinite(values).all(axis=(0, 1))
+    chosen, moments = followed(len(row)), _moments(config)
+    before = history[: len(moments), :, : len(chosen)]
+    values = np.stack([*before, _values(scores, weights)])
+    seen = np.asarray(scores.seen)[chosen]
     loss, weight = np.moveaxis(values[..., seen], 1, 0)
     write_arrays(
         workdir / HISTORY,
         row=row[chosen][seen],
-        epoch=epoch.astype(np.int32),
+        epoch=np.array([*moments, config.epochs], np.int32),
         loss=loss,
         weight=weight,
     )
 
 
 def _values(scores: Scores, weights: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Loss and weight of the followed samples, `[2, n]`; NaN if not seen."""
+    """Loss and weight of the followed samples, `[2, n]`."""
     chosen = followed(len(weights))
-    values = np.stack([scores.losses[chosen], weights[chosen]]).astype(np.float32)
-    return np.where(scores.seen[chosen], values, np.nan)
+    return np.stack([scores.losses[chosen], weights[chosen]]).astype(np.float32)
 
 
-def _looks(config: ConfigDict) -> range:
-    """The epochs before which all training samples are looked at."""
+def _moments(config: ConfigDict) -> range:
+    """The epochs before which something is recorded: some of those with a look."""
     every = config.audit_every
-    return range(every, config.epochs, every) if every else range(0)
-
-
-def _moments(history: NDArray[np.float32], config: ConfigDict) -> NDArray[np.int64]:
-    """The epochs before which something is recorded, `[T]`."""
-    looks, size = _looks(config), len(history)
-    stride = max(1, -(-len(looks) // size))
-    moments = np.array(looks[::stride], np.int64)
-    return np.pad(moments, (0, size - len(moments)), constant_values=-1)
+    looks = range(every, config.epochs, every) if every else range(0)
+    return looks[:: max(1, -(-len(looks) // MOMENTS))]
