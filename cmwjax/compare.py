@@ -21,7 +21,7 @@ from cmwjax.files import DIVERGED, SUMMARY, write_json
 from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.event_files import event_files
-from cmwjax.report.page import write_report
+from cmwjax.report.page import write_or_warn
 from cmwjax.report.problem import check_data, data_digest, log_header
 from cmwjax.report.result import Result
 from cmwjax.report.summary import diverged as diverged
@@ -147,7 +147,7 @@ def _run_all(
         write_json(workdir / SUMMARY, summary)
         if ended:
             draw_figures(config, workdir, problem.dataset)
-        write_report(workdir)
+        write_or_warn(workdir)
     wait_for_first_process()
     return table(summary)
 

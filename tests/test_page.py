@@ -348,6 +348,24 @@ def test_a_run_of_an_earlier_version_has_a_page(comparison, tmp_path):
     assert not [t for t, _ in parsed.tags if t == "img"]
 
 
+def test_without_a_margin_suggestions_tell_which_labels_look_wrong(
+    comparison, tmp_path
+):
+    """Classes in an order: a quality below 0.5 says nothing of another class."""
+    run = shutil.copytree(comparison / "cmw_net" / "seed_1", tmp_path / "run")
+    config = json.dumps({"seed": 1, "task": "ordinal"})
+    (run / "config.json").write_text(config)
+    parsed = read(write_report(run))
+    lines = rows(run)
+    for line in parsed.tables["classes"][0][1:]:
+        mine = [r for r in lines if r["given_label"] == line[0]]
+        other = sum(r["suggested_label"] != r["given_label"] for r in mine)
+        assert line[4] == f"{100 * other / len(mine):.1f}\xa0%"
+    other = sum(r["suggested_label"] != r["given_label"] for r in lines)
+    assert f"{other}labels look wrong" in parsed.text("summary")
+    assert "below 0.5" not in " ".join(parsed.texts.values())
+
+
 def test_a_regression_has_ranges_of_targets(tmp_path):
     config = runs.tiny(
         **{

@@ -18,8 +18,7 @@ class ByClass(NamedTuple):
       size: samples given it, int `[C]`.
       family: of the class, int `[C]`; -1 where there is none.
       weight: mean weight of these samples, `[C]`.
-      estimated_noise: share of them with a quality below one half, which is to say that
-        another class suits them better, `[C]`.
+      estimated_noise: share of them whose label looks wrong, `[C]`.
       noise: share of them that are known to be wrong, among those known, `[C]`.
     """
 
@@ -61,12 +60,15 @@ def numbered(labels: np.ndarray, classes: Sequence[str]) -> NDArray[np.int64]:
     return numbers
 
 
-def by_class(samples: Samples, given: NDArray[np.int64], size: int) -> ByClass:
+def by_class(
+    samples: Samples, given: NDArray[np.int64], doubted: NDArray[np.bool_], size: int
+) -> ByClass:
     """Numbers of each class, by the samples given it.
 
     Args:
       samples: see `read_samples`, `[N]`.
       given: number of each given class, or of any other group of samples, `[N]`.
+      doubted: whether a label looks wrong, `[N]`.
       size: number of classes, C.
     """
     known = is_known(samples["true_label"])
@@ -76,7 +78,7 @@ def by_class(samples: Samples, given: NDArray[np.int64], size: int) -> ByClass:
         size=np.bincount(given, minlength=size),
         family=family,
         weight=_mean(samples["weight"], given, size),
-        estimated_noise=_mean(samples["quality"] < 0.5, given, size),
+        estimated_noise=_mean(doubted, given, size),
         noise=_mean(is_wrong(samples)[known], given[known], size),
     )
 

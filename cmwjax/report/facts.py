@@ -51,6 +51,18 @@ class Facts(NamedTuple):
         )
 
     @property
+    def has_margin(self) -> bool:
+        """Whether a quality below 0.5 says that another class suits a sample better."""
+        return self.task.quality is not None
+
+    @property
+    def doubted(self) -> np.ndarray:
+        """Where a label looks wrong, bool `[N]`: by its quality, or by another one."""
+        if self.has_margin:
+            return self.samples["quality"] < 0.5
+        return self.samples["given_label"] != self.samples["suggested_label"]
+
+    @property
     def method(self) -> str:
         """The method by its title."""
         name = self.config.get("method", "")

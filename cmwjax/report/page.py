@@ -99,11 +99,17 @@ def write_reports(folder: str | os.PathLike) -> list[Path]:
 
 
 def write_missing_report(run_dir: Path) -> None:
-    """Writes `report.html` of a finished run that has none, by the first process.
+    """Writes `report.html` of a finished run that has none, as `write_or_warn`."""
+    if not (run_dir / REPORT).exists():
+        write_or_warn(run_dir)
+
+
+def write_or_warn(run_dir: Path) -> None:
+    """Writes `report.html` by the first process.
 
     A report that cannot be drawn is no reason to lose a run: the log says why.
     """
-    if jax.process_index() != 0 or (run_dir / REPORT).exists():
+    if jax.process_index() != 0:
         return
     try:
         write_report(run_dir)
@@ -234,7 +240,7 @@ def _caption(samples: Samples, position: int) -> str:
 
 def _classes(found: Facts, given: np.ndarray) -> Iterator[str]:
     """A row for each class; of many, those of which most labels look wrong."""
-    numbers = by_class(found.samples, given, len(found.classes))
+    numbers = by_class(found.samples, given, found.doubted, len(found.classes))
     accuracy = found.metrics[-1].get("test_class_accuracy")
     shown = np.arange(len(found.classes))
     if len(shown) > CLASSES:
@@ -315,7 +321,8 @@ def _confusion(found: Facts, given: np.ndarray) -> Iterator[str]:
 def _families(found: Facts) -> str:
     """A row for each range of targets."""
     family = np.maximum(found.samples["family"], 0)
-    numbers = by_class(found.samples, family, int(family.max()) + 1)
+    size = int(family.max()) + 1
+    numbers = by_class(found.samples, family, found.doubted, size)
     names = family_names(len(numbers.size), found.problem.get("borders"))
     rows = []
     for k, name in enumerate(names):

@@ -28,7 +28,7 @@ from cmwjax.report.plot_style import (
     styled,
     weight_limit,
 )
-from cmwjax.report.samples import is_regression, noun
+from cmwjax.report.samples import noun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +129,7 @@ def quality(facts: Facts) -> str:
     what = noun(facts.samples)
     draw_shares(axes, facts.samples, facts.samples["quality"], 1.0)
     axes.set(xlabel=f"quality of the {what}", ylabel="share of the samples (%)")
-    if not is_regression(facts.samples):
+    if facts.has_margin:
         axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=":")
     title = f"How many {what}s have which quality"
     return drawing(axes, title, _truth_keys(facts.samples))

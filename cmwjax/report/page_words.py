@@ -26,6 +26,11 @@ OVER_TIME = (
     "Of samples that were drawn at random at the beginning: in magenta the most "
     "suspicious ones, in blue the least suspicious ones, by their quality in the end."
 )
+METHOD = {  # config.method -> what it does
+    "erm": ", for which all samples count alike,",
+    "mw_net": ", which weights a sample by its loss,",
+    "cmw_net": ", which weights a sample by its loss and the size of its class,",
+}
 NOISE = {  # config.noise.kind -> what it does
     "symmetric": "labels drawn anew from all classes",
     "symmetric_other": "labels drawn anew from the other classes",
@@ -61,10 +66,8 @@ def numbers(found: Facts) -> Iterator[tuple[str, str]]:
     if np.isfinite(auroc):
         yield f"{auroc:.3f}", f"AUROC of wrong {noun(found.samples)}s"
     if not is_regression(found.samples):
-        doubtful = found.samples["quality"] < 0.5
-        size = len(found.samples["row"])
-        text = f"labels look wrong ({percent(doubtful.sum() / size)})"
-        yield count(doubtful.sum()), text
+        doubted = found.doubted
+        yield count(doubted.sum()), f"labels look wrong ({percent(doubted.mean())})"
     seconds = step_seconds(found.metrics)
     if seconds is not None:
         yield f"{1000 * seconds:.3g} ms", "per training step, all included"
@@ -76,9 +79,10 @@ def summary(found: Facts) -> Iterator[str]:
     size = len(samples["row"])
     classes = f" in {count(len(found.classes))} classes" if found.classes else ""
     epochs = count(found.metrics[-1]["epoch"])
+    does = METHOD.get(found.config.get("method", ""), "")
     yield (
-        f"{found.method} learned from {count(size)} samples{classes} of {found.data} "
-        f"in {epochs} epochs. {bias(found.problem, what)} {trusted(found.problem)}"
+        f"{found.method}{does} learned from {count(size)} samples{classes} of "
+        f"{found.data} in {epochs} epochs. {bias(found.problem, what)} {trusted(found.problem)}"
     )
     known, wrong = is_known(samples["true_label"]), is_wrong(samples)
     if known.all() and wrong.any():
@@ -99,12 +103,15 @@ def summary(found: Facts) -> Iterator[str]:
             f"right: {percent(wrong.sum() / known.sum())} are wrong."
         )
     if not is_regression(samples):
-        doubtful = int((samples["quality"] < 0.5).sum())
-        yield (
-            f"{count(doubtful)} labels ({percent(doubtful / size)}) have a quality "
-            "below 0.5: in the mean over the epochs, another class suited them better. "
-            "samples.csv lists them first."
-        )
+        doubted = found.doubted
+        which = f"{count(doubted.sum())} labels ({percent(doubted.mean())})"
+        if found.has_margin:
+            yield (
+                f"{which} have a quality below 0.5: in the mean over the epochs, "
+                "another class suited them better. samples.csv lists them first."
+            )
+        else:
+            yield f"For {which} another one is suggested."
 
 
 def problem(run_dir: Path) -> str:
@@ -154,15 +161,14 @@ def trusted(found: dict[str, Any]) -> str:
     if sizes is None:
         return ""
     policy = {
-        "held_out": "trusted and never trained on",
-        "external": "trusted and never trained on",
-        "balanced": "drawn anew from all classes alike",
-        "lowest_loss": "those it finds easiest",
-    }.get(found.get("meta_policy", ""), "")
+        "held_out": "trusted samples",
+        "external": "trusted samples",
+        "balanced": "samples, drawn anew from all classes alike",
+        "lowest_loss": "samples, those that the classifier finds easiest",
+    }.get(found.get("meta_policy", ""), "samples")
     text = ""
     if sizes["meta"]:
-        text = f"The meta set has {count(sizes['meta'])} samples"
-        text += f", {policy}. " if policy else ". "
+        text = f"The meta set has {count(sizes['meta'])} {policy}. "
     others = [
         f"{count(sizes[name])} samples {verb}"
         for name, verb in (
@@ -195,10 +201,10 @@ def suspects(found: Facts, size: int) -> str:
 
 def quality(found: Facts) -> str:
     """What quality means."""
-    if is_regression(found.samples):
+    if not found.has_margin:
         return (
-            "Quality, from 0 to 1, is how well the given target suits its sample: the "
-            "likelihood exp(-loss), in the mean over the epochs."
+            f"Quality, from 0 to 1, is how well the given {noun(found.samples)} suits "
+            "its sample: the likelihood exp(-loss), in the mean over the epochs."
         )
     return (
         "Quality, from 0 to 1, is how well the given label suits its sample, in the "
@@ -210,9 +216,12 @@ def quality(found: Facts) -> str:
 
 def classes(found: Facts) -> str:
     """What the columns of the table of classes are."""
+    doubted = "for which another one is suggested"
+    if found.has_margin:
+        doubted = "with a quality below 0.5"
     text = (
         "Samples, weights and noise are by the given label. Estimated noise: the share "
-        "of labels with a quality below 0.5."
+        f"of labels {doubted}."
     )
     if is_known(found.samples["true_label"]).any():
         text += " Wrong labels: the share that is known to be wrong."
