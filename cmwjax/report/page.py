@@ -183,8 +183,8 @@ def _weights(found: Facts) -> Iterator[str]:
     drawn = draw.weights(found)
     if drawn:
         yield paragraph(
-            "The weights that samples have in the end, in percent of the samples of a "
-            "kind:"
+            "How weights are distributed in the end: each kind of samples adds up to "
+            "100 %."
         )
         yield figures(drawn)
 

@@ -82,7 +82,8 @@ def summary(found: Facts) -> Iterator[str]:
     does = METHOD.get(found.config.get("method", ""), "")
     yield (
         f"{found.method}{does} learned from {count(size)} samples{classes} of "
-        f"{found.data} in {epochs} epochs. {bias(found.problem, what)} {trusted(found.problem)}"
+        f"{found.data} in {epochs} epochs. {bias(found.problem, what)} "
+        f"{trusted(found.problem)}"
     )
     known, wrong = is_known(samples["true_label"]), is_wrong(samples)
     if known.all() and wrong.any():
