@@ -20,10 +20,11 @@ from cmwjax.data.dataset import Dataset
 from cmwjax.data.sources import Rows
 from cmwjax.methods.catalogue import title
 from cmwjax.report.metrics import append_metrics, drop_metrics
+from cmwjax.report.page import write_missing_report
 from cmwjax.report.problem import check_data, data_digest, log_header, write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
-from cmwjax.training import export, measure
+from cmwjax.training import export, history, measure
 from cmwjax.training.evaluate import Scores
 from cmwjax.training.health import check_skips, warn_if_collapsed
 from cmwjax.training.run import Progress, Run, assemble
@@ -48,6 +49,7 @@ def run(
     arrays: Dataset | None = None,
     model: nn.Module | None = None,
     header: bool = True,
+    report: bool = True,
 ) -> Result:
     """Trains one method with one seed, and leaves its files in `workdir`.
 
@@ -64,6 +66,7 @@ def run(
       model: a classifier in place of that of the configuration; for both, see
         `cmwjax.training.run.assemble`.
       header: whether the log says what the run learns from.
+      report: whether to draw `report.html` in the end, half a second.
 
     Raises:
       ValueError: if configuration, data, model or workdir are unfit, another process
@@ -77,6 +80,8 @@ def run(
         check_folder(workdir, config)
         check_data(Path(workdir), data_digest(prepare(config, arrays).dataset))
         logging.info("%s is finished; nothing to do.", workdir)
+        if report:
+            write_missing_report(Path(workdir))
         return summarise(Path(workdir))
     check_free(Path(workdir))
     this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
@@ -85,6 +90,8 @@ def run(
             what = f"{title(config.method)}, seed {config.seed}"
             log_header(what, config, this.problem, devices)
         train(this, on_epoch)
+        if report:
+            write_missing_report(this.workdir)
     return summarise(this.workdir)
 
 
@@ -139,18 +146,24 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
     clock = time.perf_counter()
     state, chosen = progress.state, progress.meta_set
     quality, looks = progress.quality, progress.looks
+    seen_before = progress.history
     judged, scores = run.program.evaluated(state), None
     is_drawn_anew = run.problem.meta_index is None
     with signals.at_once():
         if run.looks_before(epoch):
             scores = run.score_training(judged)
             quality, looks = progress.quality_with(run, scores), looks + 1
+            weights = run.weights(state, scores)
+            seen_before = history.with_look(
+                seen_before, run.config, epoch, scores, weights
+            )
         if run.has_meta_steps(epoch) and is_drawn_anew:
             seen = scores if judged is state else None
             chosen = choose_meta_set(run, state, epoch, seen)
         since_warmup = epoch - run.config.warmup_epochs
         state = run.program.refresh(state, run.sets.train, run.problem, since_warmup)
     progress.quality, progress.looks = quality, looks
+    progress.history = seen_before
     progress.begin_epoch(run.program.reset_sums(state), chosen, clock)
 
 

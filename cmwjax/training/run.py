@@ -24,6 +24,7 @@ from cmwjax.data.view import Spec
 from cmwjax.files import CHECKPOINTS
 from cmwjax.report.problem import check_data
 from cmwjax.tasks.catalogue import TASKS
+from cmwjax.training import history
 from cmwjax.training import program as programs
 from cmwjax.training.checkpoints import Checkpoints, to_host
 from cmwjax.training.evaluate import Scores
@@ -84,6 +85,13 @@ class Run(NamedTuple):
         index = self.problem.train_index
         return self.score(state, self.sets.train, index, of="training")
 
+    def weights(self, state: RunState, scores: Scores) -> NDArray[np.floating]:
+        """Weights of the training samples, `[N]`: by their scores, or remembered."""
+        memory = self.program.method.memory
+        if memory is None or memory.weigh is None:
+            return scores.weights
+        return memory.weigh(jax.device_get(state.memory), self.problem.train_index)
+
     def looks_before(self, epoch: int) -> bool:
         """Whether all labels are judged before this epoch, beside at the end."""
         every = self.config.audit_every
@@ -116,6 +124,7 @@ class Progress:
       stall: seconds of the epoch in which training waited for checkpoints.
       quality: of labels, float32 `[N]`, summed over the looks at all training samples.
       looks: how many there were.
+      history: of a few samples, see `cmwjax.training.history`.
       warned: whether it was said that the weights have collapsed.
     """
 
@@ -124,6 +133,7 @@ class Progress:
     step: int
     began: float
     quality: NDArray[np.float32]
+    history: NDArray[np.float32]
     looks: int = 0
     stall: float = 0.0
     warned: bool = False
@@ -138,6 +148,7 @@ class Progress:
             step=int(saved.run.learner.step),
             began=time.perf_counter() - seconds,
             quality=saved.quality,
+            history=saved.history,
             looks=int(saved.looks),
             stall=stall,
         )
@@ -170,7 +181,14 @@ class Progress:
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
         seconds = self.seconds, self.stall
-        now = run.start.at(self.state, self.meta_set, seconds, self.quality, self.looks)
+        now = run.start.at(
+            self.state,
+            self.meta_set,
+            seconds,
+            self.quality,
+            self.looks,
+            self.history,
+        )
         host = to_host(now)
         check_skips(host.run.learner, run.config, run.last_good)
         check_finite(host.run.learner, run.last_good)
@@ -234,7 +252,8 @@ def assemble(
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
-    start = first(to_host(program.init(config.seed, problem)), problem)
+    initial = to_host(program.init(config.seed, problem))
+    start = first(initial, problem, history.blank(config))
     check_data(workdir, start.data.tobytes())
     return Run(
         config=config,

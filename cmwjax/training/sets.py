@@ -2,7 +2,7 @@
 
 import os
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -118,6 +118,15 @@ def build_sets(
         for name, part in zip(set_names(problem), parts, strict=True)
     }
     return Sets(every.pop("train"), every, statistics)
+
+
+def shown(config: ConfigDict, dataset: Dataset) -> Any:
+    """Training samples by position, N images or texts as people see them, or None."""
+    if dataset.files is not None:
+        return Pictures(config, dataset.files)
+    if dataset.shown is not None or dataset.kind != "images":
+        return dataset.shown
+    return dataset.train_inputs
 
 
 class Pictures:
