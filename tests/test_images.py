@@ -1,5 +1,7 @@
 """Decoding and views, against arrays cut out by hand."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -110,6 +112,73 @@ RED = (200, 30, 60)
 def test_colour_modes_become_rgb(image, format, colour):
     seen = look(encoded(image, format), View(4, 0), RNG(0))
     assert np.abs(seen.astype(int) - colour).max() <= 6
+
+
+RAMP = np.tile(np.linspace(0, 1, 64), (4, 16)).astype(np.float32)
+
+
+def tiff(pixels):
+    return encoded(Image.fromarray(pixels), "TIFF")
+
+
+def pgm(white):
+    """16 bits as PGM has them, of which `white` is white."""
+    pixels = np.rint(RAMP * white).astype(">u2")
+    return b"P5 %d %d %d\n" % (*RAMP.shape[::-1], white) + pixels.tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff(RAMP),
+        tiff(RAMP * 255),
+        tiff(RAMP * 65535),
+        tiff((RAMP * 255).astype(np.int32)),
+        tiff((RAMP * 65535).astype(np.int32)),
+        tiff((RAMP * 65535).astype(np.uint16)),
+        tiff((RAMP * 4095).astype(np.uint16)),
+        encoded(Image.fromarray((RAMP * 65535).astype(np.uint16))),
+        pgm(65535),
+        pgm(4095),
+    ],
+    ids=[
+        "float",
+        "float255",
+        "float65535",
+        "int255",
+        "int32",
+        "16 bits",
+        "12 bits",
+        "png",
+        "pgm",
+        "pgm12",
+    ],
+)
+def test_one_channel_of_any_depth_becomes_8_bits(content):
+    size = RAMP.shape[1]
+    pixels, code = decode.load(lambda _: content, 0, View(4, 0, "centre"), RNG(0))
+    assert not code
+    with Image.open(BytesIO(content)) as image:
+        whole = np.asarray(decode._to_rgb(image))
+    assert np.abs(whole / 255 - RAMP[..., None]).max() <= 1.01 / 255
+    middle = slice(size // 2 - 2, size // 2 + 2)
+    np.testing.assert_array_equal(pixels, whole[:, middle])
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        RAMP - 0.5,
+        RAMP * 1e6,
+        RAMP * np.nan,
+        (RAMP * 1e6).astype(np.int32),
+        (RAMP * 1e3 - 500).astype(np.int32),
+    ],
+)
+def test_depths_of_which_nobody_knows_white_have_a_reason(pixels):
+    content = tiff(pixels)
+    seen, code = decode.load(lambda _: content, 0, View(4, 0), RNG(0))
+    assert REASONS[code] == "unsupported depth" and not seen.any()
 
 
 def test_palettes_with_transparency_do_not_warn():

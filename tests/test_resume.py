@@ -22,7 +22,12 @@ from cmwjax.core.weighting_file import WeightingFunction, save_weighting
 from cmwjax.data import datasets
 from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
 from cmwjax.training import checkpoints, measure
-from cmwjax.training.health import Diverged, warn_if_collapsed, warn_of_weights
+from cmwjax.training.health import (
+    Diverged,
+    warn_if_collapsed,
+    warn_if_exploded,
+    warn_of_weights,
+)
 from cmwjax.training.program import Program
 from runs import (
     ROOT,
@@ -347,6 +352,19 @@ WEIGHTS = {  # of losses 0, 1, ... 9 -> what is said of two families
     "one rises, one is flat": (lambda x: (0.7 + 0 * x, x / 9), "the larger a loss"),
     "both are flat": (lambda x: (0.7 + x / 9000, 0.2 + 0 * x), "family are alike"),
 }
+
+
+def test_losses_that_explode_are_told_once(tmp_path, caplog):
+    config = tiny(method="erm", **{"optim.learning_rate": 300.0})
+    for loss, exploded in ((6.9, False), (9.5e26, True), (float("nan"), False)):
+        assert warn_if_exploded({"epoch": 7, "loss": loss}, config) == exploded
+    message = caplog.records[-1].getMessage()
+    assert "epoch 7 is 9.5e+26" in message and "optim.learning_rate=300.0" in message
+    caplog.clear()
+    run(config, tmp_path / "run")
+    assert max(epoch["loss"] for epoch in metrics(tmp_path / "run")) > 1e3
+    told = [r for r in caplog.records if "beyond that of a guess" in r.getMessage()]
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

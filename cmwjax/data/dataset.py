@@ -273,9 +273,14 @@ def validate(dataset: Dataset, *, name: str) -> None:
         )
     empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
     if empty.size:
+        given = dataset.class_names[empty[0]]
+        which = given if given == str(empty[0]) else f"{empty[0]}, {given!r}"
+        remedy = "add samples, or number the classes without gaps"
+        if dataset.files is not None:
+            remedy = "add images, or remove its folder"
         raise ValueError(
-            f"{name}: no training sample of class {empty[0]} (of "
-            f"{dataset.num_classes}): add samples, or number the classes without gaps."
+            f"{name}: no training sample of class {which} (of "
+            f"{dataset.num_classes}): {remedy}."
         )
     if dataset.observed_labels is not None:
         _check_observed(dataset, name=f"{name}: observed_labels")

@@ -20,7 +20,7 @@ from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_bat
 from cmwjax.data.sources import Samples
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
-from cmwjax.files import CHECKPOINTS
+from cmwjax.files import CHECKPOINTS, UNREADABLE, expanded
 from cmwjax.report.problem import check_data
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training import program as programs
@@ -69,8 +69,15 @@ class Run(NamedTuple):
 
         Raises:
           Diverged: if a score is not; it says what the samples are `of`.
+          ValueError: if no input could be read.
         """
         scores = self.program.score(state, samples, index)
+        if not np.any(scores.seen):
+            self.unreadable.write()
+            raise ValueError(
+                f"data: none of the {len(index)} images of the {of} set could be read, "
+                f"see {UNREADABLE} in {self.workdir}: correct the data."
+            )
         check_scores(scores, of, self.config, self.last_good)
         return scores
 
@@ -116,6 +123,7 @@ class Progress:
       quality: of labels, float32 `[N]`, summed over the looks at all training samples.
       looks: how many there were.
       warned: whether it was said that the weights have collapsed.
+      exploded: whether it was said that losses are far too large.
     """
 
     state: RunState
@@ -126,6 +134,7 @@ class Progress:
     looks: int = 0
     stall: float = 0.0
     warned: bool = False
+    exploded: bool = False
 
     @classmethod
     def of(cls, run: Run, saved: Saved) -> "Progress":
@@ -205,8 +214,8 @@ def assemble(
         run in the folder learned from other data.
     """
     check_config(config)
+    workdir = expanded(workdir)
     check_folder(workdir, config)
-    workdir = Path(workdir)
     problem = prepare(config, arrays)
     order = _training_order(config, problem)
     inputs = problem.dataset.spec
