@@ -47,6 +47,8 @@ class Classifier:
       units: mean and deviation of targets, of a regression.
       model: name and options of the module in `cmwjax.models.catalogue`; None for a
         module of one's own.
+      embed: net and pixels per side by which images became rows, where they did; see
+        `cmwjax.data.embedding`.
       provenance: where it was trained: any JSON.
     """
 
@@ -60,15 +62,16 @@ class Classifier:
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
     model: Mapping[str, Any] | None = None
+    embed: tuple[str, int] | None = None
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def predict(self, inputs: Any) -> NDArray[Any]:
         """The likeliest class by its name, or the target in its units, `[N]`.
 
         Args:
-          inputs: images uint8 `[N, H, W, C]`, rows `[N, D]` of an array or DataFrame,
-            texts or tokens int `[N, L]`: as those that it was trained on. At most 256
-            are on the device at once.
+          inputs: images uint8 `[N, H, W, C]`, also where a frozen net makes rows of
+            them, rows `[N, D]` of an array or DataFrame, texts or tokens int `[N, L]`:
+            as those that it was trained on. At most 256 are on the device at once.
 
         Raises:
           ValueError: for inputs of another kind or shape.
@@ -119,6 +122,10 @@ class Classifier:
                 raise ValueError("inputs must be texts: give a list of strings.")
             return self.vocabulary.encode(inputs, *self.shape)
         inputs = np.asarray(inputs)
+        if self.embed is not None and inputs.ndim == 4 and inputs.dtype == np.uint8:
+            from cmwjax.data.embedding import embed_images  # few classifiers need it
+
+            inputs = embed_images(inputs, *self.embed)
         if inputs.shape[1:] != self.shape or inputs.ndim != len(self.shape) + 1:
             raise ValueError(
                 f"inputs has shape {list(inputs.shape)}, but the classifier was "
@@ -161,6 +168,7 @@ def save_classifier(path: str | os.PathLike, classifier: Classifier) -> None:
         "units": c.units,
         "model": None if c.model is None else dict(c.model),
         "module": type(c.module).__name__,
+        "embed": c.embed,
         "provenance": dict(c.provenance),
     }
     write_tensors(
@@ -218,6 +226,7 @@ def load_classifier(
         vocabulary=vocabulary,
         units=None if fields["units"] is None else tuple(fields["units"]),
         model=fields["model"],
+        embed=tuple(fields["embed"]) if fields.get("embed") else None,
         provenance=fields["provenance"],
     )
 

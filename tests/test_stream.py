@@ -377,6 +377,28 @@ def test_two_processes_each_decode_their_half(tmp_path, broken_folder, finished)
         assert np.isin(half, problem.train_index).sum() == STEPS * 8
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_what_threads_make_comes_in_order_and_not_all_at_once(workers):
+    begun, made = [], []
+
+    def make(number):
+        begun.append(number)
+        if number == 30:
+            raise OSError("number 30")
+        return number
+
+    with pytest.raises(OSError, match="number 30"):
+        for number in stream.in_order(make, 40, workers=workers, prefetch=2):
+            made.append(number)
+            assert len(begun) <= len(made) + workers + 2
+    assert made == list(range(30))
+    begun.clear()
+    numbers = stream.in_order(make, 20, workers=workers, prefetch=1)
+    next(numbers)
+    numbers.close()  # and no thread goes on
+    assert len(begun) <= 2 + workers
+
+
 # ---- settings
 
 

@@ -109,6 +109,27 @@ def look(content: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uin
         target = _resized(image.size, view)
         image.draft(None, (SPARE * target[0], SPARE * target[1]))
         rgb = _to_rgb(image)
+    return _seen(rgb, target, view, rng)
+
+
+def look_at_pixels(
+    pixels: NDArray[np.uint8], view: View, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The view of an image in memory, uint8 `[size, size, 3]`.
+
+    Args:
+      pixels: uint8 `[H, W, C]`, C of 1, 3 or 4: grey, RGB, or RGB and transparency.
+      view: what to see of it.
+      rng: decides on crop and flip.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return _seen(image.convert("RGB"), _resized(image.size, view), view, rng)
+
+
+def _seen(
+    rgb: Image.Image, target: tuple[int, int], view: View, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """What is left of an image after resizing it to `target`, cropping and flipping."""
     left, top, width, height = _box(target, view, rng)
     if rgb.size == target:
         part = rgb.crop((left, top, left + width, top + height))

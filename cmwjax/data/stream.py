@@ -9,6 +9,7 @@ Threads suffice, for Pillow lets go of the interpreter while it decodes and resi
 they start at once, however often a set is looked at.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,41 @@ from cmwjax.data.order import Order
 from cmwjax.data.sources import Rows, RowStream, in_parts
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.randomness import Purpose, generator
+
+
+def in_order(
+    make: Callable[[int], Any], count: int, *, workers: int, prefetch: int
+) -> Generator[Any, None, None]:
+    """What `make` returns for 0, 1, ... below `count`, made ahead by threads.
+
+    Args:
+      make: a function of a number; what it raises is raised here.
+      count: how often.
+      workers: threads; 0: none, everything is made when it is asked for.
+      prefetch: how many are made ahead, beside one in the hands of each thread.
+    """
+    if not workers:
+        yield from map(make, range(count))
+        return
+    waiting = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for number in range(count):
+                waiting.append(pool.submit(make, number))
+                if len(waiting) >= workers + prefetch:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def threads(wanted: int = -1) -> int:
+    """How many threads decode; -1 leaves the others one of the cores there are."""
+    if wanted >= 0:
+        return wanted
+    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return max(1, len(cores(0)) - 1)
 
 
 class Views(NamedTuple):
@@ -102,20 +138,12 @@ class Streamed:
 
     def _decoded(self, batches: "_Batches") -> Generator[Rows, None, None]:
         """All batches in their order."""
-        if not self._workers:
-            yield from map(batches.__getitem__, range(len(batches)))
-            return
-        waiting = deque()
-        with ThreadPoolExecutor(min(self._workers, len(batches))) as pool:
-            try:
-                for number in range(len(batches)):
-                    waiting.append(pool.submit(batches.__getitem__, number))
-                    if len(waiting) >= self._workers + self._prefetch:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        yield from in_order(
+            batches.__getitem__,
+            len(batches),
+            workers=self._workers,
+            prefetch=self._prefetch,
+        )
 
 
 class _Batches:

@@ -273,7 +273,7 @@ def _without_lists(value: Any) -> Any:
 
 def evaluation_batch(config) -> int:
     """Samples that are evaluated at once."""
-    if is_name(config.data.name):
+    if is_name(config.data.name) and not config.data.embed:
         return config.data.stream.evaluation_batch
     return EVALUATION_BATCH
 

@@ -230,7 +230,7 @@ def assemble(
         )
     if program.method.frozen and problem.borders is None:
         warn_if_sizes_alike(problem.families.centres)
-    unreadable = Unreadable(workdir, listed_sets(problem))
+    unreadable = Unreadable(workdir, listed_sets(problem), problem.dataset.left_out)
     sets = build_sets(
         config,
         problem,

@@ -1,6 +1,5 @@
 """The samples of a run: tables on the devices, and what brings their images there."""
 
-import os
 from functools import partial
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from cmwjax.data import decode
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.on_disk import Encoded, EncodedSet, Reader
 from cmwjax.data.sources import InMemory, Samples
-from cmwjax.data.stream import Streamed, Views
+from cmwjax.data.stream import Streamed, Views, threads
 from cmwjax.data.table import Table
 from cmwjax.data.unreadable import Listed, Unreadable
 from cmwjax.data.view import Statistics, View
@@ -105,7 +104,7 @@ def build_sets(
         layout=layout,
         views=_views(config),
         seed=config.seed,
-        workers=_workers(config.data.stream.workers),
+        workers=threads(config.data.stream.workers),
         prefetch=config.data.stream.prefetch,
         unreadable=unreadable,
     )
@@ -177,11 +176,3 @@ def _views(config: ConfigDict) -> Views:
     centre = decode.View(stream.image_size, stream.resize)
     train = centre._replace(crop=stream.crop, flip=config.augment.flip)
     return Views(train, train if config.augment.meta else centre, centre)
-
-
-def _workers(wanted: int) -> int:
-    """How many threads decode; -1 leaves training one of the cores it may use."""
-    if wanted >= 0:
-        return wanted
-    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-    return max(1, len(cores(0)) - 1)
