@@ -194,6 +194,28 @@ def test_orientation_tags_are_not_obeyed():
     np.testing.assert_array_equal(look(content, View(10, 0), RNG(0)), pixels)
 
 
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_upright_views_obey_orientation_tags(tag, mode):
+    pixels, tags = random_pixels(0, 20)[:8], Image.Exif()
+    image = Image.fromarray(pixels).convert(mode)
+    turned = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.transpose(1, 0, 2),
+        6: lambda x: x.transpose(1, 0, 2)[:, ::-1],
+        7: lambda x: x.transpose(1, 0, 2)[::-1, ::-1],
+        8: lambda x: x.transpose(1, 0, 2)[::-1],
+    }
+    whole = turned[tag](np.asarray(image.convert("RGB")))
+    top, left = ((side - 6) // 2 for side in whole.shape[:2])
+    tags[0x0112] = tag
+    seen = look(encoded(image, exif=tags), View(6, 0, upright=True), RNG(0))
+    np.testing.assert_array_equal(seen, whole[top : top + 6, left : left + 6])
+
+
 def test_large_photographs_look_alike_however_they_are_decoded(monkeypatch):
     content = encoded(smooth(1200, 1600), "JPEG", quality=90)
     view = View(64, 80)

@@ -135,7 +135,12 @@ def _from_archive(name: str, label_kind: str) -> Dataset:
         x_train,
         check_labels(y_train, len(names), name=f"{name}: y_train"),
         x_test,
-        check_labels(y_test, len(names), name=f"{name}: y_test"),
+        check_labels(
+            y_test,
+            len(names),
+            name=f"{name}: y_test",
+            remedy="correct it, or train on samples of that class",
+        ),
         len(names),
         names,
         kind=kind,

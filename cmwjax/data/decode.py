@@ -5,12 +5,13 @@ What cannot be decoded does not raise: it gives black pixels and the reason.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Why an image has no pixels; its position here is the code that travels with it.
 REASONS = (
@@ -49,12 +50,14 @@ class View(NamedTuple):
       crop: one of `CROPS`; `'random_resized_crop'` is a random part of random shape,
         brought to `size`.
       flip: whether to mirror left and right, with probability 1/2.
+      upright: whether the orientation tag of cameras is obeyed.
     """
 
     size: int
     resize: int
     crop: str = "centre"
     flip: bool = False
+    upright: bool = False
 
 
 def load(
@@ -98,8 +101,8 @@ def look(content: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uin
     Any colour mode becomes RGB, without transparency. One channel deeper than 8 bits is
     brought to 8 by the least of `WHITES` that no pixel exceeds, which for integers is
     not 1: files with 12 bits in 16 do not say so, and so a dark image of 16 bits gets
-    brighter. Orientation tags are not obeyed: hardly any loader does, so published
-    results are of images as they are stored.
+    brighter. Orientation tags are not obeyed unless the view says so: hardly any loader
+    does, so published results are of images as they are stored.
 
     Raises:
       UnsupportedDepth: for one channel with negative numbers, or beyond 65535, or NaN.
@@ -109,6 +112,11 @@ def look(content: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uin
         target = _resized(image.size, view)
         image.draft(None, (SPARE * target[0], SPARE * target[1]))
         rgb = _to_rgb(image)
+    if view.upright:
+        with suppress(Exception):  # tags are at times damaged where the image is not
+            turned = ImageOps.exif_transpose(rgb)
+            target = target if turned.size == rgb.size else target[::-1]
+            rgb = turned
     return _seen(rgb, target, view, rng)
 
 

@@ -143,7 +143,8 @@ class Pictures(Sequence[Any]):
     """Some images of a set on disk as the net sees them, decoded when asked for."""
 
     def __init__(self, read: Reader, positions: NDArray[np.int64], size: int) -> None:
-        self._read, self._positions, self._view = read, positions, View(size, size)
+        self._read, self._positions = read, positions
+        self._view = View(size, size, upright=True)
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -257,7 +258,7 @@ def _keep(path: Path, found: NDArray[np.float16], codes: NDArray[np.int8]) -> No
 def _compute(
     images: Images, net: str, size: int
 ) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
-    forward, count, view = _forward(net), images.count, View(size, size)
+    forward, count, view = _forward(net), images.count, View(size, size, upright=True)
     found = np.zeros((count, FEATURES), np.float16)
     codes = np.zeros(count, np.int8)
 

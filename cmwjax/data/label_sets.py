@@ -63,7 +63,8 @@ def read(
     else:
         given, clean = _read_own(archive, labels), None
     name = f"labels {labels!r}"
-    given = check_labels(given, num_classes, name=name)
+    remedy = f"the images have {num_classes} classes; give labels of these"
+    given = check_labels(given, num_classes, name=name, remedy=remedy)
     size = len(true_labels)
     if len(given) != size and (len(given), size) != (PMD_SIZE, CIFAR_SIZE):
         raise ValueError(
