@@ -47,7 +47,7 @@ class Classifier:
       units: mean and deviation of targets, of a regression.
       model: name and options of the module in `cmwjax.models.catalogue`; None for a
         module of one's own.
-      embed: net and pixels per side by which images became rows, where they did; see
+      embed: net and pixels per side by which inputs became rows, where they did; see
         `cmwjax.data.embedding`.
       provenance: where it was trained: any JSON.
     """
@@ -69,9 +69,9 @@ class Classifier:
         """The likeliest class by its name, or the target in its units, `[N]`.
 
         Args:
-          inputs: images uint8 `[N, H, W, C]`, also where a frozen net makes rows of
-            them, rows `[N, D]` of an array or DataFrame, texts or tokens int `[N, L]`:
-            as those that it was trained on. At most 256 are on the device at once.
+          inputs: images uint8 `[N, H, W, C]`, rows `[N, D]` of an array or DataFrame,
+            texts or tokens int `[N, L]`: as those that it was trained on, also where a
+            frozen net makes rows of them. At most 256 are on the device at once.
 
         Raises:
           ValueError: for inputs of another kind or shape.
@@ -116,16 +116,16 @@ class Classifier:
 
     def _checked(self, inputs: Any) -> NDArray[Any]:
         """Inputs as an array of the type that the view prepares."""
+        if self.embed is not None:
+            from cmwjax.data.embedding import rows_of  # few classifiers need it
+
+            inputs = rows_of(inputs, *self.embed)
         if self.vocabulary is not None:
             inputs = list(inputs) if not isinstance(inputs, str) else None
             if inputs is None or not all(isinstance(text, str) for text in inputs):
                 raise ValueError("inputs must be texts: give a list of strings.")
             return self.vocabulary.encode(inputs, *self.shape)
         inputs = np.asarray(inputs)
-        if self.embed is not None and inputs.ndim == 4 and inputs.dtype == np.uint8:
-            from cmwjax.data.embedding import embed_images  # few classifiers need it
-
-            inputs = embed_images(inputs, *self.embed)
         if inputs.shape[1:] != self.shape or inputs.ndim != len(self.shape) + 1:
             raise ValueError(
                 f"inputs has shape {list(inputs.shape)}, but the classifier was "

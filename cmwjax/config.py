@@ -49,9 +49,10 @@ def base_config() -> ConfigDict:
     # 'true', 'given' if nobody knows whether the data set's own labels are right, or a
     # label set, as 'human_worse', 'FILE.npz:KEY' or 'CIFAR-10_human.pt:KEY'.
     config.data.labels = "true"
-    # A frozen net that turns images into rows, once, for a small head to learn from.
+    # A frozen net that turns images, or vectors of words that turn texts, into rows,
+    # once, for a small head to learn from.
     config.data.embed = ""
-    config.data.embed_size = 96  # pixels per side that it sees
+    config.data.embed_size = 96  # pixels per side of images that it sees
     config.data.standardise = "own"  # by its training pixels; or as for 'imagenet'
     # Share (< 1) or number of samples to validate with, noise and all.
     config.data.validation = 0.0

@@ -14,7 +14,15 @@ from cmwjax.bias import meta_set, noise
 from cmwjax.config import base_config
 from cmwjax.core import forward, meta, optimizers, parallel, weighting
 from cmwjax.core.labels import TARGETS
-from cmwjax.data import augment, csv_sets, decode, embedding, on_disk, view
+from cmwjax.data import (
+    augment,
+    csv_sets,
+    decode,
+    embedding,
+    on_disk,
+    text_embedding,
+    view,
+)
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
 from cmwjax.tasks.catalogue import TASKS
@@ -32,7 +40,7 @@ CHOICES = {
     "augment.mode": augment.MODES,
     "mixup.second_weight": mixup.SECOND_WEIGHTS,
     "soft_labels.start": soft_labels.STARTS,
-    "data.embed": ("", *embedding.NETS),
+    "data.embed": ("", *embedding.NETS, *text_embedding.VECTORS),
     "data.standardise": view.STANDARDS,
     "data.stream.crop": decode.CROPS,
     "parallel": parallel.MODES,

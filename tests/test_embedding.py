@@ -14,7 +14,7 @@ from PIL import Image
 
 from cmwjax import load_classifier
 from cmwjax.bias.problem import prepare
-from cmwjax.data import embedding
+from cmwjax.data import embedding, text_embedding
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.decode import View, look, look_at_pixels
 from cmwjax.models.efficientnet_lite import Depthwise, EfficientNetLite0
@@ -207,6 +207,75 @@ def test_images_in_memory_are_seen_as_their_files(channels, shape):
     view = View(16, 16)
     want = look(content, view, RNG)
     np.testing.assert_array_equal(look_at_pixels(pixels, view, RNG), want)
+
+
+# ---- texts
+
+
+@pytest.fixture
+def words(monkeypatch):
+    """A vector of three numbers for each of 128 letters, in place of the package."""
+    vectors = np.random.default_rng(3).normal(size=(128, 3)).astype(np.float32)
+
+    def split(texts):
+        return [[ord(letter) for letter in text if ord(letter) < 128] for text in texts]
+
+    monkeypatch.setattr(text_embedding, "_vectors", lambda name: (vectors, split))
+    return vectors
+
+
+def test_a_text_is_the_mean_of_its_words(words):
+    rows = text_embedding.embed_texts(["ab", "", "aab"] * 500, "wordllama")
+    a, b = words[ord("a")], words[ord("b")]
+    want = np.stack([(a + b) / 2, 0 * a, (2 * a + b) / 3] * 500)
+    np.testing.assert_allclose(rows, want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_on_texts(words, tmp_path):
+    config = tiny(
+        **{"data.name": "headlines", "data.embed": "wordllama", "data.train_size": 200}
+    )
+    data = prepare(config).dataset
+    assert data.kind == "rows" and data.vocabulary is None and len(data.shown) == 200
+    for i in (0, 77):
+        letters = [ord(letter) for letter in data.shown[i] if ord(letter) < 128]
+        np.testing.assert_allclose(data.train_inputs[i], words[letters].mean(0), 1e-5)
+    assert len(data.test_inputs) == len(data.test_labels) == 400
+    run(config, tmp_path / "run")
+    classifier = load_classifier(tmp_path / "run", which="last")
+    samples = read_samples(tmp_path / "run/samples.csv")
+    at = dict(zip(data.row_numbers.tolist(), data.shown, strict=True))
+    texts = [at[int(row)] for row in samples["row"]]
+    same = classifier.predict(texts) == samples["suggested_label"]
+    assert same.mean() > 0.99
+
+
+def test_tokens_alone_are_no_texts(words):
+    data = prepare(tiny(**{"data.name": "headlines"})).dataset
+    with pytest.raises(ValueError, match="for texts, but there are tokens alone"):
+        embedding.embed(data._replace(test_texts=()), "wordllama", 96)
+    with pytest.raises(ValueError, match="is for images, but the inputs are texts"):
+        embedding.embed(data, NET, 96)
+    with pytest.raises(ValueError, match="is for texts, but the inputs are images"):
+        embedding.embed(in_memory(6), "wordllama", 96)
+
+
+def test_without_the_vectors_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'cmwjax\[texts\]'"):
+        text_embedding._vectors.__wrapped__("wordllama")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not importlib.util.find_spec("wordllama"), reason="needs the extra 'texts'"
+)
+def test_texts_that_mean_the_same_are_alike():
+    texts = ["the cat sat on a mat", "a kitten lay on the rug", "shares fell sharply"]
+    rows = text_embedding.embed_texts(texts, "wordllama")
+    assert rows.shape == (3, 256)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert rows[0] @ rows[1] > 0.3 + rows[0] @ rows[2]
 
 
 # ---- the net

@@ -55,6 +55,7 @@ class Dataset(NamedTuple):
         standardised by them: of the observed training targets.
       rows: where each training sample is in what its owner gave, counted from 0:
         distinct integers `[N]`; None: where it is here.
+      test_texts: the texts of the test set, where inputs are texts.
       names: the file that each training sample was made of, N, where inputs are no
         files any more; None: there is none, or `files` has it.
       left_out: images that could not be read and are no samples, each with its set,
@@ -76,6 +77,7 @@ class Dataset(NamedTuple):
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
     rows: NDArray[np.int64] | None = None
+    test_texts: Sequence[str] = ()
     names: Sequence[str] | None = None
     left_out: tuple[tuple[str, int, str, str], ...] = ()
 

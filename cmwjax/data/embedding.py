@@ -2,7 +2,8 @@
 
 A net that was trained on ImageNet's photographs looks at every image once, and what it
 says is kept: in the folder that `CMWJAX_CACHE_DIR` names, or in that of the user for
-such. So tens of thousands of photographs train in seconds on two CPU cores.
+such. So tens of thousands of photographs train in seconds on two CPU cores. Texts
+become rows likewise, see `text_embedding`.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from cmwjax.data import decode, stream
 from cmwjax.data.dataset import Dataset, validate
 from cmwjax.data.decode import REASONS, View
 from cmwjax.data.on_disk import EncodedSet, FileReader, PartReader, Reader
+from cmwjax.data.text_embedding import VECTORS, embed_texts
 from cmwjax.files import expanded, replacing
 from cmwjax.models.efficientnet_lite import FEATURES, EfficientNetLite0
 from cmwjax.models.pretrained import load_weights
@@ -49,29 +51,35 @@ class Images(NamedTuple):
 
 
 def embed(dataset: Dataset, net: str, size: int) -> Dataset:
-    """Puts rows that a net makes of them in place of images.
+    """Puts rows that a net makes of them in place of images or texts.
 
     Rows and files keep what their owner calls them. Images that cannot be read are left
     out and listed.
 
     Args:
-      dataset: images, in memory or on disk.
-      net: one of `NETS`.
+      dataset: images, in memory or on disk; or texts.
+      net: one of `NETS`, or of `VECTORS` for texts.
       size: pixels per side that the net sees: the shorter side of an image is brought
         to this, and what the longer one has beyond it is cut off on both sides.
 
     Returns:
-      A data set of rows, float32 `[N, 1280]`, with images for what is shown.
+      A data set of rows, float32 `[N, 1280]` of images and `[N, 256]` of texts, with
+      images or texts for what is shown.
 
     Raises:
-      ValueError: for other inputs than images, without the weights of the net, or if an
-        image that cannot be read leaves a class, or the test set, without samples.
+      ValueError: for inputs of another kind than the net's, without the weights of the
+        net, or if images that cannot be read leave a class without samples.
     """
     field = f"config.data.embed={net!r}"
-    if dataset.kind != "images":
+    wanted = "tokens" if net in VECTORS else "images"
+    if dataset.kind != wanted:
+        what = {"tokens": "texts"}
         raise ValueError(
-            f"{field} is for images, but the inputs are {dataset.kind}: set it to ''."
+            f"{field} is for {what.get(wanted, wanted)}, but the inputs are "
+            f"{what.get(dataset.kind, dataset.kind)}: set it to ''."
         )
+    if net in VECTORS:
+        return _embed_texts(dataset, net, field)
     if dataset.files is None:
         return _embed_arrays(dataset, net, size, field)
     tests = list(dataset.files.tests.values())
@@ -126,6 +134,33 @@ def _embed_arrays(dataset: Dataset, net: str, size: int, field: str) -> Dataset:
     return dataset._replace(
         train_inputs=train, test_inputs=test, kind="rows", shown=shown
     )
+
+
+def _embed_texts(dataset: Dataset, net: str, field: str) -> Dataset:
+    texts, test_texts = dataset.shown, dataset.test_texts
+    if texts is None or len(test_texts) != len(dataset.test_labels):
+        raise ValueError(
+            f"{field} is for texts, but there are tokens alone: set it to ''."
+        )
+    return dataset._replace(
+        train_inputs=embed_texts(texts, net),
+        test_inputs=embed_texts(test_texts, net),
+        kind="rows",
+        vocabulary=None,
+    )
+
+
+def rows_of(inputs: Any, net: str, size: int) -> Any:
+    """Rows that a net makes of images uint8 `[N, H, W, C]`, or of a list of texts.
+
+    Anything else is returned as it is.
+    """
+    array = np.asarray(inputs)
+    if net in VECTORS:
+        is_text = array.ndim == 1 and all(isinstance(one, str) for one in inputs)
+        return embed_texts(list(inputs), net) if is_text else inputs
+    is_image = array.ndim == 4 and array.dtype == np.uint8
+    return embed_images(array, net, size) if is_image else inputs
 
 
 def embed_images(images: NDArray[np.uint8], net: str, size: int) -> NDArray[np.float32]:
