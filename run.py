@@ -187,6 +187,7 @@ def check_read(config: ConfigDict, given: dict) -> None:
 def main(_) -> None:
     # After the flags are parsed: a mistyped flag answers at once.
     from cmwjax import compare, train
+    from cmwjax.files import expanded
     from cmwjax.report import event_files
     from cmwjax.report.page import write_reports
     from cmwjax.report.result import sentence
@@ -199,6 +200,7 @@ def main(_) -> None:
     if workdir is None:
         name = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(name.partition(":")[0]).stem
+    workdir = expanded(workdir)
     try:
         if _MODE.value == "report":
             *_, path = write_reports(workdir)
@@ -211,10 +213,10 @@ def main(_) -> None:
                 table = compare.run(config, workdir, tensorboard=tensorboard)
                 print(f"\n{table}\n")
             else:
-                finished = is_finished(Path(workdir))
+                finished = is_finished(workdir)
                 with (
                     console.Progress(config.epochs) as progress,
-                    compare.hooks(progress, Path(workdir), tensorboard) as on_epoch,
+                    compare.hooks(progress, workdir, tensorboard) as on_epoch,
                 ):
                     result = train.run(config, workdir, on_epoch=on_epoch)
                 print(sentence(result))

@@ -17,7 +17,7 @@ from cmwjax.config_check import check_config
 from cmwjax.console import Progress
 from cmwjax.data import csv_sets
 from cmwjax.data.dataset import Dataset
-from cmwjax.files import DIVERGED, SUMMARY, write_json
+from cmwjax.files import DIVERGED, SUMMARY, expanded, write_json
 from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.event_files import event_files
@@ -82,13 +82,14 @@ def run(
         trained or written then.
     """
     check_config(config)
+    workdir = expanded(workdir)
     check_folder(workdir, config)
-    check_free(Path(workdir))
+    check_free(workdir)
     methods, seeds = config.compare.methods, config.compare.seeds
     for method in methods:
         check_config(one_run(config, method, seeds[0]))
-    problem = _check_every_run(config, Path(workdir))
-    with running_in(Path(workdir)):
+    problem = _check_every_run(config, workdir)
+    with running_in(workdir):
         workdir = claim_folder(workdir, config)
         return _run_all(config, workdir, problem, on_run, tensorboard)
 

@@ -57,6 +57,11 @@ def replacing(path: str | os.PathLike) -> Generator[Path, None, None]:
         temporary.unlink(missing_ok=True)
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with the home folder for `~`, which shells leave as it is after `=`."""
+    return Path(os.path.expanduser(path))
+
+
 def is_leftover(path: Path) -> bool:
     """Whether `replacing` left it behind when its process was killed."""
     return bool(_LEFTOVER.fullmatch(path.name))

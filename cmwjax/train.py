@@ -18,6 +18,7 @@ from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.sources import Rows
+from cmwjax.files import expanded
 from cmwjax.methods.catalogue import title
 from cmwjax.report.metrics import append_metrics, drop_metrics
 from cmwjax.report.page import write_missing_report
@@ -26,7 +27,7 @@ from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
 from cmwjax.training import export, history, measure
 from cmwjax.training.evaluate import Scores
-from cmwjax.training.health import check_skips, warn_if_collapsed
+from cmwjax.training.health import check_skips, warn_if_collapsed, warn_if_exploded
 from cmwjax.training.run import Progress, Run, assemble
 from cmwjax.training.state import RunState, check_unchanged
 from cmwjax.training.workdir import (
@@ -75,15 +76,16 @@ def run(
       Diverged: if losses, gradients or outputs are not finite any more.
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
-    if is_finished(Path(workdir)):
+    workdir = expanded(workdir)
+    if is_finished(workdir):
         check_config(config)
         check_folder(workdir, config)
-        check_data(Path(workdir), data_digest(prepare(config, arrays).dataset))
+        check_data(workdir, data_digest(prepare(config, arrays).dataset))
         logging.info("%s is finished; nothing to do.", workdir)
         if report:
-            write_missing_report(Path(workdir))
-        return summarise(Path(workdir))
-    check_free(Path(workdir))
+            write_missing_report(workdir)
+        return summarise(workdir)
+    check_free(workdir)
     this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
     with running_in(this.workdir):
         if header:
@@ -220,6 +222,7 @@ def end_epoch(
     append_metrics(run.workdir, metrics)
     run.unreadable.write()
     progress.warned = progress.warned or warn_if_collapsed(metrics, run.workdir)
+    progress.exploded = progress.exploded or warn_if_exploded(metrics, run.config)
     check_skips(progress.state.learner, run.config, run.last_good)
     if on_epoch is not None:
         on_epoch(metrics)

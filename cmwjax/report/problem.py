@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def data_digest(dataset: Dataset) -> bytes:
         if optional is not None:
             digest.update(np.ascontiguousarray(optional))
     if dataset.files is not None:
-        digest.update(dataset.files.identity.encode())
+        digest.update(os.fsencode(dataset.files.identity))
     return digest.digest()
 
 

@@ -21,7 +21,7 @@ from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_bat
 from cmwjax.data.sources import Samples
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
-from cmwjax.files import CHECKPOINTS
+from cmwjax.files import CHECKPOINTS, UNREADABLE, expanded
 from cmwjax.report.problem import check_data
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training import history
@@ -71,8 +71,15 @@ class Run(NamedTuple):
 
         Raises:
           Diverged: if a score is not; it says what the samples are `of`.
+          ValueError: if no input could be read.
         """
         scores = self.program.score(state, samples, index)
+        if not np.any(scores.seen):
+            self.unreadable.write()
+            raise ValueError(
+                f"data: none of the {len(index)} images of the {of} set could be read, "
+                f"see {UNREADABLE} in {self.workdir}: correct the data."
+            )
         check_scores(scores, of, self.config, self.last_good)
         return scores
 
@@ -126,6 +133,7 @@ class Progress:
       looks: how many there were.
       history: of a few samples, see `cmwjax.training.history`.
       warned: whether it was said that the weights have collapsed.
+      exploded: whether it was said that losses are far too large.
     """
 
     state: RunState
@@ -137,6 +145,7 @@ class Progress:
     looks: int = 0
     stall: float = 0.0
     warned: bool = False
+    exploded: bool = False
 
     @classmethod
     def of(cls, run: Run, saved: Saved) -> "Progress":
@@ -224,8 +233,8 @@ def assemble(
         run in the folder learned from other data.
     """
     check_config(config)
+    workdir = expanded(workdir)
     check_folder(workdir, config)
-    workdir = Path(workdir)
     problem = prepare(config, arrays)
     order = _training_order(config, problem)
     inputs = problem.dataset.spec
@@ -240,7 +249,7 @@ def assemble(
         )
     if program.method.frozen and problem.borders is None:
         warn_if_sizes_alike(problem.families.centres)
-    unreadable = Unreadable(workdir, listed_sets(problem))
+    unreadable = Unreadable(workdir, listed_sets(problem), problem.dataset.left_out)
     sets = build_sets(
         config,
         problem,
