@@ -5,14 +5,12 @@ run goes on at any step by slicing the sequence of batches there, and no state o
 iterator needs to be saved; neither the number of threads, nor that of devices or hosts
 changes a bit. Every process decodes only what its own devices work on.
 
-Threads suffice, for Pillow lets go of the interpreter while it decodes and resizes; and
+Grain's threads suffice, for Pillow lets go of the interpreter while it decodes and resizes; and
 they start at once, however often a set is looked at.
 """
 
 import os
-from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import getitem
 from typing import Any, NamedTuple
@@ -43,17 +41,12 @@ def in_order(
     if not workers:
         yield from map(make, range(count))
         return
-    waiting = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for number in range(count):
-                waiting.append(pool.submit(make, number))
-                if len(waiting) >= workers + prefetch:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    import grain  # here, for it takes two seconds
+
+    ahead = grain.ReadOptions(
+        num_threads=workers, prefetch_buffer_size=workers + prefetch
+    )
+    yield from grain.MapDataset.range(count).map(make).to_iter_dataset(ahead)
 
 
 def threads(wanted: int = -1) -> int:
