@@ -5,8 +5,8 @@ run goes on at any step by slicing the sequence of batches there, and no state o
 iterator needs to be saved; neither the number of threads, nor that of devices or hosts
 changes a bit. Every process decodes only what its own devices work on.
 
-Grain's threads suffice, for Pillow lets go of the interpreter while it decodes and resizes; and
-they start at once, however often a set is looked at.
+Grain's threads suffice, for Pillow lets go of the interpreter while it decodes and
+resizes; and they start at once, however often a set is looked at.
 """
 
 import os
