@@ -89,6 +89,10 @@ class Classifier:
             raise ValueError(f"a {self.task} has no probabilities: use predict.")
         return np.asarray(jax.nn.softmax(self._outputs(inputs)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is compiled, which no other process could use."""
+        return {k: v for k, v in self.__dict__.items() if k != "_compiled"}
+
     def _outputs(self, inputs: Any) -> NDArray[np.float32]:
         view = views.plain(self.kind)
         inputs = view.place(self._checked(inputs), self.statistics)
@@ -113,7 +117,7 @@ class Classifier:
 
     def _checked(self, inputs: Any) -> NDArray[Any]:
         """Inputs as an array of the type that the view prepares."""
-        if self.vocabulary is not None:
+        if self.vocabulary is not None and getattr(inputs, "ndim", 1) != 2:
             inputs = list(inputs) if not isinstance(inputs, str) else None
             if inputs is None or not all(isinstance(text, str) for text in inputs):
                 raise ValueError("inputs must be texts: give a list of strings.")
@@ -130,6 +134,13 @@ class Classifier:
                 f"inputs are images of type {inputs.dtype}: give uint8, 0 to 255."
             )
         if self.kind == "tokens":
+            size = np.inf if self.vocabulary is None else self.vocabulary.size
+            is_whole = inputs.dtype.kind in "iu"
+            if not is_whole or not np.all((inputs >= 0) & (inputs < size)):
+                raise ValueError(
+                    f"inputs must be tokens, whole numbers in [0, {size}): give the "
+                    "numbers, or the texts, that it was trained on."
+                )
             return inputs.astype(np.int32)
         if self.kind == "rows":
             try:

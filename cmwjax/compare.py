@@ -22,7 +22,7 @@ from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.event_files import event_files
 from cmwjax.report.problem import check_data, data_digest, log_header
-from cmwjax.report.result import Result
+from cmwjax.report.result import Result, epoch_of_choice
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training.health import Diverged
 from cmwjax.training.run import check_run
@@ -39,9 +39,9 @@ from cmwjax.training.workdir import (
 OnRun = Callable[[str, int, Result | None], None]
 SCORE = (  # what a summary says of its numbers
     "a number per seed: last_epoch, selected_epoch and average_precision in percent on "
-    "the test set; wrong_label_auroc in [0, 1]; seconds; null where a run diverged, no "
-    "samples select an epoch, there are more than two classes, or nobody knows which "
-    "labels are wrong"
+    "the set that scored_on names; wrong_label_auroc in [0, 1]; seconds; null where a "
+    "run diverged, no samples select an epoch, there are more than two classes, or "
+    "nobody knows which labels are wrong"
 )
 
 
@@ -132,7 +132,8 @@ def _run_all(
         "score": SCORE,
         "criterion": TASKS[config.task].title,
         "labels": "labels" if problem.dataset.num_classes else "targets",
-        "test_labels": "given" if _tests_with_given_labels(config) else "right",
+        "scored_on": "test" if problem.dataset.has_test else "validation",
+        "test_labels": "given" if _scores_by_given(config, problem) else "right",
         "seeds": list(seeds),
         "seconds": time.perf_counter() - start,
         "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
@@ -186,9 +187,15 @@ def _check_every_run(config: ConfigDict, workdir: Path) -> Problem:
     return next(iter(problems.values()))
 
 
-def _tests_with_given_labels(config: ConfigDict) -> bool:
-    """Whether the test set is part of a file whose right labels nobody knows."""
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _scores_by_given(config: ConfigDict, problem: Problem) -> bool:
+    """Whether scores are of samples that were split off those to learn from."""
     data = config.data
+    if not problem.dataset.has_test:
+        return True
     is_split_off = csv_sets.is_name(data.name) and not data.csv.test
     return is_split_off and data.labels == "given"
 
@@ -235,10 +242,8 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
         return [None if r is None else number(r) for r in runs]
 
     return {
-        "last_epoch": of_each(lambda r: 100 * r.test_score),
-        "selected_epoch": of_each(
-            lambda r: None if r.selected_score is None else 100 * r.selected_score
-        ),
+        "last_epoch": of_each(lambda r: _percent(r.scores[1])),
+        "selected_epoch": of_each(lambda r: _percent(r.scores[2])),
         "average_precision": of_each(
             lambda r: r.average_precision and 100 * r.average_precision
         ),
@@ -278,14 +283,14 @@ def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:
 def table(summary: dict) -> str:
     """Markdown table of a comparison's `summary.json`.
 
-    Where the test set was split off a file of which nobody knows the right labels, the
-    headings say that the scores are by given ones.
+    Where samples to score with were split off data of which nobody knows the right
+    labels, the headings say that the scores are by given ones.
     """
-    score = summary.get("criterion", "accuracy")
-    labels = summary.get("labels", "labels")
+    of, labels = summary.get("scored_on", "test"), summary.get("labels", "labels")
+    score = f"{of} {summary.get('criterion', 'accuracy')}"
     by = f" (given {labels})" if summary.get("test_labels") == "given" else ""
     columns = {  # heading -> number per seed, and its digits
-        f"test {score}{by}, selected epoch": ("selected_epoch", 1),
+        f"{score}{by}, {epoch_of_choice(of)} epoch": ("selected_epoch", 1),
         f"average precision{by}": ("average_precision", 1),
         f"AUROC of wrong {labels}": ("wrong_label_auroc", 3),
     }
@@ -294,7 +299,7 @@ def table(summary: dict) -> str:
     ):
         del columns[f"average precision{by}"]
     lines = [
-        f"| method | test {score}{by}, last epoch | {' | '.join(columns)} |",
+        f"| method | {score}{by}, last epoch | {' | '.join(columns)} |",
         "|---" * (2 + len(columns)) + "|",
     ]
     for method, values in summary["methods"].items():

@@ -25,6 +25,7 @@ CLASSIFIER = "classifier.safetensors"  # after the last epoch
 # After the epoch that the validation set chose, or the meta set that was held out.
 CLASSIFIER_SELECTED = "classifier_selected.safetensors"
 WEIGHTING = "weighting.safetensors"  # the learned weighting function
+VALIDATION = "validation.csv"  # as the next one, of the samples that validate
 SAMPLES = "samples.csv"  # written last: the run is finished
 DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
 SUMMARY = "summary.json"  # of a comparison of runs

@@ -143,8 +143,8 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
     is_drawn_anew = run.problem.meta_index is None
     with signals.at_once():
         if run.looks_before(epoch):
-            scores = run.score_training(judged)
-            quality, looks = progress.quality_with(run, scores), looks + 1
+            scores, others = run.score_training(judged), run.score_validation(judged)
+            quality, looks = progress.quality_with(run, scores, others), looks + 1
         if run.has_meta_steps(epoch) and is_drawn_anew:
             seen = scores if judged is state else None
             chosen = choose_meta_set(run, state, epoch, seen)

@@ -16,6 +16,8 @@ class UnknownArgument(ValueError):
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
     """Parses `a=1,b=x,flag` by the types of the defaults.
 
+    Where there are `methods`, `method` is another word for it.
+
     Args:
       arg: the text after the colon, or None.
       **defaults: the arguments there are, and their values.
@@ -30,6 +32,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
     values = dict(defaults)
     for item in filter(None, (arg or "").split(",")):
         name, equals, text = item.partition("=")
+        if name == "method" and "methods" in defaults:
+            name = "methods"
         if name not in defaults:
             near = difflib.get_close_matches(name, defaults, n=1)
             hint = f" did you mean {near[0]!r}?" if near else ""
@@ -173,19 +177,6 @@ def net_options(arg: dict[str, Any]) -> dict[str, Any]:
 def is_cifar100(arg: dict[str, Any]) -> bool:
     """Whether the argument `data` names an archive of CIFAR-100."""
     return "cifar100" in Path(arg.get("data", "")).stem
-
-
-def fields_of_methods(config: Any) -> dict[str, dict[str, Any]]:
-    """What some methods need whatever the experiment, for `config.compare.tuned`."""
-    return {
-        "ldam_drw": {
-            "model": {"options": {"head": "cosine"}},
-            # Its deferred weights, from epoch 160 of 200 in its paper.
-            "warmup_epochs": config.epochs * 4 // 5,
-        },
-        "l2rw": {"meta_every": 1},  # their weights are good for one step
-        "mcw": {"meta_every": 1},
-    }
 
 
 def methods_of(text: str) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ tail comes out of all images.
 """
 
 from cmwjax.config import base_config
+from cmwjax.defaults import of_methods
 from configs.common import (
     BIAS,
-    fields_of_methods,
     methods_of,
     parse_arg,
     set_bias,
@@ -56,7 +56,7 @@ def get_config(arg=None):
     if arg["imbalance"] > 1:
         long_tail(config)
     # The best trials of results/tune_fashion_mnist*.json, on a validation set.
-    config.compare.tuned = fields_of_methods(config) | {
+    config.compare.tuned = of_methods(config.epochs) | {
         "mw_net": {"weighting": {"optimizer": {"learning_rate": 1e-2}}},
         "cmw_net": {"weighting": {"optimizer": {"learning_rate": 3e-3}}},
     }

@@ -1,8 +1,10 @@
 """Image sets that stay on disk: labels in memory, images read one by one when needed.
 
 Two kinds, told apart by the name of the data: `folder:PATH` with files as
-`PATH/train/CLASS/NAME.jpg`, and `tfds:NAME`, a data set prepared by TensorFlow Datasets
-in the array_record format (`NAME` may also be the folder that it was prepared in).
+`PATH/train/CLASS/NAME.jpg`, or as `PATH/CLASS/NAME.jpg` where there is no test set, or
+those that a list `PATH.csv` names, from its own folder on; and `tfds:NAME`, a data set
+prepared by TensorFlow Datasets in the array_record format (`NAME` may also be the
+folder that it was prepared in).
 """
 
 import importlib
@@ -17,6 +19,8 @@ from absl import logging
 from numpy.typing import NDArray
 
 from cmwjax.core.labels import check_labels
+from cmwjax.data import csv_files
+from cmwjax.data.csv_labels import class_numbers
 from cmwjax.files import replacing
 
 Reader = Callable[[int], bytes]  # position -> file; pickled to worker processes
@@ -70,7 +74,20 @@ def is_name(name: str | os.PathLike[str]) -> bool:
     return name.startswith(("folder:", "tfds:")) or name.split("/")[0] in OWN_BUILDERS
 
 
-def load(name: str | os.PathLike[str], *, tests: Sequence[str]) -> Encoded:
+def is_list(name: str | os.PathLike[str]) -> bool:
+    """Whether data of this name are a list of files."""
+    name = os.fspath(name)
+    is_table = Path(name).suffix.lower() in csv_files.READERS
+    return name.startswith("folder:") and is_table
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    tests: Sequence[str],
+    text: str = "",
+    label: str = "",
+) -> Encoded:
     """Opens a data set and reads its labels.
 
     Those of a TFDS data set are kept beside it as `labels-SPLIT.npy`, for without this
@@ -79,17 +96,16 @@ def load(name: str | os.PathLike[str], *, tests: Sequence[str]) -> Encoded:
     Args:
       name: see above.
       tests: names of the test sets, folders or splits beside 'train'.
+      text: of a list of files, the column that names them.
+      label: of a list of files, the column of labels; see `csv_files.read_csv`.
 
     Raises:
       ValueError: if there is no such data set, one of its sets or features is missing,
         it has another format, or a test set has classes that are not trained.
     """
     name = os.fspath(name)
-    if not tests:
-        raise ValueError(
-            f"data: {name} is to be read without a test set: name at least one in "
-            "config.data.stream.tests."
-        )
+    if is_list(name):
+        return _from_list(Path(name.removeprefix("folder:")), tests, text, label)
     if name.startswith("folder:"):
         return _from_folder(Path(name.removeprefix("folder:")), tests)
     if name.startswith("tfds:"):
@@ -97,6 +113,15 @@ def load(name: str | os.PathLike[str], *, tests: Sequence[str]) -> Encoded:
     package, _, config = name.partition("/")
     own = importlib.import_module(f"cmwjax.data.builders.{package}")
     return _from_tfds(own.prepare(config), tests)
+
+
+def splits(name: str) -> tuple[str, ...]:
+    """The splits of a data set `tfds:NAME`.
+
+    Raises:
+      ValueError: if there is no such data set.
+    """
+    return tuple(_builder(name.removeprefix("tfds:")).info.splits)
 
 
 ### Folders
@@ -118,9 +143,12 @@ class FileReader(NamedTuple):
 
 
 def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
-    class_names = _names(folder / "train", os.DirEntry.is_dir)
+    train = "train"
+    if not tests and not (folder / train).is_dir():
+        train = ""  # its classes are in the folder itself
+    class_names = _names(folder / train, os.DirEntry.is_dir)
     sets, identity = {}, []
-    for split in ("train", *tests):
+    for split in (train, *tests):
         found = _names(folder / split, os.DirEntry.is_dir)
         unknown = [name for name in found if name not in class_names]
         if unknown:
@@ -141,11 +169,37 @@ def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
             )
         names, labels = zip(*files, strict=True)
         reader = FileReader(folder / split, names)
-        paths = tuple(f"{split}/{name}" for name in names)
+        paths = tuple(f"{split}/{name}" if split else name for name in names)
         sets[split] = EncodedSet(reader, np.array(labels, np.int32), paths)
         identity += names
-    train = sets.pop("train")
-    return Encoded(train, sets, tuple(class_names), "\n".join(identity))
+    own = sets.pop(train)
+    return Encoded(own, sets, tuple(class_names), "\n".join(identity))
+
+
+def _from_list(path: Path, tests: Sequence[str], text: str, label: str) -> Encoded:
+    if tests:
+        raise ValueError(
+            f"data: {path} is a list of files to train on, but config.data.stream."
+            f"tests={tuple(tests)!r}: set it to ()."
+        )
+    if not text:
+        raise ValueError(
+            f"data: which column of {path} names the files? Set config.data.csv.text, "
+            "after the colon of configs/own_data.py: image=COLUMN."
+        )
+    listed = csv_files.read_csv(path, text=text, label=label)
+    labels, class_names = class_numbers(
+        listed.labels, name=f"data: {path}", lines=listed.lines
+    )
+    names = tuple(map(str, listed.inputs))
+    absent = [name for name in names if not (path.parent / name).is_file()]
+    if len(absent) == len(names):
+        raise ValueError(
+            f"data: no file that {path} lists in {text!r} is there, as "
+            f"{path.parent / names[0]}: paths are from the folder of the list on."
+        )
+    train = EncodedSet(FileReader(path.parent, names), labels, names)
+    return Encoded(train, {}, class_names, "\n".join(names))
 
 
 def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:

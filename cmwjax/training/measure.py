@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 from cmwjax.bias import meta_set
 from cmwjax.core import weighting_file
 from cmwjax.core.weighting import summarise_weights
-from cmwjax.files import SAMPLES, WEIGHTING
+from cmwjax.files import SAMPLES, VALIDATION, WEIGHTING
 from cmwjax.report.samples import write_samples
 from cmwjax.training import health, steps
+from cmwjax.training.evaluate import Scores
 from cmwjax.training.run import Progress, Run
 from cmwjax.training.state import RunState
 
@@ -51,7 +52,8 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
             same = (one.teacher is None) == (judged.teacher is None)
             scores = tests if same else _test_metrics(run, one)
             criterion = program.task.criterion
-            metrics[f"{name}_{criterion}"] = scores[f"test_{criterion}"]
+            if scores:
+                metrics[f"{name}_{criterion}"] = scores[f"test_{criterion}"]
     if moments is not None:
         metrics |= summarise_weights(moments)
     if program.curve is not None:
@@ -81,10 +83,10 @@ def write_results(run: Run, progress: Progress) -> None:
       Diverged: if their scores are not finite; nothing is written then.
     """
     problem, method = run.problem, run.program.method
-    dataset, files = problem.dataset, problem.dataset.file_names
     judged = run.program.evaluated(progress.state)
     scores = run.score_training(judged)
-    quality = progress.quality_with(run, scores) / (progress.looks + 1)
+    others = run.score_validation(judged)
+    quality = progress.quality_with(run, scores, others) / (progress.looks + 1)
     weights, memory = scores.weights, method.memory
     if memory is not None and memory.weigh is not None:
         remembered = jax.device_get(progress.state.memory)
@@ -112,20 +114,35 @@ def write_results(run: Run, progress: Progress) -> None:
             np.asarray(run.sets.train.table.family)[index],
             run.workdir,
         )
+    if others is not None and others.seen.any():
+        _write_samples(run, VALIDATION, problem.validation_index, others, quality)
     # Last, and in one piece: that it exists means that the run is finished.
+    scores = scores._replace(weights=weights)
+    _write_samples(run, SAMPLES, problem.train_index, scores, quality)
+
+
+def _write_samples(
+    run: Run, name: str, index: np.ndarray, scores: Scores, quality: np.ndarray
+) -> None:
+    """Writes what is known of the samples at the positions `index`, but the unread."""
+    problem, dataset, files = run.problem, run.problem.dataset, None
+    index, seen = index[scores.seen], scores.seen
+    if dataset.file_names is not None:
+        files = [dataset.file_names[i] for i in index]
+    family = None
+    if run.program.method.net is not None:
+        family = np.asarray(run.sets.train.table.family)[index]
     write_samples(
-        run.workdir / SAMPLES,
+        run.workdir / name,
         row=dataset.row_numbers[index],
-        file=None if files is None else [files[i] for i in index],
+        file=files,
         given_label=dataset.in_words(problem.labels[index]),
-        suggested_label=dataset.in_words(
-            dataset.in_units(scores.predictions[scores.seen])
-        ),
+        suggested_label=dataset.in_words(dataset.in_units(scores.predictions[seen])),
         true_label=dataset.in_words(problem.true_labels[index]),
-        family=None if net is None else np.asarray(run.sets.train.table.family)[index],
+        family=family,
         quality=quality[index],
-        weights=weights[scores.seen],
-        losses=scores.losses[scores.seen],
+        weights=scores.weights[seen],
+        losses=scores.losses[seen],
     )
 
 

@@ -83,6 +83,13 @@ class Run(NamedTuple):
         index = self.problem.train_index
         return self.score(state, self.sets.train, index, of="training")
 
+    def score_validation(self, state: RunState) -> Scores | None:
+        """Scores in the order of `problem.validation_index`; None if that is empty."""
+        index = self.problem.validation_index
+        if not index.size:
+            return None
+        return self.score(state, self.sets.train, index, of="validation")
+
     def looks_before(self, epoch: int) -> bool:
         """Whether all labels are judged before this epoch, beside at the end."""
         every = self.config.audit_every
@@ -153,10 +160,20 @@ class Progress:
         self.state, self.meta_set = state, meta_set
         self.began, self.stall = clock, 0.0
 
-    def quality_with(self, run: Run, scores: Scores) -> NDArray[np.float32]:
-        """Sums of the qualities of labels, of another look as well; `[N]`."""
+    def quality_with(
+        self, run: Run, scores: Scores, validation: Scores | None
+    ) -> NDArray[np.float32]:
+        """Sums of the qualities of labels, of another look as well; `[N]`.
+
+        Args:
+          run: what is trained.
+          scores: of `Run.score_training`.
+          validation: of `Run.score_validation`.
+        """
         total = self.quality.copy()
         total[run.problem.train_index] += scores.quality
+        if validation is not None:
+            total[run.problem.validation_index] += validation.quality
         return total
 
     def save(self, run: Run) -> None:
