@@ -183,6 +183,7 @@ def check_read(config: ConfigDict, given: dict) -> None:
 def main(_) -> None:
     # After the flags are parsed: a mistyped flag answers at once.
     from cmwjax import compare, train
+    from cmwjax.methods.catalogue import title
     from cmwjax.report import event_files
     from cmwjax.report.result import sentence
     from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
@@ -207,6 +208,7 @@ def main(_) -> None:
                     console.Progress(config.epochs) as progress,
                     compare.hooks(progress, Path(workdir), tensorboard) as on_epoch,
                 ):
+                    progress.describe(f"{title(config.method)}, seed {config.seed}")
                     result = train.run(config, workdir, on_epoch=on_epoch)
                 print(sentence(result))
                 if finished:

@@ -163,7 +163,7 @@ def _network(config: Any, size: Size) -> None:
     if size.kind == "tokens":
         model.name, model.options = "text", {"embedding": 64, "hidden": ()}
         optim.name = "adam"  # the mean over a text leaves small gradients
-        optim.learning_rate, optim.weight_decay = 1e-2, 0.0
+        optim.learning_rate, optim.weight_decay = 3e-3, 0.0
     elif size.kind == "images" and min(size.shape[:2]) >= SMALLEST_CONV:
         model.name, model.options = "small_conv", {}
         optim.learning_rate = 0.05

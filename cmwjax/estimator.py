@@ -339,9 +339,11 @@ def _pair(part: str, value: Any) -> tuple[Any, Any]:
     """Inputs and labels of the argument `part` of `fit`."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         share = ", or a share in (0, 1)" if part == "validation" else ""
+        given = f" is a {type(value).__name__} and"
+        if isinstance(value, int | float | str):
+            given = f"={value!r}"
         raise ValueError(
-            f"{part}={value!r:.80} must be a pair (X, y) of samples and their "
-            f"labels{share}."
+            f"{part}{given} must be a pair (X, y) of samples and their labels{share}."
         )
     return value[0], value[1]
 

@@ -27,9 +27,9 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
 
     Raises:
       UnknownArgument: on an unknown name.
-      ValueError: on a value of another type.
+      ValueError: on a value of another type, or a name that comes twice.
     """
-    values = dict(defaults)
+    values, seen = dict(defaults), set()
     for item in filter(None, (arg or "").split(",")):
         name, equals, text = item.partition("=")
         if name == "method" and "methods" in defaults:
@@ -42,6 +42,12 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
                 f"there are {sorted(defaults)}.",
                 defaults,
             )
+        if name in seen:
+            raise ValueError(
+                f"argument {name!r} is given twice after the colon of --config: leave "
+                "one of them out."
+            )
+        seen.add(name)
         kind = type(defaults[name])
         try:
             if kind is bool:
