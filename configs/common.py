@@ -4,6 +4,8 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from cmwjax.defaults import of_methods
+
 
 class UnknownArgument(ValueError):
     """An argument that a file does not have; `arguments` are those it has."""
@@ -190,3 +192,20 @@ def methods_of(text: str) -> tuple[str, ...]:
     named = {"main": MAIN, "every": EVERY, "soft": SOFT}
     parts = [named.get(part, (part,)) for part in text.split("+")]
     return tuple(dict.fromkeys(method for part in parts for method in part))
+
+
+def set_methods(config: Any, methods: tuple[str, ...], seeds: int) -> None:
+    """A single run of a method, or a comparison of several, or over several seeds.
+
+    Args:
+      config: changes.
+      methods: see `methods_of`.
+      seeds: how many, from 0 on.
+    """
+    tuned = of_methods(config.epochs)
+    if len(methods) > 1 or seeds > 1:
+        config.compare.methods, config.compare.seeds = methods, tuple(range(seeds))
+        config.compare.tuned = tuned
+    else:
+        config.method = methods[0]
+        config.update(tuned.get(config.method, {}))

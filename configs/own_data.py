@@ -27,7 +27,7 @@ from pathlib import Path
 from cmwjax import defaults
 from cmwjax.config import base_config
 from cmwjax.data import datasets, on_disk
-from configs.common import methods_of, parse_arg
+from configs.common import methods_of, parse_arg, set_methods
 
 
 def get_config(arg=None):
@@ -98,14 +98,3 @@ def tests_of(name):
     if name.startswith("tfds:") and "test" in on_disk.splits(name):
         return ("test",)
     return ()
-
-
-def set_methods(config, methods, seeds):
-    """A single run, or a comparison of several."""
-    config.method = methods[0]
-    if len(methods) > 1 or seeds > 1:
-        config.compare.methods, config.compare.seeds = methods, tuple(range(seeds))
-        config.compare.tuned = defaults.of_methods(config.epochs)
-    else:
-        fields = defaults.of_methods(config.epochs)
-        config.update(fields.get(config.method, {}))

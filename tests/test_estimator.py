@@ -135,20 +135,24 @@ def test_rows_that_validate_are_judged_as_well():
 def test_trusted_samples_judge_the_rows_that_they_are_a_copy_of():
     trusted = np.r_[0:12]  # rows 0 and 6 have wrong labels
     pair = ROWS[trusted], CLASSES[trusted]
-    found = fast(method="cmw_net").fit(ROWS, NOISY, trusted=pair)
+    found = fast().fit(ROWS, NOISY, trusted=pair)
     want = (NOISY == CLASSES)[trusted].astype(float)
     np.testing.assert_array_equal(found.label_quality_[trusted], want)
     np.testing.assert_array_equal(found.suggested_label_[trusted], CLASSES[trusted])
     assert not found.sample_weight_[trusted].any() and found.sample_weight_[12:].all()
 
 
-def test_images_texts_and_tokens():
+def test_images_are_numbers_of_eight_bits_or_shares_of_white():
     images, digits = load_digits(return_X_y=True)
     images, digits = images[:300].reshape(-1, 8, 8), digits[:300]
     one = fast(epochs=2).fit(images / 16, digits)  # floats in [0, 1]
     assert one.classifier_.kind == "images" and one.classifier_.shape == (8, 8, 1)
     other = np.rint(images / 16 * 255).astype(np.uint8)[..., None]
     np.testing.assert_array_equal(one.predict(other), one.predict(images / 16))
+
+
+@pytest.mark.slow
+def test_texts_and_tokens():
     words = np.array([["red", "rose"], ["blue", "sky"], ["green", "leaf"]])
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(words[c], 6)) for c in CLASSES]
@@ -302,6 +306,7 @@ def test_defaults_fit_any_number_of_samples(kind, counts):
     assert 1 <= config.warmup_epochs < config.epochs
 
 
+@pytest.mark.slow
 def test_two_samples_of_each_class_are_enough():
     found = fast(config=None).fit(ROWS[:6], [0, 0, 1, 1, 2, 2])
     assert found.predict(ROWS).shape == (240,)

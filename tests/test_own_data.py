@@ -16,6 +16,7 @@ from cmwjax.data import datasets
 from cmwjax.report.result import sentence, summarise
 from configs import (
     cifar,
+    cifar_lt,
     common,
     embeddings,
     fashion_mnist,
@@ -24,6 +25,8 @@ from configs import (
     regression,
     tabular,
     text,
+    transfer,
+    webvision,
 )
 
 PIXELS, DIGITS = load_digits(n_class=3, return_X_y=True)
@@ -193,7 +196,20 @@ def test_noise_on_given_labels_has_to_be_meant():
 
 
 @pytest.mark.parametrize(
-    "file", [cifar, embeddings, fashion_mnist, own_data, regression, tabular, text]
+    "file",
+    [
+        cifar,
+        cifar_lt,
+        embeddings,
+        fashion_mnist,
+        own_data,
+        quickstart,
+        regression,
+        tabular,
+        text,
+        transfer,
+        webvision,
+    ],
 )
 def test_method_and_methods_are_one(file):
     one, other = (
