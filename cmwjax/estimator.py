@@ -50,7 +50,8 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
     Args:
       method: a key of `cmwjax.methods.catalogue.METHODS`.
       model: None; a key of `cmwjax.models.catalogue.MODELS`; or a Linen module that is
-        called as `module(inputs, train)` and returns logits `[B, C]`.
+        called as `module(inputs, train)` and returns logits `[B, C]`. What NNX has
+        becomes one by `flax.nnx.bridge.to_linen(Module, ...)`.
       epochs: passes over the training set.
       inputs: what `X` is: 'auto', 'rows', 'images', 'texts' or 'tokens'. Tokens are
         whole numbers `[N, L]` from 1 on, with 0 behind the last, which has to be said.
@@ -286,8 +287,10 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
                     header=False,
                 )
         except Interrupted as stop:
-            raise KeyboardInterrupt(str(stop)) from None
-        self.classifier_ = load_classifier(workdir, model=model)
+            raise KeyboardInterrupt("" if self.workdir is None else stop) from None
+        validates = dataset.validation_index is not None or config.data.validation
+        which = "selected" if validates else "last"
+        self.classifier_ = load_classifier(workdir, model=model, which=which)
         weighting = workdir / WEIGHTING
         has_one = weighting.is_file()
         self.weighting_function_ = load_weighting(weighting) if has_one else None

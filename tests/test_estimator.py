@@ -5,6 +5,7 @@ import pickle
 import flax.linen as nn
 import numpy as np
 import pytest
+from flax import nnx
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.metrics import roc_auc_score
@@ -39,6 +40,16 @@ class Tiny(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
+
+
+class OwnNNX(nnx.Module):
+    """Another one."""
+
+    def __init__(self, features, num_classes, rngs):
+        self.linear = nnx.Linear(features, num_classes, rngs=rngs)
+
+    def __call__(self, x, train):
+        return self.linear(x)
 
 
 def fast(**others):
@@ -174,6 +185,12 @@ def test_a_module_of_ones_own_and_any_method():
     assert clone(found).get_params()["model"] == Tiny()
     assert found.weighting_function_ is None
     np.testing.assert_array_equal(found.sample_weight_, 1)
+
+
+def test_a_module_of_nnx_goes_over_a_bridge():
+    model = nnx.bridge.to_linen(OwnNNX, 4, 3)
+    found = fast(model=model, config=None, epochs=4).fit(ROWS, NOISY)
+    assert np.mean(found.predict(ROWS) == CLASSES) > 0.9
 
 
 def test_the_seed_decides_and_nothing_else_does():
