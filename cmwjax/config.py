@@ -77,7 +77,7 @@ def base_config() -> ConfigDict:
     config.meta_set.batch_size = 100  # samples of the meta set in a meta step
     # Share of trusted samples in what the classifier learns at a meta step, where the
     # policy has some; 0: they only teach the weighting net, as in the paper.
-    config.meta_set.trusted_share = 0.0
+    config.meta_set.trusted_share = 0.1
 
     config.model = ConfigDict()
     config.model.name = "mlp"  # see MODELS in models/catalogue.py
@@ -97,14 +97,14 @@ def base_config() -> ConfigDict:
     # The optimizer of the weighting net. Only sgd reads the momentum. Adam's decay,
     # that of the paper, takes over when the classifier's learning rate falls, which the
     # meta-gradient is proportional to, and weights end at 0.5; that of adamw does not.
-    config.weighting.optimizer.name = "adam"
+    config.weighting.optimizer.name = "adamw"
     config.weighting.optimizer.momentum = 0.9  # of sgd
     config.weighting.optimizer.nesterov = True  # whether that is Nesterov's
-    config.weighting.optimizer.learning_rate = 1e-3  # of the weighting net
-    config.weighting.optimizer.weight_decay = 1e-4  # of the weighting net
+    config.weighting.optimizer.learning_rate = 3e-3  # of the weighting net
+    config.weighting.optimizer.weight_decay = 1e-2  # of the weighting net
     # What the sum of weighted losses is divided by: the batch size, or the sum of the
     # weights.
-    config.weighting.normalisation = "mean"
+    config.weighting.normalisation = "weights"
     # The step that a meta step looks ahead by: plain SGD's, or the optimizer's own.
     config.weighting.lookahead = "sgd"
 

@@ -20,9 +20,7 @@ EPOCHS = (15, 60)
 # Words of their own soon tell every text apart, whatever its label.
 EPOCHS_OF_TEXTS = 10
 BATCH = (8, 128)  # samples in a step, for small and for large sets
-# What the classifier learns from trusted samples at a meta step, and of texts, which
-# say little of each other.
-TRUSTED_SHARE, TRUSTED_SHARE_OF_TEXTS = 0.25, 0.5
+TRUSTED_SHARE_OF_TEXTS = 0.5  # more than of others, for texts say little of each other
 
 
 class Size(NamedTuple):
@@ -111,8 +109,6 @@ def fit_to(config: Any, size: Size) -> None:
     _network(config, size)
     config.optim.schedule.name = "cosine"
     config.weighting.num_families = min(3, len(set(size.counts)))
-    config.weighting.normalisation = "weights"
-    _weighting_net(config, size)
     config.mixup.alpha, config.mixup.meta_alpha = 0.2, 1.0
     config.ema.decay = float(np.clip(1 - 1 / steps, 0.9, 0.997))  # about an epoch
 
@@ -150,24 +146,10 @@ def _meta_set(config: Any, size: Size, batch: int) -> None:
         config.warmup_epochs = max(1, config.epochs // 10)
     else:
         meta.policy, meta_size = "external", size.trusted
-        is_text = size.kind == "tokens"
-        meta.trusted_share = TRUSTED_SHARE_OF_TEXTS if is_text else TRUSTED_SHARE
         config.warmup_epochs = 1  # methods that correct labels rely on it
     meta.batch_size = batch
     if min(meta_size, batch) < 4 or batch % 4:
         config.data.shards = 1
-
-
-def _weighting_net(config: Any, size: Size) -> None:
-    optimizer = config.weighting.optimizer
-    if size.kind == "tokens" and size.trusted is None:
-        # The easiest texts are those with frequent words, right or wrong: a net that
-        # learns from them as fast as below comes to trust the wrong ones most.
-        optimizer.name = "adam"
-        optimizer.learning_rate, optimizer.weight_decay = 1e-3, 1e-4
-    else:
-        optimizer.name = "adamw"  # the classifier's learning rate falls to 0
-        optimizer.learning_rate, optimizer.weight_decay = 3e-3, 1e-2
 
 
 def _network(config: Any, size: Size) -> None:
@@ -176,6 +158,7 @@ def _network(config: Any, size: Size) -> None:
         model.name, model.options = "text", {"embedding": 64, "hidden": ()}
         optim.name = "adam"  # the mean over a text leaves small gradients
         optim.learning_rate, optim.weight_decay = 3e-3, 0.0
+        _weighting_of_texts(config, size)
     elif size.kind == "images" and min(size.shape[:2]) >= SMALLEST_CONV:
         model.name, model.options = "small_conv", {}
         optim.learning_rate = 0.05
@@ -184,3 +167,14 @@ def _network(config: Any, size: Size) -> None:
         model.name = "mlp"
         model.options = {"hidden": (256,) if wide else (128, 64)}
         optim.learning_rate = 0.03
+
+
+def _weighting_of_texts(config: Any, size: Size) -> None:
+    if size.trusted is not None:
+        config.meta_set.trusted_share = TRUSTED_SHARE_OF_TEXTS
+        return
+    # The easiest texts are those with frequent words, right or wrong: a net that learns
+    # from them as fast as from others comes to trust the wrong ones most.
+    optimizer = config.weighting.optimizer
+    optimizer.name = "adam"
+    optimizer.learning_rate, optimizer.weight_decay = 1e-3, 1e-4

@@ -26,6 +26,7 @@ from configs.common import (
     net_options,
     parse_arg,
     set_bias,
+    set_paper_weighting,
 )
 
 
@@ -84,7 +85,7 @@ def independent_noise(config, arg):
     config.optim.learning_rate = 0.02
     config.optim.schedule.name = "steps"
     config.optim.schedule.boundaries = (150,)
-    config.weighting.optimizer.learning_rate = 1e-4
+    set_paper_weighting(config, 1e-4)
     config.mixup.alpha = mixup_alpha(arg)
     config.mixup.meta_alpha = 1.0
     if arg["noise"] == "asym":
@@ -104,12 +105,13 @@ def hardest_noise_of_cifar100(config):
     config.epochs = 345  # the end of the sixth cosine
     config.optim.schedule.name = "restarts"
     config.optim.schedule.constant_epochs = 30
-    config.weighting.optimizer.learning_rate = 1e-3
+    set_paper_weighting(config, 1e-3)
 
 
 def feature_dependent_noise(config):
     """Paper, Tables 4 and 5."""
     config.model.name = "resnet34"
+    set_paper_weighting(config, 1e-3)
     config.epochs = 120
     config.warmup_epochs = 45
     config.augment.mode = "zero"
@@ -133,7 +135,6 @@ def small(config):
     config.meta_every = 1
     config.optim.learning_rate = 0.1  # best for all three in results/tune_cifar10.json
     config.optim.schedule.name = "cosine"
-    config.weighting.normalisation = "weights"
     config.mixup.alpha = 0.2  # best for all that mix in results/tune_cifar10_soft.json
     config.mixup.meta_alpha = 1.0
     config.ema.decay = 0.99  # over 1.4 epochs; the paper's spans one of its own
@@ -156,10 +157,7 @@ def short(config):
     config.optim.learning_rate = 0.1
     config.optim.schedule = base_config().optim.schedule
     config.optim.schedule.name = "one_cycle"
-    config.weighting.optimizer.name = "adamw"
-    config.weighting.optimizer.weight_decay = 1e-2
-    config.weighting.optimizer.learning_rate = 1e-3  # for a tenth of the meta steps
-    config.weighting.normalisation = "weights"
+    config.weighting = base_config().weighting
     # A third of an epoch of 50,000 images, so that no step is compiled alone as well.
     config.steps_per_call = 130
     config.checkpoint.every_steps = 3900

@@ -40,10 +40,6 @@ def get_config(arg=None):
     config.optim.nesterov = True
     config.optim.schedule.name = "steps"
     config.optim.schedule.factor = 0.01
-    config.weighting.optimizer.name = "amsgrad"
-    config.weighting.optimizer.learning_rate = 1e-4
-    config.weighting.optimizer.weight_decay = 1e-5
-    config.weighting.normalisation = "weights"
     config.loss = arg["loss"]
     config.model.options = net_options(arg)
     if arg["loss"] == "ldam":
@@ -53,9 +49,11 @@ def get_config(arg=None):
         config.epochs, config.warmup_epochs = 15, 10
         config.optim.schedule.boundaries = (12, 14)
         config.optim.schedule.factor = 0.1
-        config.weighting.optimizer.learning_rate = 1e-3
         config.data.validation = 0.1
     else:
+        config.weighting.optimizer.name = "amsgrad"
+        config.weighting.optimizer.learning_rate = 1e-4
+        config.weighting.optimizer.weight_decay = 1e-5
         config.model.name = "resnet32"
         config.epochs, config.warmup_epochs = 200, 160
         config.optim.schedule.boundaries = (160, 180)

@@ -177,6 +177,20 @@ def set_bias(config: Any, arg: dict[str, Any]) -> None:
     config.data.imbalance_factor = arg["imbalance"]
 
 
+def set_paper_weighting(config: Any, learning_rate: float) -> None:
+    """The paper's setting of the weighting net, in place of the default one.
+
+    Args:
+      config: changes.
+      learning_rate: of the weighting net.
+    """
+    config.weighting.optimizer.name = "adam"
+    config.weighting.optimizer.learning_rate = learning_rate
+    config.weighting.optimizer.weight_decay = 1e-4
+    config.weighting.normalisation = "mean"
+    config.meta_set.trusted_share = 0.0
+
+
 def net_options(arg: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `NET` that were given, as `config.model.options`."""
     return {name: arg[name] for name in NET if arg[name]}

@@ -47,7 +47,6 @@ def get_config(arg=None):
     config.epochs = 12
     config.optim.learning_rate = 0.03
     config.optim.schedule.name = "cosine"
-    config.weighting.normalisation = "weights"
     if arg["smoke"] or arg["data"] == "digits":
         config.meta_set.per_class = min(arg["per_class"], 10)
     if arg["smoke"]:

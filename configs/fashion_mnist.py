@@ -48,26 +48,13 @@ def get_config(arg=None):
     config.meta_set.policy = arg["meta"]
     config.epochs = 15 if arg["fast"] else 30
     config.warmup_epochs = 1  # what an untrained net finds easiest means nothing
-    config.weighting.normalisation = "weights"
     config.optim.learning_rate = 0.01
     config.mixup.alpha = 0.2  # the better in results/tune_fashion_mnist_soft.json
     config.mixup.meta_alpha = 1.0
     config.ema.decay = 0.99  # over 1.4 epochs of `fast`
     if arg["imbalance"] > 1:
         long_tail(config)
-    # The best trials of results/tune_fashion_mnist*.json, on a validation set.
-    config.compare.tuned = of_methods(config.epochs) | {
-        "mw_net": {"weighting": {"optimizer": {"learning_rate": 1e-2}}},
-        "cmw_net": {"weighting": {"optimizer": {"learning_rate": 3e-3}}},
-    }
-    if not arg["fast"] and arg["imbalance"] == 1:
-        schedule = {"name": "steps", "boundaries": (20,)}
-        steps = {"learning_rate": 0.03, "schedule": schedule}
-        for method in ("cmw_net", "cmw_net_mixup"):
-            config.compare.tuned[method] = {
-                "optim": steps,
-                "weighting": {"optimizer": {"learning_rate": 3e-3}},
-            }
+    config.compare.tuned = of_methods(config.epochs)
     return config
 
 

@@ -23,14 +23,5 @@ def get_config(arg=None):
     config.noise.rate = arg["rate"]
     config.noise.class_map = ((9, 1), (2, 0), (4, 7), (3, 5))
     config.meta_set.policy = arg["meta"]
-    config.weighting.normalisation = "weights"
-    # The best of 16 trials each (results/tune_quickstart.json), on a validation set.
-    config.compare.tuned = {
-        "erm": {"optim": {"learning_rate": 0.3, "schedule": {"name": "cosine"}}},
-        "mw_net": {
-            "optim": {"learning_rate": 0.01},
-            "weighting": {"optimizer": {"learning_rate": 1e-2}},
-        },
-        "cmw_net": {"weighting": {"optimizer": {"learning_rate": 1e-2}}},
-    }
+    config.optim.schedule.name = "cosine"
     return config

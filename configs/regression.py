@@ -58,7 +58,6 @@ def get_config(arg=None):
     config.epochs = 40
     config.optim.learning_rate, config.optim.weight_decay = 0.01, 1e-3
     config.optim.schedule.name = "cosine"
-    config.weighting.normalisation = "weights"
     if arg["smoke"]:
         config.compare.seeds, config.epochs = (0,), 10
     return config

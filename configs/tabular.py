@@ -65,7 +65,6 @@ def get_config(arg=None):
     config.epochs = 30
     config.optim.learning_rate = 0.03
     config.optim.schedule.name = "cosine"
-    config.weighting.normalisation = "weights"
     if arg["smoke"]:
         config.compare.seeds, config.epochs = (0,), 10
     return config

@@ -49,7 +49,6 @@ def get_config(arg=None):
     config.optim.name = "adam"  # the mean over a text leaves small gradients
     config.optim.learning_rate, config.optim.weight_decay = 1e-2, 0.0
     config.optim.schedule.name = "cosine"
-    config.weighting.normalisation = "weights"
     if arg["smoke"]:
         config.compare.seeds, config.epochs = (0,), 5
     return config

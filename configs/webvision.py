@@ -23,7 +23,7 @@ The paper has 77.9 / 92.6 % (top 1 / top 5) on WebVision's validation set and 69
 from pathlib import Path
 
 from cmwjax.config import base_config
-from configs.common import methods_of, parse_arg, set_methods
+from configs.common import methods_of, parse_arg, set_methods, set_paper_weighting
 
 # Learned by results/make.py --cells=cifar10-hybrid-asym (CMW-Net-SL, seed 0).
 LEARNED = Path(__file__).parent / "weighting" / "cifar10_hybrid_asym.safetensors"
@@ -43,6 +43,7 @@ def get_config(arg=None):
     config.mixup.second_weight = "mixed"
     config.soft_labels.momentum = 0.9
     config.soft_labels.start = "one_hot"
+    set_paper_weighting(config, 1e-4)
     config.optim.schedule.name = "steps"
     if arg["mini"]:
         mini(config)
@@ -87,7 +88,6 @@ def mini(config):
     config.mixup.meta_alpha = 1.0
     config.meta_set.policy = "lowest_loss"
     config.meta_every = 10
-    config.weighting.optimizer.learning_rate = 1e-4
 
 
 def smoke(config):

@@ -299,6 +299,24 @@ def test_weights_that_are_all_zero_move_nothing():
     assert jax.tree.all(jax.tree.map(jnp.array_equal, state.params, p.params))
 
 
+def test_weights_that_sum_to_nearly_nothing_do_no_harm():
+    """Of losses over a sum of 1e-306 there would be infinities."""
+    p = make(1, net=MLP)
+
+    def loss_fn(*arguments):
+        losses, model_state = p.loss_fn(*arguments)
+        return 1e4 * losses, model_state
+
+    step = partial(
+        bind(p, normalisation="weights"),
+        loss_fn=loss_fn,
+        weight_fn=lambda *arguments: 1e-306 * p.weight_fn(*arguments),
+    )
+    state, metrics = jax.jit(step)(p.state(TX["sgd"], RECORD), p.batch, p.meta_batch)
+    assert metrics["skipped"] == 0
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, state.params, p.params))
+
+
 def test_virtual_and_real_step_share_the_dropout_mask():
     p, tx = make(1, net=MLP), TX["sgd"]
 

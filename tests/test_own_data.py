@@ -82,7 +82,6 @@ def test_an_archive_with_trusted_samples_a_test_set_and_names(archive):
     tested = archive(x_test=IMAGES[100:], y_test=LABELS[100:])
     config = own(data=tested, trusted=trusted)
     assert config.meta_set.policy == "external" and config.data.validation == 0
-    assert config.meta_set.trusted_share == defaults.TRUSTED_SHARE
     problem = prepare(config)
     np.testing.assert_array_equal(problem.meta_index, np.arange(120, 129))
     np.testing.assert_array_equal(problem.train_index, np.arange(9, 120))

@@ -331,14 +331,14 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
 
 
 def test_collapsed_weights_are_called_so(tmp_path, caplog):
-    healthy = {"weight_low": [0.5, 0.0], "weight_high": [0.5, 1.0]}
-    collapsed = {"weight_low": [1.0, np.nan, 0.0], "weight_high": [0.0, np.nan, 0.9999]}
+    healthy = {"weight_low": [1.0, 0.0], "weight_high": [0.0, 1.0]}
+    collapsed = {"weight_low": [0.0, np.nan, 0.0], "weight_high": [1.0, np.nan, 0.9999]}
     common = {"epoch": 7, "weight_mean": [0.1, 0.2]}
     assert not warn_if_collapsed({"epoch": 7}, tmp_path)  # no weighting net
     assert not warn_if_collapsed(healthy | common, tmp_path)
     assert not caplog.text
     assert warn_if_collapsed(collapsed | common, tmp_path)
-    assert "in epoch 7 the weights of every family" in caplog.text
+    assert "in epoch 7 all weights are near 1" in caplog.text
 
 
 WEIGHTS = {  # of losses 0, 1, ... 9 -> what is said of two families

@@ -18,6 +18,8 @@ MemoryFn = Callable[[Any, jax.Array, Batch], Any]
 Metrics = dict[str, Any]
 
 NORMALISATIONS = ("mean", "weights")
+# Below this mean weight of a batch, normalising it would make infinities of slopes.
+SMALLEST_WEIGHT = 1e-6
 
 
 def all_mean(tree: Any, axis_name: str | None) -> Any:
@@ -80,7 +82,7 @@ def forward_pass(
         if normalisation == "weights":
             # A mean of ratios over devices would weight devices, not examples.
             weight = lax.stop_gradient(mean(jnp.sum(coefficients) / size))
-            loss = loss / jnp.where(weight > 0, weight, 1)
+            loss = loss / jnp.maximum(weight, SMALLEST_WEIGHT)
         return loss
 
     def loss_and_gradient(meta_params):

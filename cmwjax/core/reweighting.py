@@ -82,7 +82,7 @@ def reweight(
     meta_tx: optax.GradientTransformation | None = None,
     meta: str = "trusted",
     per_class: int = 10,
-    trusted_share: float = 0.0,
+    trusted_share: float = 0.1,
     normalisation: str = "weights",
     axis_name: str | None = None,
 ) -> Reweighting:
@@ -99,15 +99,16 @@ def reweight(
       inner_lr: learning rate (or schedule) of the virtual step, plain SGD. By
         default the virtual step is the one `tx` itself would take, which not every
         optimizer is fit for: docs/optimizers.md lists them.
-      meta_tx: optimizer of the weighting net; by default AdamW at 1e-3, whose decay
+      meta_tx: optimizer of the weighting net; by default AdamW at 3e-3, whose decay
         (1e-2) does not take over when the learning rate of `tx` falls, as the paper's
-        coupled one does.
+        coupled one does (Adam at 1e-3, 1e-4).
       meta: what the weighting net is judged by: `'trusted'`, batches of samples whose
         labels are right, which `step` is given; or `'lowest_loss'`, for those who have
         none: what the classifier agrees with most in each class, as training goes by.
       per_class: samples of each class that `'lowest_loss'` remembers.
-      trusted_share: share of trusted samples in what the classifier learns, in [0, 1);
-        see `meta_step`.
+      trusted_share: share of trusted samples in what the classifier learns at a step
+        with a meta batch, in [0, 1); see `meta_step`. 0 is the paper's form, in which
+        they only teach the weighting net.
       normalisation: `'weights'` keeps the effective learning rate whatever the
         weights are; `'mean'` as in `meta_step`.
       axis_name: mapped axis over which batches are split.
@@ -161,7 +162,7 @@ def reweight(
     if remembers and per_class < 1:
         raise ValueError(f"per_class={per_class} must be at least 1.")
     if meta_tx is None:
-        meta_tx = optax.adamw(1e-3, weight_decay=1e-2)
+        meta_tx = optax.adamw(3e-3, weight_decay=1e-2)
     if inner_lr is not None and not callable(inner_lr):
         inner_lr = optax.constant_schedule(inner_lr)
     common = dict(

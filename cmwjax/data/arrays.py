@@ -40,7 +40,7 @@ def kind_of(inputs: Any, wanted: str = "auto") -> str:
         is_text = dimensions == 1 and isinstance(next(iter(inputs), None), str)
     else:
         some = inputs[:1] if isinstance(inputs, list | tuple) else inputs
-        dimensions = np.ndim(some)
+        dimensions = np.asarray(some).ndim
         is_text = isinstance(some, list | tuple) and any(
             isinstance(x, str) for x in some
         )

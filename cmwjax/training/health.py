@@ -100,18 +100,20 @@ def warn_if_sizes_alike(centres: np.ndarray) -> None:
 
 
 def warn_if_collapsed(metrics: dict[str, Any], workdir: Path) -> bool:
-    """Warns once nearly all weights of every family are near 0, or near 1."""
+    """Warns once nearly all weights are near 0, or nearly all near 1."""
     if "weight_low" not in metrics:
         return False
-    shares = np.maximum(metrics["weight_low"], metrics["weight_high"])
-    collapsed = np.nanmin(shares) > COLLAPSE
+    # Families at opposite ends are told apart.
+    low, high = (np.nanmin(metrics[f"weight_{end}"]) for end in ("low", "high"))
+    collapsed = max(low, high) > COLLAPSE
     if collapsed:
         logging.warning(
-            "%s: in epoch %d the weights of every family are all near 0 or all near 1 "
-            "(means %s): the weighting net tells no samples apart any more. Lower "
+            "%s: in epoch %d all weights are near %d (means by family %s): the "
+            "weighting net tells no samples apart any more. Lower "
             "weighting.optimizer.learning_rate, or look at the meta set.",
             workdir,
             metrics["epoch"],
+            high > low,
             np.round(metrics["weight_mean"], 3),
         )
     return bool(collapsed)
