@@ -149,8 +149,8 @@ def _csv() -> ConfigDict:
     csv.test = ""  # file of the test samples; '': a share of the training samples
     # Share of the training samples where there is no such file; 0: nothing to test with
     csv.test_share = 0.25
-    # File of samples whose labels are trusted, of an archive another one; what has
-    # their inputs is not trained on.
+    # File of samples whose labels are trusted, of an archive another one, of images on
+    # disk a folder of classes. What has their inputs is not trained on, but for images.
     csv.trusted = ""
     csv.truth = ""  # file of the same samples with the right labels, for experiments
     csv.length = 128  # tokens per text

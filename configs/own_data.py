@@ -13,9 +13,10 @@ archive has x_train, rows [N, D] or images [N, H, W, C], and y_train. A folder h
 folder of images for each class, or train/ and test/ with these; with `image`, a csv
 file says which images there are, by their paths from its own folder on.
 
-No label is changed. `trusted` is a file of samples whose labels are right; without one,
-the meta set is what the classifier finds easiest. `test` is a file to test with, x_test
-and y_test in an archive, test/ in a folder, or that split of TFDS. Where there is none,
+No label is changed. `trusted` is a file, an archive or a folder of classes, of samples
+whose labels are right; without it, the meta set is what the classifier finds easiest.
+Beside a csv file `test` is one to test with; so are x_test and y_test in an archive,
+test/ in a folder, or that split of TFDS. Where there is none,
 the share `validation` is set aside, and the scores are those of its given labels.
 Network, size of images, batches, epochs and learning rates are chosen by the data, see
 cmwjax/defaults.py; `methods` and `seeds` in the plural make a comparison. Without
@@ -46,6 +47,11 @@ def get_config(arg=None):
     )
     config = base_config()
     config.data.name = name_of(arg)
+    if (arg["text"] or arg["test"]) and not is_table(config.data.name):
+        raise ValueError(
+            f"arguments text={arg['text']!r} and test={arg['test']!r} are for a .csv "
+            f"or .tsv file, and data={arg['data']!r} is none: leave them out."
+        )
     config.data.labels = "given"
     csv = config.data.csv
     csv.text, csv.length = arg["image"] or arg["text"], 256

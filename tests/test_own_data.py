@@ -120,6 +120,24 @@ def test_a_folder_of_photos_as_it_is(folder, form):
     assert len(dataset.file_names) == 24
 
 
+def test_photos_that_are_trusted(folder):
+    trusted = folder / "right" / "c" / "below.png"
+    trusted.parent.mkdir(parents=True)
+    source = next((folder / "photos" / "c").iterdir())
+    trusted.write_bytes(source.read_bytes())
+    config = own(data=folder / "photos", trusted=folder / "right")
+    problem = prepare(config)
+    assert config.meta_set.policy == "external" and config.data.shards == 1
+    assert problem.meta_index.tolist() == [24] and 24 not in problem.train_index
+    assert problem.labels[24] == 2
+    files = problem.dataset.files.train
+    assert files.read(24) == source.read_bytes()
+    assert files.names[24].endswith("right/c/below.png")
+    trusted.parent.rename(trusted.parent.with_name("d"))
+    with pytest.raises(ValueError, match="right has images of 'd', which is none of"):
+        own(data=folder / "photos", trusted=folder / "right")
+
+
 def test_a_folder_with_a_test_set(folder):
     (folder / "photos").rename(folder / "train")
     (folder / "test" / "a").mkdir(parents=True)
@@ -228,6 +246,8 @@ def test_a_method_is_not_chosen_twice():
     [
         ({"data": "nothing.npz"}, "there is no file nothing.npz"),
         ({"data": "nothing"}, "data 'nothing' is unknown"),
+        ({"data": "{folder}/own.npz", "test": "x.csv"}, "test='x.csv' are for a .csv"),
+        ({"data": "{folder}/photos", "text": "a"}, "text='a' and .* are for a .csv"),
         ({"data": "{folder}/list.csv", "image": "photo"}, "no column 'photo'"),
         ({"data": "{folder}/own.npz", "trusted": "{folder}/flat.npz"}, "same form"),
         ({"data": "{folder}/own.npz", "trusted": "{folder}/far.npz"}, "these classes"),

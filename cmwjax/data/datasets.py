@@ -84,6 +84,9 @@ def load(
         columns = {part: (csv or {}).get(part, "") for part in ("text", "label")}
         files = on_disk.load(name, tests=tests, **columns)
         dataset = _on_disk(files, image_size)
+        trusted = (csv or {}).get("trusted", "")
+        if trusted:
+            dataset = _with_trusted_images(dataset, trusted)
     elif csv_sets.is_name(name):
         dataset = csv_sets.load(name, label_kind=label_kind, **(csv or {}))
     elif name in EMBEDDED:
@@ -186,6 +189,19 @@ def _with_trusted(dataset: Dataset, name: str, trusted: str) -> Dataset:
         train_labels=np.concatenate([dataset.train_labels, labels]),
         trusted_index=np.arange(len(dataset.train_labels), len(every), dtype=np.int32),
         shown=shown,
+    )
+
+
+def _with_trusted_images(dataset: Dataset, trusted: str) -> Dataset:
+    """The data set with the images of a folder of classes, which are trusted."""
+    assert dataset.files is not None
+    more = on_disk.load(f"folder:{trusted}", tests=())
+    files = dataset.files.with_more(more, trusted)
+    size = len(dataset.train_labels)
+    return dataset._replace(
+        train_labels=files.train.labels,
+        trusted_index=np.arange(size, len(files.train.labels), dtype=np.int32),
+        files=files,
     )
 
 

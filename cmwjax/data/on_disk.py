@@ -46,6 +46,31 @@ class Encoded(NamedTuple):
     class_names: tuple[str, ...]
     identity: str  # changes when the data do
 
+    def with_more(self, other: "Encoded", name: str) -> "Encoded":
+        """The same with the training images of another set behind its own.
+
+        Args:
+          other: a set of these classes, or some of them.
+          name: of the other one, which its files are listed under.
+
+        Raises:
+          ValueError: if it has another class.
+        """
+        unknown = [c for c in other.class_names if c not in self.class_names]
+        if unknown:
+            raise ValueError(
+                f"data: {name} has images of {unknown[0]!r}, which is none of the "
+                f"classes {list(self.class_names)}: leave them out, or correct it."
+            )
+        numbers = np.array([self.class_names.index(c) for c in other.class_names])
+        mine, theirs = self.train, other.train
+        train = EncodedSet(
+            JoinedReader(mine.read, theirs.read, len(mine.labels)),
+            np.append(mine.labels, numbers[theirs.labels]).astype(np.int32),
+            (*mine.names, *(f"{name}/{file}" for file in theirs.names)),
+        )
+        return self._replace(train=train, identity=f"{self.identity}\n{other.identity}")
+
     def subset(self, positions: NDArray[np.int64]) -> "Encoded":
         """The same with fewer training images, which are numbered anew."""
         reader, labels, names = self.train
@@ -66,6 +91,20 @@ class PartReader(NamedTuple):
     def __call__(self, position: int) -> bytes:
         """The image at a position of the part."""
         return self.read(self.positions[position])
+
+
+class JoinedReader(NamedTuple):
+    """Reads the images of one set, and then those of another one."""
+
+    first: Reader
+    second: Reader
+    size: int  # of the first
+
+    def __call__(self, position: int) -> bytes:
+        """The image at a position of both."""
+        if position < self.size:
+            return self.first(position)
+        return self.second(position - self.size)
 
 
 def is_name(name: str | os.PathLike[str]) -> bool:
