@@ -251,7 +251,8 @@ def validate(dataset: Dataset, *, name: str) -> None:
             f"{name}: kind={dataset.kind!r} is unknown; choose one of {KINDS}."
         )
     _check_names(dataset, name)
-    splits = ("train", "test") if np.size(dataset.test_labels) else ("train",)
+    has_test = np.size(dataset.test_labels) or np.size(dataset.test_inputs)
+    splits = ("train", "test") if has_test else ("train",)
     for split in splits:
         inputs, labels = (
             np.asarray(getattr(dataset, f"{split}_{part}"))

@@ -147,7 +147,8 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], name: str, label_kind: str) -> 
     if label_kind == TARGETS:
         return Dataset(x_train, y_train, x_test, y_test, 0, (), kind=kind, shown=shown)
     names = CLASS_NAMES.get(name)
-    if names is None and y_train.dtype.kind == "U":  # classes by their names
+    by_name = all(y.dtype.kind == "U" and y.ndim == 1 for y in (y_train, y_test))
+    if names is None and by_name:
         y_train, names = class_numbers(y_train.tolist(), name=f"{name}: y_train")
         y_test, _ = class_numbers(y_test.tolist(), names, name=f"{name}: y_test")
     if names is None:
