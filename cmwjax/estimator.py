@@ -229,13 +229,17 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
             return arrays.as_tokens(inputs, name=name)
         return arrays.as_texts(inputs, name=name)
 
-    def _configured(self, dataset: Dataset, share: float = 0.0) -> ConfigDict:
+    def _configured(
+        self, dataset: Dataset, share: float = 0.0, epochs: int | None = None
+    ) -> ConfigDict:
         """The configuration of a run on this data set.
 
         Args:
           dataset: all samples.
           share: of the rows of X to validate with.
+          epochs: where nobody chose; None: by the data.
         """
+        epochs = epochs if self.epochs is None else self.epochs
         config = base_config()
         with config.unlocked():
             config.method, config.seed = self.method, seed_of(self.random_state)
@@ -243,9 +247,9 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
             defaults.fit_to(config, defaults.size_of(dataset, share))
             if self.workdir is None:  # there is nothing to go on with
                 config.checkpoint.every_steps = 0
-            if self.epochs is not None:
-                config.epochs = self.epochs
-                config.warmup_epochs = min(config.warmup_epochs, self.epochs)
+            if epochs is not None:
+                config.epochs = epochs
+                config.warmup_epochs = min(config.warmup_epochs, epochs)
             if isinstance(self.model, str):
                 config.model.name, config.model.options = self.model, {}
             config.update(defaults.of_methods(config.epochs).get(self.method, {}))

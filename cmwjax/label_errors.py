@@ -81,8 +81,9 @@ def _out_of_fold(
     judges |= ~judges.any(axis=0)
     total, suggested = np.zeros(rows), np.empty(rows, estimator.classes_.dtype)
     # One configuration for all, so that nothing is compiled twice.
-    largest = max(parts, key=len)
-    config = estimator._configured(dataset._replace(validation_index=largest))
+    fewest = dataset._replace(validation_index=max(parts, key=len))
+    epochs = estimator._configured(dataset).epochs  # as if all were trained on
+    config = estimator._configured(fewest, epochs=epochs)
     with estimator._folder() as workdir:
         for number, (part, mine) in enumerate(zip(parts, judges, strict=True)):
             chosen = dataset._replace(validation_index=part)
