@@ -4,7 +4,8 @@ Without arguments, the quickstart. `--config=FILE:arguments` chooses an experime
 `--config.FIELD=VALUE` changes one field. The same command again continues. `--help`
 lists configurations, their arguments and all fields. `--workdir` is the folder for the
 results, by default runs/NAME_OF_CONFIG; `--tensorboard` writes the numbers of
-metrics.jsonl to the folder `tensorboard` of every run, too.
+metrics.jsonl to the folder `tensorboard` of every run, too. `--mode=report` trains
+nothing and writes report.html anew, from the files of the folder.
 
 Exit codes: 0, finished; 1, an error, which is printed; 75, stopped by SIGTERM or SIGINT
 within 30 seconds and saved: run the same command again. A second SIGINT stops at once.
@@ -119,6 +120,9 @@ _WORKDIR = flags.DEFINE_string(
 _TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "whether to write the metrics for TensorBoard, too"
 )
+_MODE = flags.DEFINE_enum(
+    "mode", "run", ["run", "report"], "report: write report.html anew, and no more"
+)
 
 
 def parse(arguments: list[str]) -> list[str]:
@@ -183,8 +187,10 @@ def check_read(config: ConfigDict, given: dict) -> None:
 def main(_) -> None:
     # After the flags are parsed: a mistyped flag answers at once.
     from cmwjax import compare, train
+    from cmwjax.files import expanded
     from cmwjax.methods.catalogue import title
     from cmwjax.report import event_files
+    from cmwjax.report.page import write_reports
     from cmwjax.report.result import sentence
     from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
     from cmwjax.training.health import Diverged
@@ -195,7 +201,12 @@ def main(_) -> None:
     if workdir is None:
         name = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(name.partition(":")[0]).stem
+    workdir = expanded(workdir)
     try:
+        if _MODE.value == "report":
+            *_, path = write_reports(workdir)
+            print(f"The report is {path}")
+            return
         if tensorboard:
             event_files.check_installed()
         with Signals() as signals, signals.at_once():
@@ -203,10 +214,10 @@ def main(_) -> None:
                 table = compare.run(config, workdir, tensorboard=tensorboard)
                 print(f"\n{table}\n")
             else:
-                finished = is_finished(Path(workdir))
+                finished = is_finished(workdir)
                 with (
                     console.Progress(config.epochs) as progress,
-                    compare.hooks(progress, Path(workdir), tensorboard) as on_epoch,
+                    compare.hooks(progress, workdir, tensorboard) as on_epoch,
                 ):
                     progress.describe(f"{title(config.method)}, seed {config.seed}")
                     result = train.run(config, workdir, on_epoch=on_epoch)

@@ -216,8 +216,10 @@ def artefacts(workdir: pathlib.Path) -> dict[str, object]:
     newest = max((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
     found: dict[str, object] = {k: v.tobytes() for k, v in read(newest).items()}
     del found["seconds"]
-    for name in ("weighting.safetensors", "samples.csv", "problem.json", "config.json"):
+    names = ("weighting.safetensors", "samples.csv", "problem.json", "config.json")
+    for name in (*names, "history.npz", "suspects.npz"):
         found[name] = (workdir / name).read_bytes()
+    found["report.html"] = (workdir / "report.html").is_file()  # it tells seconds
     for line in (workdir / "metrics.jsonl").read_text().splitlines():
         metrics = json.loads(line)
         del metrics["seconds"], metrics["checkpoint_seconds"]

@@ -212,7 +212,7 @@ def main() -> None:
     args = parser.parse_args()
 
     sides: dict[str, Callable[..., Iterator[Any]]] = {"cmwjax": our_batches}
-    versions = {"jax": jax.__version__, "grain": metadata.version("grain")}
+    versions = {"jax": jax.__version__}
     transforms = None
     try:
         import torch

@@ -12,6 +12,7 @@ labels by everything that might rank them. Methods without a weighting net run o
 whatever the setting. `panel_tables.py` makes tables of the file.
 """
 
+import csv
 import json
 import tempfile
 import time
@@ -24,7 +25,8 @@ from absl import app, flags, logging
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cmwjax import compare, train
+from benchmarks.variants import fields_and_variants, variant
+from cmwjax import compare, load_classifier, train
 from cmwjax.training import measure
 from cmwjax.training.run import assemble
 from results.biases import read_config
@@ -33,7 +35,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("jsonl", "results/panel.jsonl", "where to add the lines")
 flags.DEFINE_list("files", [], "NAME=PATH of data that some cells need")
 flags.DEFINE_list("cells", [], "cells; by default all")
-flags.DEFINE_list("settings", ["default"], "keys of SETTINGS")
+flags.DEFINE_list("settings", ["default"], "see variants.py, or default")
 flags.DEFINE_list("methods", ["erm", "mw_net", "cmw_net"], "methods")
 flags.DEFINE_integer("seeds", 3, "how many seeds, from 0")
 
@@ -64,28 +66,9 @@ CELLS = {
     "embeddings-human-aggre": f"{EMBEDDINGS}labels={{human}}:aggre_label",
     "embeddings-asym-0.6": f"{EMBEDDINGS}noise=asym,rate=0.6",
 }
-NET, SHARE = "weighting.optimizer.", "meta_set.trusted_share"
 
 
-def setting(name, rate, decay, share):
-    """Fields of the weighting net's optimizer, and how much trusted samples count."""
-    return {
-        f"{NET}name": name,
-        f"{NET}learning_rate": rate,
-        f"{NET}weight_decay": decay,
-        SHARE: share,
-    }
-
-
-SETTINGS = {
-    "default": {},
-    "paper": setting("adam", 1e-3, 1e-4, 0.0),
-    **{
-        f"adamw-{rate:g}-{share:g}": setting("adamw", rate, decay, share)
-        for rate, decay in ((1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 1e-2))
-        for share in (0.0, 0.1, 0.25)
-    },
-}
+VALIDATION = {"digits-asym-0.8": 0.2}  # of cells to choose by that have none
 
 
 def main(_):
@@ -106,11 +89,14 @@ def main(_):
                     if key(row) in done:
                         continue
                     with config.unlocked():
-                        config.update_from_flattened_dict(SETTINGS[name])
-                        if config.meta_set.policy not in ("held_out", "external"):
-                            config.meta_set.trusted_share = 0.0
+                        config.data.validation = VALIDATION.get(
+                            cell, config.data.validation
+                        )
+                        fields, others = fields_and_variants(name)
+                        config.update_from_flattened_dict(fields)
                     done.add(key(row))
-                    row |= measured(config)
+                    with variant(others):
+                        row |= measured(config, files)
                     print(row, flush=True)
                     with path.open("a") as file:
                         file.write(json.dumps(row) + "\n")
@@ -126,7 +112,7 @@ def has_net(config):
     return config.method in ("mw_net", "cmw_net", "cmw_net_mixup", "cmw_net_sl")
 
 
-def measured(config):
+def measured(config, files):
     """What is said of a run; nothing but the seconds if it diverged."""
     looks = []
 
@@ -150,6 +136,13 @@ def measured(config):
             scores = run.score(state, run.sets.train, index, of="validation")
             metrics = run.summary(scores, problem.true_labels[index])
             row["validation"] = 100 * metrics[run.program.task.criterion]
+            probabilities = run.program.predict(state, run.sets.train, index)
+            right = probabilities.argmax(axis=1) == problem.true_labels[index]
+            truth = problem.true_labels[index]
+            recalls = [right[truth == c].mean() for c in np.unique(truth)]
+            row["balanced"] = 100 * float(np.mean(recalls))
+        if config.data.name.endswith("train_clean_noisy_labels.tsv"):
+            row["validation"] = on_others(workdir, f"{files['yoruba']}/dev.tsv")
     row["test"] = 100 * result.test_score
     if result.average_precision is not None:
         row["average_precision"] = 100 * result.average_precision
@@ -165,6 +158,16 @@ def measured(config):
             for name, score in over_epochs(looks).items()
         }
     return row
+
+
+def on_others(workdir, path):
+    """Accuracy on other texts, in percent."""
+    with open(path, newline="") as file:
+        lines = list(csv.DictReader(file, delimiter="\t"))
+    classifier = load_classifier(workdir, which="last")
+    found = classifier.predict([line["news_title"] for line in lines])
+    right = [f == line["label"] for f, line in zip(found, lines, strict=True)]
+    return 100 * float(np.mean(right))
 
 
 def look(run, state):

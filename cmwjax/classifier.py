@@ -47,6 +47,8 @@ class Classifier:
       units: mean and deviation of targets, of a regression.
       model: name and options of the module in `cmwjax.models.catalogue`; None for a
         module of one's own.
+      embed: net and pixels per side by which inputs became rows, where they did; see
+        `cmwjax.data.embedding`.
       provenance: where it was trained: any JSON.
     """
 
@@ -60,6 +62,7 @@ class Classifier:
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
     model: Mapping[str, Any] | None = None
+    embed: tuple[str, int] | None = None
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def predict(self, inputs: Any) -> NDArray[Any]:
@@ -67,8 +70,8 @@ class Classifier:
 
         Args:
           inputs: images uint8 `[N, H, W, C]`, rows `[N, D]` of an array or DataFrame,
-            texts or tokens int `[N, L]`: as those that it was trained on. At most 256
-            are on the device at once.
+            texts or tokens int `[N, L]`: as those that it was trained on, also where a
+            frozen net makes rows of them. At most 256 are on the device at once.
 
         Raises:
           ValueError: for inputs of another kind or shape.
@@ -117,6 +120,10 @@ class Classifier:
 
     def _checked(self, inputs: Any) -> NDArray[Any]:
         """Inputs as an array of the type that the view prepares."""
+        if self.embed is not None:
+            from cmwjax.data.embedding import rows_of  # few classifiers need it
+
+            inputs = rows_of(inputs, *self.embed)
         if self.vocabulary is not None and getattr(inputs, "ndim", 1) != 2:
             inputs = list(inputs) if not isinstance(inputs, str) else None
             if inputs is None or not all(isinstance(text, str) for text in inputs):
@@ -172,6 +179,7 @@ def save_classifier(path: str | os.PathLike, classifier: Classifier) -> None:
         "units": c.units,
         "model": None if c.model is None else dict(c.model),
         "module": type(c.module).__name__,
+        "embed": c.embed,
         "provenance": dict(c.provenance),
     }
     write_tensors(
@@ -229,6 +237,7 @@ def load_classifier(
         vocabulary=vocabulary,
         units=None if fields["units"] is None else tuple(fields["units"]),
         model=fields["model"],
+        embed=tuple(fields["embed"]) if fields.get("embed") else None,
         provenance=fields["provenance"],
     )
 

@@ -17,16 +17,21 @@ from cmwjax.config_check import check_config
 from cmwjax.console import Progress
 from cmwjax.data import csv_sets
 from cmwjax.data.dataset import Dataset
-from cmwjax.files import DIVERGED, SUMMARY, write_json
+from cmwjax.files import DIVERGED, SUMMARY, expanded, write_json
 from cmwjax.methods.catalogue import method_of, title
 from cmwjax.report import plots
 from cmwjax.report.event_files import event_files
+from cmwjax.report.page import write_or_warn
 from cmwjax.report.problem import check_data, data_digest, log_header
-from cmwjax.report.result import Result, epoch_of_choice
+from cmwjax.report.result import Result
+from cmwjax.report.summary import diverged as diverged
+from cmwjax.report.summary import last_epoch as last_epoch
+from cmwjax.report.summary import mean_and_std as mean_and_std
+from cmwjax.report.summary import table as table
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training.health import Diverged
 from cmwjax.training.run import check_run
-from cmwjax.training.sets import Pictures
+from cmwjax.training.sets import shown
 from cmwjax.training.workdir import (
     check_folder,
     check_free,
@@ -77,13 +82,14 @@ def run(
         trained or written then.
     """
     check_config(config)
+    workdir = expanded(workdir)
     check_folder(workdir, config)
-    check_free(Path(workdir))
+    check_free(workdir)
     methods, seeds = config.compare.methods, config.compare.seeds
     for method in methods:
         check_config(one_run(config, method, seeds[0]))
-    problem = _check_every_run(config, Path(workdir))
-    with running_in(Path(workdir)):
+    problem = _check_every_run(config, workdir)
+    with running_in(workdir):
         workdir = claim_folder(workdir, config)
         return _run_all(config, workdir, problem, on_run, tensorboard)
 
@@ -143,6 +149,7 @@ def _run_all(
         write_json(workdir / SUMMARY, summary)
         if ended:
             draw_figures(config, workdir, problem.dataset)
+        write_or_warn(workdir)
     wait_for_first_process()
     return table(summary)
 
@@ -257,9 +264,7 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
 def draw_figures(config: ConfigDict, workdir: Path, dataset: Dataset) -> None:
     """Draws the comparison, and of every method the first finished run."""
     plots.comparison_figures(workdir)
-    images = dataset.train_inputs if dataset.shown is None else dataset.shown
-    if dataset.files is not None:
-        images = Pictures(config, dataset.files)
+    images = shown(config, dataset)
     for method in config.compare.methods:
         folders = (run_folder(workdir, method, s) for s in config.compare.seeds)
         finished = next(filter(is_finished, folders), None)
@@ -278,61 +283,3 @@ def one_run(config: ConfigDict, method: str, seed: int) -> ConfigDict:
     single.update(method=method_of(method), seed=seed)
     single.compare = base_config().compare  # update would only add to it
     return single.lock()
-
-
-def table(summary: dict) -> str:
-    """Markdown table of a comparison's `summary.json`.
-
-    Where samples to score with were split off data of which nobody knows the right
-    labels, the headings say that the scores are by given ones.
-    """
-    of, labels = summary.get("scored_on", "test"), summary.get("labels", "labels")
-    score = f"{of} {summary.get('criterion', 'accuracy')}"
-    by = f" (given {labels})" if summary.get("test_labels") == "given" else ""
-    columns = {  # heading -> number per seed, and its digits
-        f"{score}{by}, {epoch_of_choice(of)} epoch": ("selected_epoch", 1),
-        f"average precision{by}": ("average_precision", 1),
-        f"AUROC of wrong {labels}": ("wrong_label_auroc", 3),
-    }
-    if not any(
-        any(m.get("average_precision", ())) for m in summary["methods"].values()
-    ):
-        del columns[f"average precision{by}"]
-    lines = [
-        f"| method | {score}{by}, last epoch | {' | '.join(columns)} |",
-        "|---" * (2 + len(columns)) + "|",
-    ]
-    for method, values in summary["methods"].items():
-        cells = [
-            mean_and_std(values[name], digits) for name, digits in columns.values()
-        ]
-        lines.append(
-            f"| {title(method)} | {' | '.join([last_epoch(values), *cells])} |"
-        )
-    return "\n".join(lines)
-
-
-def diverged(values: dict[str, list[float | None]]) -> int:
-    """How many seeds of a method have no result, by its part of a summary."""
-    return sum(v is None for v in values["last_epoch"])
-
-
-def last_epoch(values: dict[str, list[float | None]]) -> str:
-    """Accuracy after the last epoch, as `mean_and_std`, or how many seeds diverged."""
-    if diverged(values):
-        return f"diverged ({diverged(values)} of {len(values['last_epoch'])})"
-    return mean_and_std(values["last_epoch"], 1)
-
-
-def mean_and_std(values: list[float | None], digits: int) -> str:
-    """`mean ± standard deviation`, or a dash where a value is missing.
-
-    The deviation is that of a sample (ddof 1); of one value there is none, and the
-    value stands alone.
-    """
-    numbers = np.array([np.nan if v is None else v for v in values], float)
-    if np.isnan(numbers).any():
-        return "–"
-    if len(numbers) == 1:
-        return f"{numbers[0]:.{digits}f}"
-    return f"{numbers.mean():.{digits}f} ± {numbers.std(ddof=1):.{digits}f}"

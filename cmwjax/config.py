@@ -48,8 +48,12 @@ def base_config() -> ConfigDict:
     config.data.train_size = 0  # samples to learn from, a stratified draw; 0: all
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class
     # 'true', 'given' if nobody knows whether the data set's own labels are right, or a
-    # label set, as 'human_worse', 'FILE.npz:KEY'.
+    # label set, as 'human_worse', 'FILE.npz:KEY' or 'CIFAR-10_human.pt:KEY'.
     config.data.labels = "true"
+    # A frozen net that turns images, or vectors of words that turn texts, into rows,
+    # once, for a small head to learn from.
+    config.data.embed = ""
+    config.data.embed_size = 96  # pixels per side of images that it sees
     config.data.standardise = "own"  # by its training pixels; or as for 'imagenet'
     # Share (< 1) or number of samples to validate with, noise and all.
     config.data.validation = 0.0
@@ -76,15 +80,16 @@ def base_config() -> ConfigDict:
     config.meta_set.per_class = 10  # samples of each class in the meta set
     config.meta_set.batch_size = 100  # samples of the meta set in a meta step
     # Share of trusted samples in what the classifier learns at a meta step, where the
-    # policy has some; 0: they only teach the weighting net, as in the paper.
-    config.meta_set.trusted_share = 0.1
+    # policy has some. 0: they only teach the weighting net, as in the paper; -1: what
+    # they are of all samples, so that a trusted sample counts as much as any other.
+    config.meta_set.trusted_share = -1.0
 
     config.model = ConfigDict()
     config.model.name = "mlp"  # see MODELS in models/catalogue.py
     # Arguments of the model, for a file in configs/ to choose: a group of any fields.
     config.model.options = ConfigDict()
     config.model.options.hidden = (128, 128)  # units of each hidden layer of the MLP
-    config.model.weights = ""  # .safetensors file that the classifier starts from
+    config.model.weights = ""  # .safetensors or .pth file the classifier starts from
 
     config.weighting = ConfigDict()
     # A weighting function to apply as it is, without any meta step: a file written by
@@ -93,6 +98,8 @@ def base_config() -> ConfigDict:
     config.weighting.num_families = 3  # families of classes of like size
     config.weighting.hidden = 100  # units of the weighting net's hidden layer
     config.weighting.start = "torch"  # initial parameters of the weighting net
+    # Whether a loss of zero has one weight in all families; False: as in the paper.
+    config.weighting.anchored = True
     config.weighting.optimizer = ConfigDict()
     # The optimizer of the weighting net. Only sgd reads the momentum. Adam's decay,
     # that of the paper, takes over when the classifier's learning rate falls, which the
@@ -166,8 +173,8 @@ def _stream() -> ConfigDict:
     stream.image_size = 224  # pixels per side of the crop
     stream.crop = "random_crop"  # which crop training takes
     stream.evaluation_batch = 256  # images that are scored together
-    stream.workers = -1  # processes that decode; -1: all cores but one; 0: none
-    stream.prefetch = 2  # batches that wait on the devices
+    stream.workers = -1  # threads that decode; -1: all cores but one; 0: none
+    stream.prefetch = 2  # batches that are decoded ahead, beside those in the making
     return stream
 
 

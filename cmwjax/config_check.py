@@ -14,7 +14,15 @@ from cmwjax.bias import meta_set, noise
 from cmwjax.config import base_config
 from cmwjax.core import forward, meta, optimizers, parallel, weighting
 from cmwjax.core.labels import TARGETS
-from cmwjax.data import augment, csv_sets, decode, on_disk, view
+from cmwjax.data import (
+    augment,
+    csv_sets,
+    decode,
+    embedding,
+    on_disk,
+    text_embedding,
+    view,
+)
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
 from cmwjax.tasks.catalogue import TASKS
@@ -32,6 +40,7 @@ CHOICES = {
     "augment.mode": augment.MODES,
     "mixup.second_weight": mixup.SECOND_WEIGHTS,
     "soft_labels.start": soft_labels.STARTS,
+    "data.embed": ("", *embedding.NETS, *text_embedding.VECTORS),
     "data.standardise": view.STANDARDS,
     "data.stream.crop": decode.CROPS,
     "parallel": parallel.MODES,
@@ -55,6 +64,7 @@ _RANGES = (
     ("data.train_size", 0, _BIG),
     ("data.imbalance_factor", 1.0, float("inf")),
     ("data.validation", 0.0, _BIG),
+    ("data.embed_size", 32, 4096),
     ("data.seed", -1, _BIG),
     ("data.batch_size", 1, _BIG),
     ("data.shards", 1, _BIG),
@@ -69,7 +79,7 @@ _RANGES = (
     ("noise.seed", -1, _BIG),
     ("meta_set.per_class", 1, _BIG),
     ("meta_set.batch_size", 1, _BIG),
-    ("meta_set.trusted_share", 0.0, 0.999),
+    ("meta_set.trusted_share", -1.0, 0.999),
     ("weighting.num_families", 1, _BIG),
     ("weighting.hidden", 1, _BIG),
     ("weighting.optimizer.learning_rate", 0.0, float("inf")),
@@ -143,7 +153,7 @@ def check_config(config: ConfigDict) -> None:
     catalogue.check_options(config)
     if TASKS[config.task].label_kind == TARGETS:
         _check_targets(config)
-    if on_disk.is_name(config.data.name):
+    if on_disk.is_name(config.data.name) and not config.data.embed:
         _check_stream(config)
     if not csv_sets.is_name(config.data.name):
         _check_no_files(config)

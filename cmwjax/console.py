@@ -14,15 +14,16 @@ INTERVAL = 30.0  # seconds between lines about the progress, where there is no t
 
 
 class Progress:
-    """How many epochs are done: a bar on a terminal, else a line every half minute.
+    """How much is done: a bar on a terminal, else a line every half minute.
 
     Args:
       total: epochs in all.
+      unit: what else is counted.
     """
 
-    def __init__(self, total: int):
-        self._bar = tqdm(total=total, unit="epoch", mininterval=1, disable=None)
-        self._total, self._description = total, ""
+    def __init__(self, total: int, unit: str = "epoch"):
+        self._bar = tqdm(total=total, unit=unit, mininterval=1, disable=None)
+        self._total, self._unit, self._description = total, unit, ""
         self.done, self._said = 0, time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -42,13 +43,13 @@ class Progress:
         self._bar.set_description(text)
 
     def reach(self, done: int) -> None:
-        """Says that this many epochs are done."""
+        """Says that this many are done."""
         self._bar.update(done - self.done)
         self.done = done
         if self._bar.disable and time.monotonic() - self._said >= INTERVAL:
             self._said = time.monotonic()
             absl_logging.info(
-                "%s: epoch %d of %d", self._description, done, self._total
+                "%s: %s %d of %d", self._description, self._unit, done, self._total
             )
 
 

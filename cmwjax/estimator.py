@@ -32,9 +32,18 @@ from cmwjax.console import Progress
 from cmwjax.core.weighting_file import load_weighting
 from cmwjax.data import arrays
 from cmwjax.data.dataset import Dataset, keys_of
-from cmwjax.files import SAMPLES, VALIDATION, WEIGHTING
+from cmwjax.files import (
+    CLASSIFIER,
+    CLASSIFIER_SELECTED,
+    LOCK,
+    REPORT,
+    SAMPLES,
+    VALIDATION,
+    WEIGHTING,
+)
 from cmwjax.methods.catalogue import METHODS, title
 from cmwjax.models.catalogue import MODELS
+from cmwjax.report.page import write_report
 from cmwjax.report.samples import read_samples
 from cmwjax.stopping import Interrupted
 
@@ -149,6 +158,23 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
         if self.classes_.dtype.kind in "biufU":
             classifier = dataclasses.replace(classifier, classes=self.classes_)
         save_classifier(path, classifier)
+
+    def report(self, path: str | os.PathLike) -> Path:
+        """Writes the page of the run that trained it, one file that needs no network.
+
+        Args:
+          path: of the page, usually `*.html`.
+
+        Returns:
+          The path.
+        """
+        check_is_fitted(self)
+        path = Path(path).expanduser()
+        with tempfile.TemporaryDirectory(prefix="cmwjax-") as folder:
+            for name, content in self._files.items():
+                Path(folder, name).write_bytes(content)
+            write_report(folder, path)
+        return path
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -289,6 +315,7 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
                     arrays=dataset,
                     model=model,
                     header=False,
+                    report=self.workdir is not None,
                 )
         except Interrupted as stop:
             raise KeyboardInterrupt("" if self.workdir is None else stop) from None
@@ -299,6 +326,12 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
         has_one = weighting.is_file()
         self.weighting_function_ = load_weighting(weighting) if has_one else None
         self._read_samples(workdir, dataset, rows)
+        skipped = (CLASSIFIER, CLASSIFIER_SELECTED, LOCK, REPORT)
+        self._files = {
+            path.name: path.read_bytes()
+            for path in workdir.iterdir()
+            if path.is_file() and path.name not in skipped
+        }
 
     def _read_samples(self, workdir: Path, dataset: Dataset, rows: int) -> None:
         names = {name: number for number, name in enumerate(dataset.class_names)}

@@ -1,6 +1,7 @@
 """The files of a run: their names, and how they are written whole or not at all."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -26,9 +27,12 @@ CLASSIFIER = "classifier.safetensors"  # after the last epoch
 CLASSIFIER_SELECTED = "classifier_selected.safetensors"
 WEIGHTING = "weighting.safetensors"  # the learned weighting function
 VALIDATION = "validation.csv"  # as the next one, of the samples that validate
+SUSPECTS = "suspects.npz"  # what the most suspicious samples look like
+HISTORY = "history.npz"  # loss and weight of a few samples over the epochs
 SAMPLES = "samples.csv"  # written last: the run is finished
 DIVERGED = "diverged.json"  # in the folder of a run that did: what there was to say
 SUMMARY = "summary.json"  # of a comparison of runs
+REPORT = "report.html"  # of a run or a comparison, made of the other files
 LOCK = ".lock"  # empty; locked by the process that is running in the folder
 
 _ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -52,6 +56,11 @@ def replacing(path: str | os.PathLike) -> Generator[Path, None, None]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with the home folder for `~`, which shells leave as it is after `=`."""
+    return Path(os.path.expanduser(path))
 
 
 def is_leftover(path: Path) -> bool:
@@ -85,6 +94,13 @@ def write_tensors(
         file.write(memoryview(content)[end:])
 
 
+def write_arrays(path: str | os.PathLike, **arrays: Any) -> None:
+    """Writes an .npz file, in one piece or not at all; the same bytes each time."""
+    # As a file: given a name, savez would add .npz to that of the temporary one.
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes readable JSON, in one piece or not at all.
 
@@ -94,6 +110,23 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a file; {} where there is none.
+
+    Raises:
+      ValueError: if it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: make the run again in another folder")
+    return content
 
 
 def write_csv(
@@ -126,10 +159,47 @@ def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, 
     with open(path, newline="", **_ENCODING) as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    _check_columns(path, columns, reader.fieldnames or ())
+    return rows
+
+
+def read_csv_columns(
+    path: str | os.PathLike, columns: Sequence[str], *, at_once: int = 50_000
+) -> Generator[list[tuple[str, ...]], None, None]:
+    """Reads such a table by columns, some rows at a time: a million takes seconds.
+
+    Args:
+      path: a table by `write_csv`; it may have further columns.
+      columns: those to read.
+      at_once: rows.
+
+    Yields:
+      For each of `columns` its cells, in one or more parts.
+
+    Raises:
+      ValueError: if it lacks a column, or a row is shorter than its header.
+    """
+    with open(path, newline="", **_ENCODING) as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        _check_columns(path, columns, header)
+        places = [header.index(name) for name in columns]
+        while rows := [row for row in itertools.islice(reader, at_once) if row]:
+            if min(map(len, rows)) < len(header):
+                raise ValueError(
+                    f"{path} has a row of fewer cells than its header: it is damaged; "
+                    "run the experiment again in another folder"
+                )
+            cells = list(zip(*rows, strict=False))
+            yield [cells[place] for place in places]
+
+
+def _check_columns(
+    path: str | os.PathLike, columns: Sequence[str], found: Sequence[str]
+) -> None:
+    missing = [name for name in columns if name not in found]
     if missing:
         raise ValueError(
             f"{path} lacks the columns {missing}: it is damaged or of an earlier "
             "version; run the experiment again in another folder"
         )
-    return rows

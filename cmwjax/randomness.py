@@ -56,6 +56,7 @@ class Purpose(IntEnum):
     LOOKAHEAD = 22  # gradients that an optimizer is tried with
     HEADLINES = 23
     WEBVISION = 24  # the made-up example
+    FOLLOWED = 25  # the samples whose loss and weight are recorded over the epochs
 
 
 def generator(

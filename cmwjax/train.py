@@ -18,14 +18,16 @@ from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.sources import Rows
+from cmwjax.files import expanded
 from cmwjax.methods.catalogue import title
 from cmwjax.report.metrics import append_metrics, drop_metrics
+from cmwjax.report.page import write_missing_report
 from cmwjax.report.problem import check_data, data_digest, log_header, write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
-from cmwjax.training import export, measure
+from cmwjax.training import export, history, measure
 from cmwjax.training.evaluate import Scores
-from cmwjax.training.health import check_skips, warn_if_collapsed
+from cmwjax.training.health import check_skips, warn_if_collapsed, warn_if_exploded
 from cmwjax.training.run import Progress, Run, assemble
 from cmwjax.training.state import RunState, check_unchanged
 from cmwjax.training.workdir import (
@@ -48,6 +50,7 @@ def run(
     arrays: Dataset | None = None,
     model: nn.Module | None = None,
     header: bool = True,
+    report: bool = True,
 ) -> Result:
     """Trains one method with one seed, and leaves its files in `workdir`.
 
@@ -64,6 +67,7 @@ def run(
       model: a classifier in place of that of the configuration; for both, see
         `cmwjax.training.run.assemble`.
       header: whether the log says what the run learns from.
+      report: whether to draw `report.html` in the end, half a second.
 
     Raises:
       ValueError: if configuration, data, model or workdir are unfit, another process
@@ -72,19 +76,24 @@ def run(
       Diverged: if losses, gradients or outputs are not finite any more.
       Interrupted: after SIGTERM or SIGINT, with a checkpoint saved.
     """
-    if is_finished(Path(workdir)):
+    workdir = expanded(workdir)
+    if is_finished(workdir):
         check_config(config)
         check_folder(workdir, config)
-        check_data(Path(workdir), data_digest(prepare(config, arrays).dataset))
+        check_data(workdir, data_digest(prepare(config, arrays).dataset))
         logging.info("%s is finished; nothing to do.", workdir)
-        return summarise(Path(workdir))
-    check_free(Path(workdir))
+        if report:
+            write_missing_report(workdir)
+        return summarise(workdir)
+    check_free(workdir)
     this = assemble(config, workdir, arrays=arrays, model=model, devices=devices)
     with running_in(this.workdir):
         if header:
             what = f"{title(config.method)}, seed {config.seed}"
             log_header(what, config, this.problem, devices)
         train(this, on_epoch)
+        if report:
+            write_missing_report(this.workdir)
     return summarise(this.workdir)
 
 
@@ -139,18 +148,24 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
     clock = time.perf_counter()
     state, chosen = progress.state, progress.meta_set
     quality, looks = progress.quality, progress.looks
+    seen_before = progress.history
     judged, scores = run.program.evaluated(state), None
     is_drawn_anew = run.problem.meta_index is None
     with signals.at_once():
         if run.looks_before(epoch):
             scores, others = run.score_training(judged), run.score_validation(judged)
             quality, looks = progress.quality_with(run, scores, others), looks + 1
+            weights = run.weights(state, scores)
+            seen_before = history.with_look(
+                seen_before, run.config, epoch, scores, weights
+            )
         if run.has_meta_steps(epoch) and is_drawn_anew:
             seen = scores if judged is state else None
             chosen = choose_meta_set(run, state, epoch, seen)
         since_warmup = epoch - run.config.warmup_epochs
         state = run.program.refresh(state, run.sets.train, run.problem, since_warmup)
     progress.quality, progress.looks = quality, looks
+    progress.history = seen_before
     progress.begin_epoch(run.program.reset_sums(state), chosen, clock)
 
 
@@ -207,6 +222,7 @@ def end_epoch(
     append_metrics(run.workdir, metrics)
     run.unreadable.write()
     progress.warned = progress.warned or warn_if_collapsed(metrics, run.workdir)
+    progress.exploded = progress.exploded or warn_if_exploded(metrics, run.config)
     check_skips(progress.state.learner, run.config, run.last_good)
     if on_epoch is not None:
         on_epoch(metrics)

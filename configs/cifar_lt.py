@@ -54,6 +54,7 @@ def get_config(arg=None):
         config.weighting.optimizer.name = "amsgrad"
         config.weighting.optimizer.learning_rate = 1e-4
         config.weighting.optimizer.weight_decay = 1e-5
+        config.weighting.anchored = False
         config.model.name = "resnet32"
         config.epochs, config.warmup_epochs = 200, 160
         config.optim.schedule.boundaries = (160, 180)

@@ -188,6 +188,7 @@ def set_paper_weighting(config: Any, learning_rate: float) -> None:
     config.weighting.optimizer.learning_rate = learning_rate
     config.weighting.optimizer.weight_decay = 1e-4
     config.weighting.normalisation = "mean"
+    config.weighting.anchored = False
     config.meta_set.trusted_share = 0.0
 
 

@@ -3,6 +3,7 @@
     python run.py --config=configs/text.py:data=FILE.tsv,text=COLUMN,test=FILE.tsv
     ... --config=configs/text.py:data=FILE.tsv,text=COLUMN,test=FILE.tsv,truth=FILE.tsv
     ... --config=configs/text.py:data=FILE.tsv,text=COLUMN,trusted=FILE.tsv
+    ... --config=configs/text.py:data=FILE.tsv,text=COLUMN,embed=wordllama
     python run.py --config=configs/text.py:smoke
 
 `data` has the texts to train on and labels of which some are wrong, in the column
@@ -10,7 +11,9 @@
 quarter of `data`), `trusted` a few whose labels are right, and `truth` the texts of
 `data` with the right labels, where somebody knows them: then the table says how well
 wrong ones are found. Without trusted texts, the meta set is what the classifier finds
-easiest. A text is the mean of what its words and their parts say, as in fastText.
+easiest. A text is the mean of what its words and their parts say, as in fastText; with
+`embed`, of what a language model has learned that its words mean, and an MLP learns
+from that (`pip install 'cmwjax[texts]'`, which knows English best).
 `smoke`, and no file at all, is on made-up headlines whose labels are wrong on purpose.
 """
 
@@ -30,6 +33,7 @@ def get_config(arg=None):
         arg,
         data="headlines",
         text="text",
+        embed="",
         **FILES,
         methods="erm+mw_net+cmw_net",
         seeds=3,
@@ -49,6 +53,11 @@ def get_config(arg=None):
     config.optim.name = "adam"  # the mean over a text leaves small gradients
     config.optim.learning_rate, config.optim.weight_decay = 1e-2, 0.0
     config.optim.schedule.name = "cosine"
+    if arg["embed"]:
+        config.data.embed = arg["embed"]
+        config.model.name = "mlp"
+        config.model.options = {"hidden": (256,), "dropout": 0.5}
+        config.optim.name, config.optim.learning_rate = "sgd", 0.03
     if arg["smoke"]:
         config.compare.seeds, config.epochs = (0,), 5
     return config

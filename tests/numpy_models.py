@@ -105,6 +105,39 @@ class Numpy:
         x = self.block(x, "block8", 1, [(0, 1), (1, 0)], linear=True)
         return self.unit(x, "conv2d_7b")
 
+    def depthwise(self, x, strides, name):
+        kernel = self.take("Depthwise", name)["kernel"]
+        x = windows(same(x, len(kernel), strides), kernel.shape[:2], strides)
+        return np.einsum("bhwcij,ijc->bhwc", x, kernel[:, :, 0])
+
+    def efficientnet(self, x, stages):
+        """Its features; every stage has one block or two."""
+        x = self.conv(same(x, 3, 2), 2, 0, "_conv_stem")
+        x, number = relu6(self.norm(x, "_bn0", 1e-3)), 0
+        for blocks, _, strides, expansion, _ in stages:
+            for i in range(blocks):
+                self.scope, y = (f"_blocks_{number}",), x
+                if expansion > 1:
+                    y = self.conv(y, 1, 0, "_expand_conv")
+                    y = relu6(self.norm(y, "_bn0", 1e-3))
+                y = self.depthwise(y, 1 if i else strides, "_depthwise_conv")
+                y = relu6(self.norm(y, "_bn1", 1e-3))
+                y = self.norm(self.conv(y, 1, 0, "_project_conv"), "_bn2", 1e-3)
+                x, number = x + y if i else y, number + 1
+        self.scope = ()
+        return relu6(self.norm(self.conv(x, 1, 0, "_conv_head"), "_bn1", 1e-3))
+
+
+def relu6(x):
+    return np.clip(x, 0, 6)
+
+
+def same(x, kernel, strides):
+    """Padded as TensorFlow does: more behind than before."""
+    room = [max((-(-n // strides) - 1) * strides + kernel - n, 0) for n in x.shape[1:3]]
+    pads = [(free // 2, free - free // 2) for free in room]
+    return np.pad(x, ((0, 0), *pads, (0, 0)))
+
 
 def relu(x):
     return np.maximum(x, 0)
@@ -144,6 +177,9 @@ def reference(name, net, x):
     if name == "resnet50":
         x = max_pool(relu(net.norm(net.conv(x, 2, 3, "conv1"), "bn1")), padding=1)
         return net.head(net.bottleneck(net.bottleneck(x, 1), 2).mean((1, 2)))
+    if name == "efficientnet_lite0":
+        stages = ((1, 3, 1, 1, 4), (2, 5, 2, 3, 6))
+        return net.head(net.efficientnet(x, stages).mean((1, 2)))
     if name == "inception_resnet_v2":
         return net.head(net.inception_resnet(x).mean((1, 2)))
     x = relu(net.norm(net.conv(x, padding=0 if name == "resnet34" else 1)))

@@ -45,9 +45,9 @@ def some(devices):
     return tuple(jax.devices()[:devices])
 
 
-def run(config, workdir, *, devices=1, **others):
-    """Trains; compiles for one device unless told otherwise."""
-    return train.run(config, workdir, devices=some(devices), **others)
+def run(config, workdir, *, devices=1, report=False, **others):
+    """Trains; compiles for one device and draws no page unless told otherwise."""
+    return train.run(config, workdir, devices=some(devices), report=report, **others)
 
 
 def lines(workdir):

@@ -219,7 +219,7 @@ def test_unfit_files_are_named(tmp_path):
         ("index,loss\n1,2\n", r"lacks the columns \['row', 'file', 'given_label'"),
         (header, "lacks samples"),
         (f"{header}\n1,,2,3,,,1.0,1.0,often,1\n", "column 'loss'.*'often'"),
-        (f"{header}\n1,,2,3,,,0.5,0.5\n", "column 'loss'"),
+        (f"{header}\n1,,2,3,,,0.5,0.5\n", "a row of fewer cells than its header"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):

@@ -260,12 +260,16 @@ def test_bad_train_sizes_are_named(size, message):
         ({"train_inputs": NAN}, "mine: train_inputs contain NaN"),
         ({"train_inputs": IMAGES / 255}, "mine: train_inputs must be uint8"),
         ({"train_inputs": IMAGES[..., 0]}, r"mine: train_inputs must have shape"),
+        (
+            {"train_inputs": IMAGES.reshape(6, 1, 5, -1)},
+            r"train_inputs have shape \[6, 1, 5, \d+\], .*transpose\(0, 2, 3, 1\)",
+        ),
         ({"train_labels": np.full(6, 3)}, r"mine: train_labels .* got 3 at position 0"),
         ({"test_labels": np.zeros(2, int)}, "mine: 3 test_inputs, but 2 test_labels"),
         ({"class_names": ("a", "b")}, "mine: 2 class_names for 3 classes"),
         (
             {"num_classes": 4, "class_names": tuple("abcd")},
-            r"mine: no training sample of class 3 \(of 4\)",
+            r"mine: no training sample of class 3, 'd' \(of 4\)",
         ),
         ({"num_classes": -1}, "mine: num_classes=-1 must be a whole number"),
         ({"num_classes": 3.0}, "mine: num_classes=3.0 must be a whole number"),

@@ -106,6 +106,13 @@ def test_a_temporary_folder_is_removed_and_ones_own_is_kept(tmp_path, monkeypatc
         fast(epochs=2, workdir=kept).fit(ROWS, NOISY)
 
 
+def test_its_page_is_that_of_the_run(fitted, tmp_path):
+    page = fitted.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!") and "CMW-Net" in page
+    assert len(page) > 10_000 and "test accuracy" not in page.lower()
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
 def names(label):
     return "abc"[label]
 

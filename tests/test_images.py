@@ -1,5 +1,7 @@
 """Decoding and views, against arrays cut out by hand."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -112,6 +114,73 @@ def test_colour_modes_become_rgb(image, format, colour):
     assert np.abs(seen.astype(int) - colour).max() <= 6
 
 
+RAMP = np.tile(np.linspace(0, 1, 64), (4, 16)).astype(np.float32)
+
+
+def tiff(pixels):
+    return encoded(Image.fromarray(pixels), "TIFF")
+
+
+def pgm(white):
+    """16 bits as PGM has them, of which `white` is white."""
+    pixels = np.rint(RAMP * white).astype(">u2")
+    return b"P5 %d %d %d\n" % (*RAMP.shape[::-1], white) + pixels.tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff(RAMP),
+        tiff(RAMP * 255),
+        tiff(RAMP * 65535),
+        tiff((RAMP * 255).astype(np.int32)),
+        tiff((RAMP * 65535).astype(np.int32)),
+        tiff((RAMP * 65535).astype(np.uint16)),
+        tiff((RAMP * 4095).astype(np.uint16)),
+        encoded(Image.fromarray((RAMP * 65535).astype(np.uint16))),
+        pgm(65535),
+        pgm(4095),
+    ],
+    ids=[
+        "float",
+        "float255",
+        "float65535",
+        "int255",
+        "int32",
+        "16 bits",
+        "12 bits",
+        "png",
+        "pgm",
+        "pgm12",
+    ],
+)
+def test_one_channel_of_any_depth_becomes_8_bits(content):
+    size = RAMP.shape[1]
+    pixels, code = decode.load(lambda _: content, 0, View(4, 0, "centre"), RNG(0))
+    assert not code
+    with Image.open(BytesIO(content)) as image:
+        whole = np.asarray(decode._to_rgb(image))
+    assert np.abs(whole / 255 - RAMP[..., None]).max() <= 1.01 / 255
+    middle = slice(size // 2 - 2, size // 2 + 2)
+    np.testing.assert_array_equal(pixels, whole[:, middle])
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        RAMP - 0.5,
+        RAMP * 1e6,
+        RAMP * np.nan,
+        (RAMP * 1e6).astype(np.int32),
+        (RAMP * 1e3 - 500).astype(np.int32),
+    ],
+)
+def test_depths_of_which_nobody_knows_white_have_a_reason(pixels):
+    content = tiff(pixels)
+    seen, code = decode.load(lambda _: content, 0, View(4, 0), RNG(0))
+    assert REASONS[code] == "unsupported depth" and not seen.any()
+
+
 def test_palettes_with_transparency_do_not_warn():
     image = Image.new("RGB", (4, 4), RED).quantize(2)
     content = encoded(image, transparency=bytes([0, 128]))
@@ -123,6 +192,28 @@ def test_orientation_tags_are_not_obeyed():
     tags[0x0112] = 3  # upside down
     content = encoded(Image.fromarray(pixels), exif=tags)
     np.testing.assert_array_equal(look(content, View(10, 0), RNG(0)), pixels)
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_upright_views_obey_orientation_tags(tag, mode):
+    pixels, tags = random_pixels(0, 20)[:8], Image.Exif()
+    image = Image.fromarray(pixels).convert(mode)
+    turned = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.transpose(1, 0, 2),
+        6: lambda x: x.transpose(1, 0, 2)[:, ::-1],
+        7: lambda x: x.transpose(1, 0, 2)[::-1, ::-1],
+        8: lambda x: x.transpose(1, 0, 2)[::-1],
+    }
+    whole = turned[tag](np.asarray(image.convert("RGB")))
+    top, left = ((side - 6) // 2 for side in whole.shape[:2])
+    tags[0x0112] = tag
+    seen = look(encoded(image, exif=tags), View(6, 0, upright=True), RNG(0))
+    np.testing.assert_array_equal(seen, whole[top : top + 6, left : left + 6])
 
 
 def test_large_photographs_look_alike_however_they_are_decoded(monkeypatch):

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,37 @@ def test_sets_of_other_files(file, tmp_path):
     np.testing.assert_array_equal(read(str(tmp_path / "pmd.npy")), NOISY)
 
 
+def test_published_files_are_pickles_of_named_sets(tmp_path):
+    sets = {"clean_label": TRUE, "worse_label": NOISY}
+    np.save(tmp_path / "c10n.npy", sets)
+    (tmp_path / "human.pt").write_bytes(pickle.dumps(sets))
+    for name in ("c10n.npy", "human.pt"):
+        np.testing.assert_array_equal(read(f"{tmp_path / name}:worse_label"), NOISY)
+        message = rf"{name} has no '': choose one of .*as '{name}:worse_label'"
+        with pytest.raises(ValueError, match=message):
+            read(str(tmp_path / name))
+        with pytest.raises(ValueError, match="clean labels that differ"):
+            read(f"{tmp_path / name}:worse_label", true_labels=np.roll(TRUE, 1))
+    np.save(tmp_path / "plain.npy", NOISY)
+    with pytest.raises(ValueError, match="one array and no 'x': leave out ':x'"):
+        read(f"{tmp_path / 'plain.npy'}:x")
+
+
+def test_pickles_are_not_executed(tmp_path):
+    (tmp_path / "human.pt").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    message = "asks for os.system, no array.*numpy.savez"
+    with pytest.raises(ValueError, match=message):
+        read(str(tmp_path / "human.pt:worse_label"))
+
+
+def test_the_home_folder(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file(worse=NOISY)
+    np.testing.assert_array_equal(read("~/labels.npz:worse"), NOISY)
+    np.save(tmp_path / "plain.npy", NOISY)
+    np.testing.assert_array_equal(read("~/plain.npy"), NOISY)
+
+
 def test_images_in_the_order_of_tfds_get_their_own_labels(file):
     path = file(noisy_label=NOISY, clean_label=TRUE, tfds_to_canonical=TFDS)
     got = read(f"{path}:noisy_label", true_labels=TRUE[TFDS])
@@ -74,7 +107,10 @@ SWAPPED = np.roll(TRUE, 1)
         ({"worse": NOISY[:-1]}, "are 399, but there are 400 training images"),
         ({"worse": np.r_[NOISY, 0]}, "are 401, but there are 400"),
         ({"worse": NOISY[:360]}, "are 360, but there are 400"),
-        ({"worse": np.r_[NOISY[:-1], 4]}, r"must lie in \[0, 4\), got 4 at position"),
+        (
+            {"worse": np.r_[NOISY[:-1], 4]},
+            r"in \[0, 4\), got 4 .* give labels",
+        ),
         ({"worse": NOISY.astype(float)}, "must be integers .* got float64"),
         ({"better": NOISY}, r"has no 'worse'; choose one of \['better'\]"),
         (
@@ -124,8 +160,9 @@ def test_very_noisy_labels_are_still_accepted(file):
 def test_files_that_are_not_there_or_damaged_are_named(file, tmp_path):
     with pytest.raises(ValueError, match=r"no file .*nowhere\.npz: correct the path"):
         read(str(tmp_path / "nowhere.npz:worse"))
-    with pytest.raises(ValueError, match=r"nowhere\.npy cannot be read"):
-        read(str(tmp_path / "nowhere.npy"))
+    for name in ("nowhere.npy", "nowhere.pt:worse"):
+        with pytest.raises(ValueError, match=r"no file .*nowhere\..*correct the path"):
+            read(str(tmp_path / name))
     for name in ("labels.npz", "labels.npy"):
         (tmp_path / name).write_bytes(b"damaged")
         with pytest.raises(ValueError, match=f"{name} cannot be read"):

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cmwjax"
 # Whoever stands on a floor may import from the floors below, and from its own room.
 FLOORS = (
-    {"console", "files", "randomness", "stopping"},
+    {"console", "files", "pickled", "randomness", "stopping"},
     {"core"},
     {"models"},
     {"data", "methods", "tasks"},

@@ -100,15 +100,21 @@ def test_samples_that_cannot_make_a_meta_set_are_named(name):
     with pytest.raises(ValueError, match=r"got 7 at position 8"):
         policies([*labels[:-1], 7], range(9))[name]()
     if name != "balanced":
-        with pytest.raises(ValueError, match="range 2 has 1 .* 2.*meta_set.per_cla"):
+        remedy = {"held_out": "policy='balanced'", "lowest_loss": "lower .*per_class"}
+        with pytest.raises(ValueError, match=f"range 2 has 1 .* 2.*{remedy[name]}"):
             policies(labels, range(7))[name]()
         with pytest.raises(ValueError, match="per_class=0 leaves the meta set empty"):
             policies(labels, range(9), per_class=0)[name]()
 
 
 def test_held_out_leaves_something_to_train_on():
-    with pytest.raises(ValueError, match="range 0 has 2 .* needs 2 and 1 to train on"):
+    with pytest.raises(ValueError, match="range 0 has 2 .* 2 and 1 to train on: lower"):
         meta_set.held_out([0, 0], per_class=2, num_classes=1, seed=0)
+    # No number is low enough for a class of one sample.
+    with pytest.raises(ValueError, match="cat has 1 sample, .* add samples, leave the"):
+        meta_set.held_out(
+            [0, 1, 1], per_class=1, num_classes=2, seed=0, names=("cat", "dog")
+        )
 
 
 @pytest.mark.parametrize(

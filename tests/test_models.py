@@ -25,6 +25,7 @@ TINY = {
     "resnet34": {"stage_sizes": (1, 1), "width": 4},
     "wide_resnet": {"depth": 10, "width": 1},
     "resnet50": {"stage_sizes": (1, 1), "width": 4},
+    "efficientnet_lite0": {"stages": ((1, 3, 1, 1, 4), (2, 5, 2, 3, 6))},
     "inception_resnet_v2": {"repeats": (1, 1, 1), "shrink": 16},
 }
 IMAGE_MODELS = [name for name in MODELS if name != "text"]

@@ -43,7 +43,7 @@ def test_the_core_imports_nothing_heavy(statement):
     loaded = run.stdout.split()
     assert not {line.split(".")[0] for line in loaded} & HEAVY
     rooms = {line.split(".")[1] for line in loaded if line.startswith("cmwjax.")}
-    assert rooms == {"core", "files", "randomness"}
+    assert rooms == {"core", "files", "pickled", "randomness"}
 
 
 def test_every_public_name_loads():

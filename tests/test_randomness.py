@@ -51,7 +51,7 @@ def test_no_two_streams_of_a_run_begin_alike(tmp_path, begun, policy, shards):
     run(config, tmp_path / "run")
     steps = config.epochs * shards + (config.epochs - 1) * shards  # and the meta steps
     drawn = 1 if policy == "held_out" else config.epochs - 1  # meta sets
-    others = 4  # train_size, long tail, noise, validation
+    others = 5  # train_size, long tail, noise, validation, samples to follow
     assert len(set(begun)) == steps + drawn + others
 
 

@@ -22,7 +22,12 @@ from cmwjax.core.weighting_file import WeightingFunction, save_weighting
 from cmwjax.data import datasets
 from cmwjax.stopping import EXIT_CODE, Interrupted, Signals
 from cmwjax.training import checkpoints, measure
-from cmwjax.training.health import Diverged, warn_if_collapsed, warn_of_weights
+from cmwjax.training.health import (
+    Diverged,
+    warn_if_collapsed,
+    warn_if_exploded,
+    warn_of_weights,
+)
 from cmwjax.training.program import Program
 from runs import (
     ROOT,
@@ -349,6 +354,19 @@ WEIGHTS = {  # of losses 0, 1, ... 9 -> what is said of two families
 }
 
 
+def test_losses_that_explode_are_told_once(tmp_path, caplog):
+    config = tiny(method="erm", **{"optim.learning_rate": 300.0})
+    for loss, exploded in ((6.9, False), (9.5e26, True), (float("nan"), False)):
+        assert warn_if_exploded({"epoch": 7, "loss": loss}, config) == exploded
+    message = caplog.records[-1].getMessage()
+    assert "epoch 7 is 9.5e+26" in message and "optim.learning_rate=300.0" in message
+    caplog.clear()
+    run(config, tmp_path / "run")
+    assert max(epoch["loss"] for epoch in metrics(tmp_path / "run")) > 1e3
+    told = [r for r in caplog.records if "beyond that of a guess" in r.getMessage()]
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights_that_rank_nothing_or_the_wrong_ones_are_called_so(
     tmp_path, caplog, name
@@ -370,7 +388,7 @@ def test_a_run_whose_weights_collapse_warns_once(tmp_path, caplog):
     fields |= {"meta_set.policy": "none", "data.imbalance_factor": 3.0}
     run(tiny(**fields, warmup_epochs=0), tmp_path / "run")
     assert len(metrics(tmp_path / "run")) > 1
-    assert caplog.text.count("the weights of every family") == 1
+    assert caplog.text.count("all weights are near 0") == 1
 
 
 ### Signals

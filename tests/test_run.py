@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import fake_runs
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -103,3 +105,18 @@ def test_a_comparison_has_one_header_and_one_table(tmp_path):
     for part in ("samples: ", "biases: ", "wrong labels: ", "family 0: "):
         assert sum(line.startswith(part) for line in header) == 1, result.stderr
     assert "\r" not in result.stderr and "backend" not in result.stderr
+
+
+def test_the_mode_report_makes_the_page_and_trains_nothing(tmp_path):
+    run = fake_runs.write_run(tmp_path / "run", epochs=2, size=60)
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    result = command("--mode=report", f"--workdir={run}")
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    assert result.stdout == f"The report is {run / 'report.html'}\n"
+    assert (run / "report.html").stat().st_size > 10_000
+    after = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    assert after.keys() - before.keys() == {"report.html"}
+    assert before.items() <= after.items()
+    result = command("--mode=report", f"--workdir={tmp_path / 'other'}")
+    assert result.returncode == 1 and not (tmp_path / "other").exists()
+    assert re.fullmatch("error: .*samples.csv is missing: .*\n", result.stderr)

@@ -58,6 +58,7 @@ def terms_of(form):
     """Losses and coefficients; `form` is the second weight of MixUp, or none."""
     config = base_config()
     config.method, config.weighting.hidden = "cmw_net_sl", 5
+    config.weighting.anchored = False
     config.mixup.alpha = 0.0 if form == "none" else 1.0
     config.mixup.second_weight = "permuted" if form == "none" else form
     method = catalogue.build(config, num_families=3)

@@ -2,13 +2,7 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
-import time
 from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -29,7 +23,6 @@ from cmwjax.training import program
 from cmwjax.training.sets import Pictures
 from image_files import BROKEN, SIZE, break_file, files, write_folder
 from runs import (
-    ROOT,
     assert_same,
     metrics,
     newest,
@@ -107,13 +100,11 @@ def line(folder, part, row, kind):
 
 
 @pytest.mark.parametrize(
-    ("workers", "mode"),
-    [(0, "pmap"), (0, "jit"), pytest.param(2, "pmap", marks=SLOW)],
+    ("workers", "mode"), [(0, "pmap"), (1, "jit"), (2, "pmap"), (9, "jit")]
 )
 def test_rows_are_those_of_a_loop_from_any_step_on(
-    tmp_path, broken_folder, monkeypatch, workers, mode
+    tmp_path, broken_folder, workers, mode
 ):
-    monkeypatch.setattr(stream, "WORTH_A_WORKER", 1)
     read = on_disk.load(f"folder:{broken_folder[0]}", tests=["test"]).train.read
     views = stream.Views(
         View(8, 12, "random_crop", True),
@@ -179,25 +170,6 @@ def test_a_reader_that_fails_is_not_an_unreadable_image(tmp_path):
     )
     with pytest.raises(PermissionError, match="the disk is gone"):
         next(source.evaluation(np.arange(8), 8))
-
-
-def test_too_little_shared_memory_is_said_before_a_worker_dies(tmp_path, monkeypatch):
-    usage = SimpleNamespace(free=64 * 2**20)
-    monkeypatch.setattr(stream.shutil, "disk_usage", lambda path: usage)
-    monkeypatch.setattr(stream, "SHARED_MEMORY", tmp_path)
-    source = stream.Streamed(
-        "train",
-        lambda position: b"",
-        layout("jit"),
-        views=stream.Views(*3 * [View(224, 0)]),
-        seed=0,
-        workers=4,
-        prefetch=1,
-        unreadable=Unreadable(tmp_path, LISTED),
-    )
-    message = r"workers=4 need 78 MB of shared memory .* 67 MB: lower workers"
-    with pytest.raises(ValueError, match=message):
-        next(source.evaluation(np.arange(2500), 52))
 
 
 # ---- runs
@@ -272,8 +244,7 @@ def test_stopped_wherever_it_is(
         with pytest.raises(Interrupted, match=f"continues from step {step}[.]"):
             run(settings, tmp_path / "often")
     other_machine = {"data.stream.prefetch": 1}
-    if not fields:  # processes take long to start
-        other_machine["data.stream.workers"] = -1
+    other_machine["data.stream.workers"] = -1
     fields = RANDOM | fields | other_machine
     run(config(broken_folder[0], **fields), tmp_path / "often")
     assert_same(tmp_path / "often", once)
@@ -406,53 +377,26 @@ def test_two_processes_each_decode_their_half(tmp_path, broken_folder, finished)
         assert np.isin(half, problem.train_index).sum() == STEPS * 8
 
 
-PARENT = """
-import os, signal, sys, threading, time
-sys.path[:0] = ["tests"]
-if __name__ == "__main__":
-    from multiprocessing import active_children
-    from test_stream import LISTED, View, Unreadable, layout, np, on_disk, stream
-    stream.WORTH_A_WORKER = 1
-    read = on_disk.load(f"folder:{sys.argv[1]}", tests=["test"]).train.read
-    source = stream.Streamed("train", read, layout("jit"), seed=0, workers=2,
-        views=stream.Views(*3 * [View(8, 0)]), prefetch=1,
-        unreadable=Unreadable(__import__("pathlib").Path("."), LISTED))
-    rows = source.evaluation(np.arange(60), 4)
-    next(rows), next(rows)  # of one worker each
-    children = active_children()
-    for child in children:
-        os.kill(child.pid, signal.SIGINT)
-        os.kill(child.pid, signal.SIGTERM)
-    time.sleep(0.5)
-    print(len(list(rows)), *(child.pid for child in children), flush=True)
-    rows = source.evaluation(np.arange(60), 4)
-    next(rows), next(rows)
-    print(*(child.pid for child in active_children()), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_what_threads_make_comes_in_order_and_not_all_at_once(workers):
+    begun, made = [], []
 
+    def make(number):
+        begun.append(number)
+        if number == 30:
+            raise OSError("number 30")
+        return number
 
-@pytest.mark.slow
-def test_workers_hear_no_signal_and_end_with_their_parent(tmp_path, folder):
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    parent = subprocess.run(
-        [sys.executable, script, folder],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    first, second = parent.stdout.splitlines()
-    left, *workers = map(int, first.split())
-    assert left == 13 and len(workers) == 2, parent.stderr  # all the other rows
-    workers = list(map(int, second.split()))
-    assert len(workers) == 2
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline, "workers outlive the run"
-        time.sleep(0.1)
+    with pytest.raises(OSError, match="number 30"):
+        for number in stream.in_order(make, 40, workers=workers, prefetch=2):
+            made.append(number)
+            assert len(begun) <= len(made) + workers + 2
+    assert made == list(range(30))
+    begun.clear()
+    numbers = stream.in_order(make, 20, workers=workers, prefetch=1)
+    next(numbers)
+    numbers.close()  # and no thread goes on
+    assert len(begun) <= 2 + workers
 
 
 # ---- settings

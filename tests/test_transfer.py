@@ -88,11 +88,12 @@ def test_it_stays_as_it_is_and_weights_by_the_rank_of_the_class_size(
 def test_a_function_knows_the_loss_that_it_was_learned_on(tmp_path, caplog):
     learned = tmp_path / "run" / "weighting.safetensors"
     fields = {"method": "cmw_net", "loss": "focal"}
+    fields["weighting.normalisation"] = "mean"
     config = config_for("", **fields, **{"meta_set.policy": "balanced"})
     train.run(config, tmp_path / "run")
     assert read_weighting(learned).loss == "focal"
     applied = {"epochs": 1, "warmup_epochs": 0, "weighting.normalisation": "weights"}
-    train.run(config_for(learned, **fields, **applied), tmp_path / "applied")
+    train.run(config_for(learned, **fields | applied), tmp_path / "applied")
     assert "normalisation='mean' and is applied with 'weights'" in caplog.text
     with pytest.raises(ValueError, match="weights by focal, .* 'cross_entropy'"):
         train.run(config_for(learned, method="cmw_net"), tmp_path / "other")

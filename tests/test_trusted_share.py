@@ -8,12 +8,21 @@ import numpy as np
 import optax
 import pytest
 
+from cmwjax.classifier import load_classifier
 from cmwjax.core.meta import meta_step
 from problems import assert_close, problem
+from runs import run, tiny
 
 ALPHA, SHARE = 0.5, 0.3
 TX = optax.sgd(0.2, momentum=0.9)
 META_TX = optax.adam(0.1)
+NOT_TRAINED = {"meta_set.trusted_share": 0.0}
+
+
+def trained(config, workdir):
+    """Variables of the classifier of a whole run."""
+    run(config, workdir)
+    return load_classifier(workdir, which="last").variables
 
 
 def step_of(p, **options):
@@ -107,3 +116,25 @@ def test_a_share_that_is_none_is_refused(share):
     p = problem()
     with pytest.raises(ValueError, match="trusted_share=.* at least 0 and below 1"):
         step_of(p, trusted_share=share)(p.state(TX, META_TX), p.batch, p.meta_batch)
+
+
+def test_by_default_a_trusted_sample_counts_as_much_as_any_other(tmp_path):
+    """40 of 240 digits are trusted, which is a share of a sixth."""
+    explicit = tiny(**{"meta_set.trusted_share": 40 / 240})
+    states = [
+        trained(config, tmp_path / str(i))
+        for i, config in enumerate([tiny(), explicit, tiny(**NOT_TRAINED)])
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *states[:2])
+    with pytest.raises(AssertionError):
+        jax.tree.map(np.testing.assert_array_equal, states[0], states[2])
+
+
+def test_what_nobody_vouches_for_does_not_count(tmp_path):
+    """The samples of lowest loss train as any others, whatever the share."""
+    easiest = {"meta_set.policy": "lowest_loss"}
+    results = [
+        trained(tiny(**easiest | share), tmp_path / str(i))
+        for i, share in enumerate([{}, NOT_TRAINED])
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *results)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
@@ -86,6 +87,27 @@ def test_a_flat_start_is_one_half_and_can_be_left():
     assert np.all(net.apply(params, LOSSES, FAMILY) == 0.5)
     gradient = jax.grad(lambda p: net.apply(p, LOSSES, FAMILY).sum())(params)
     assert np.any(gradient["params"]["heads"]["kernel"] != 0)
+
+
+@pytest.mark.parametrize("start", ["torch", "flat"])
+def test_an_anchored_net_has_one_weight_for_a_loss_of_zero(start):
+    """Logits of the paper's net, less its logit at zero, plus 2."""
+    net, params = net_and_params(num_families=3, start=start, anchored=True)
+    assert set(params["params"]["heads"]) == {"kernel"}
+    kernel = np.random.default_rng(0).normal(size=(100, 3))
+    params["params"]["heads"]["kernel"] = jnp.asarray(kernel, jnp.float32)
+    free = CMWNet(3).init(jax.random.key(1), LOSSES, FAMILY)
+    free["params"]["shared"] = params["params"]["shared"]
+    free["params"]["heads"]["kernel"] = params["params"]["heads"]["kernel"]
+    logits = logit(free_curves := np.float64(CMWNet(3).curves(free, LOSSES)))
+    assert np.ptp(free_curves[:, 0]) > 0.01
+    wanted = expit(logits - logits[:, :1] + 2)
+    np.testing.assert_allclose(net.curves(params, LOSSES), wanted, rtol=2e-3)
+    np.testing.assert_allclose(net.curves(params, LOSSES)[:, 0], expit(2), rtol=1e-6)
+    plain = {"params": net.plain(params["params"])}
+    np.testing.assert_allclose(
+        CMWNet(3).curves(plain, LOSSES), net.curves(params, LOSSES), rtol=1e-4
+    )
 
 
 def test_unknown_start():

@@ -1,8 +1,9 @@
 """The portable weighting function: what was saved is what is loaded."""
 
-import sys
+import pickle
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -276,10 +277,22 @@ def test_import_refuses_other_state_dicts():
         import_weighting(state)
 
 
-def test_a_pth_file_without_pytorch(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"pip install 'cmwjax\[torch\]'"):
-        import_weighting(tmp_path / "vnet.pth")
+def test_a_pth_file_without_pytorch(tmp_path):
+    path = tmp_path / "vnet.pth"
+    path.write_bytes(pickle.dumps(authors_state_dict()))
+    wanted = import_weighting(authors_state_dict())
+    chex.assert_trees_all_equal(read_weighting(path).params, wanted.params)
+    path.write_bytes(pickle.dumps(np.zeros(3)))
+    with pytest.raises(ValueError, match="vnet.pth holds a ndarray, not a state dict"):
+        import_weighting(path)
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "vnet.pth").write_bytes(pickle.dumps(authors_state_dict()))
+    assert read_weighting("~/vnet.pth").num_families == 3
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/none.safetensors"):
+        load_weighting("~/none.safetensors")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the authors' published net")

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import pickle
 import struct
 
 import jax
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax.traverse_util import flatten_dict
 
 from cmwjax.config import base_config
 from cmwjax.models.catalogue import build
 from cmwjax.models.pretrained import load_weights, save_weights
+from cmwjax.models.torch_names import torch_name
 from runs import metrics, run
 
 
@@ -48,6 +51,24 @@ def test_round_trip(path, name):
     tensors = safetensors.numpy.load_file(path)
     kernel = saved["params"]["head"]["kernel"]
     np.testing.assert_array_equal(tensors["params/head/kernel"], kernel)
+
+
+def test_a_pth_file_needs_no_pytorch(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved = variables(name="mlp", hidden=(4,))
+    state = {
+        torch_name(path): value.T
+        for path, value in flatten_dict(saved, sep="/").items()
+    }
+    (tmp_path / "net.pth").write_bytes(pickle.dumps(state))
+    like = variables(1, name="mlp", hidden=(4,))
+    assert_equal(load_weights("~/net.pth", like), saved)
+    (tmp_path / "net.pth").write_bytes(pickle.dumps({"model": state}))
+    with pytest.raises(ValueError, match=r"weights='~/net.pth' holds .* a state dict"):
+        load_weights("~/net.pth", like)
+    (tmp_path / "net.pth").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"net.pth'?: .*cannot be read"):
+        load_weights("~/net.pth", like)
 
 
 def test_a_failed_save_leaves_the_old_file(path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cmwjax import compare
+from cmwjax.training.run import assemble
 from cmwjax.training.workdir import check_folder, check_free, claim_folder, running_in
 from runs import ROOT, STEPS, assert_same, lines, run, tiny, two_processes
 
@@ -212,3 +213,9 @@ def test_processes_of_one_run_take_one_lock_and_are_refused_together(tmp_path):
         refused, ("another process is running", "process 0 cannot run"), strict=True
     ):
         assert code == 1 and f"ValueError: {reason} in" in output, output
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in ("~/runs/a", Path("~/runs/a")):
+        assert assemble(tiny(), folder).workdir == tmp_path / "runs" / "a"

@@ -181,9 +181,15 @@ def _check_size(
         )
     if len(members) < per_class + spare:
         beyond = f" and {spare} to train on" if spare else ""
+        remedy = "lower config.meta_set.per_class, or add samples"
+        if len(members) <= spare:  # no number is low enough
+            remedy = (
+                "add samples, leave the class out, or choose "
+                "config.meta_set.policy='balanced'"
+            )
+        count = "1 sample" if len(members) == 1 else f"{len(members)} samples"
         raise ValueError(
-            f"{name} has {len(members)} samples, but the meta set needs {per_class}"
-            f"{beyond}: lower config.meta_set.per_class, or add samples."
+            f"{name} has {count}, but the meta set needs {per_class}{beyond}: {remedy}."
         )
 
 

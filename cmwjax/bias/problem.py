@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from cmwjax.bias import long_tail, meta_set, noise, targets
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
-from cmwjax.data import datasets
+from cmwjax.data import datasets, embedding
 from cmwjax.data.dataset import Dataset, keys_of, select
 from cmwjax.randomness import Purpose, generator
 from cmwjax.tasks.catalogue import TASKS
@@ -186,6 +186,8 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
             csv=config.data.csv,
         )
         _check_scored(dataset, config)
+    if config.data.embed:
+        dataset = embedding.embed(dataset, config.data.embed, config.data.embed_size)
     if dataset.label_kind != task.label_kind:
         fit = [n for n, t in TASKS.items() if t.label_kind == dataset.label_kind]
         raise ValueError(

@@ -86,7 +86,9 @@ def reweight(
     normalisation: str = "weights",
     axis_name: str | None = None,
 ) -> Reweighting:
-    """Puts CMW-Net around a loss and an optimizer, with the paper's families and net.
+    """Puts CMW-Net around a loss and an optimizer, with the paper's families.
+
+    The weighting net is the paper's, anchored; see `CMWNet`.
 
     Args:
       loss_fn: `(params, model_state, batch, key) -> (losses [n], model_state)`,
@@ -108,7 +110,8 @@ def reweight(
       per_class: samples of each class that `'lowest_loss'` remembers.
       trusted_share: share of trusted samples in what the classifier learns at a step
         with a meta batch, in [0, 1); see `meta_step`. 0 is the paper's form, in which
-        they only teach the weighting net.
+        they only teach the weighting net. As many as they are of all samples is a
+        good choice, and what run.py takes.
       normalisation: `'weights'` keeps the effective learning rate whatever the
         weights are; `'mean'` as in `meta_step`.
       axis_name: mapped axis over which batches are split.
@@ -156,7 +159,7 @@ def reweight(
             "renumber the classes or set num_classes."
         )
     families = group_classes(counts, num_families)
-    net = weighting.CMWNet(len(families.centres))
+    net = weighting.CMWNet(len(families.centres), anchored=True)
     check_choice("meta", meta, META_SETS)
     remembers = meta == "lowest_loss"
     if remembers and per_class < 1:
@@ -231,7 +234,7 @@ def reweight(
 
     def function(state):
         return WeightingFunction(
-            state.meta_params["params"],
+            net.plain(state.meta_params["params"]),
             families.centres if len(families.centres) > 1 else None,
             normalisation=normalisation,
         )

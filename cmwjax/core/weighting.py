@@ -10,6 +10,7 @@ import numpy as np
 from cmwjax.core.initializers import torch_uniform
 
 STARTS = ("torch", "flat")
+ANCHOR = 2.0  # logit of the weight of a loss of zero: 0.88
 MOMENTS = ("family_share", "weight", "weight_squared", "weight_low", "weight_high")
 
 
@@ -23,7 +24,13 @@ class CMWNet(nn.Module):
       num_families: K; heads are ordered by class size, 0 the smallest classes.
       hidden: width of the shared layer.
       start: `'torch'`, uniform in +-1/sqrt(fan_in) as the authors' nets start, which
-        is far from flat at large losses; or `'flat'`, exactly 0.5 everywhere.
+        is far from flat at large losses; or `'flat'`, the same weight everywhere.
+      anchored: whether a loss of zero has one fixed weight, 0.88, in all families. A
+        sample without a loss has no gradient, so nothing is learned of its weight
+        itself: it follows what is learned of the losses beside it, and where that
+        differs between families, so will all their weights, down to those of samples
+        that nobody doubts. Anchored, families differ by how they treat a loss. False
+        is the paper's form.
 
     References:
       CMW-Net (https://arxiv.org/abs/2202.05613), the architecture figure;
@@ -33,6 +40,7 @@ class CMWNet(nn.Module):
     num_families: int = 3
     hidden: int = 100
     start: str = "torch"
+    anchored: bool = False
 
     @nn.compact
     def __call__(self, losses: jax.Array, family: jax.Array) -> jax.Array:
@@ -42,20 +50,35 @@ class CMWNet(nn.Module):
                 f"start={self.start!r} is unknown; choose one of {STARTS}."
             )
         flat = self.start == "flat"
-        shared = nn.Dense(
-            self.hidden,
-            kernel_init=torch_uniform(1),
-            bias_init=torch_uniform(1),
-            name="shared",
-        )
+        slopes, offsets = _Lines(self.hidden, name="shared")()
+        moved = losses[:, None] * slopes  # [B, H]
+        hidden = nn.relu(moved + offsets)
         heads = nn.Dense(
             self.num_families,
+            use_bias=not self.anchored,
             kernel_init=nn.initializers.zeros if flat else torch_uniform(self.hidden),
             bias_init=nn.initializers.zeros if flat else torch_uniform(self.hidden),
             name="heads",
         )
-        every_weight = nn.sigmoid(heads(nn.relu(shared(losses[:, None]))))  # [B, K]
-        return _chosen(every_weight, family)
+        if self.anchored:
+            # Less what is hidden at zero. Where a unit is active at both, its offset
+            # must not come in: what cancels to rounding errors, Adam takes for slopes.
+            both = (hidden > 0) & (offsets > 0)
+            hidden = jnp.where(both, moved, hidden - nn.relu(offsets))
+        logits = heads(hidden) + ANCHOR * self.anchored  # [B, K]
+        return _chosen(nn.sigmoid(logits), family)
+
+    def plain(self, params: Any) -> Any:
+        """Parameters with which a net that is not anchored has the same weights.
+
+        Args:
+          params: `{'shared': ..., 'heads': ...}`.
+        """
+        if not self.anchored:
+            return params
+        shared, kernel = params["shared"], params["heads"]["kernel"]
+        bias = ANCHOR - jnp.maximum(shared["bias"], 0) @ kernel
+        return {"shared": shared, "heads": {"kernel": kernel, "bias": bias}}
 
     def curves(self, meta_params: Any, losses: jax.Array) -> jax.Array:
         """Weights `[K, G]` of every family on a grid of losses `[G]`."""
@@ -64,6 +87,19 @@ class CMWNet(nn.Module):
             return self.apply(meta_params, losses, jnp.full(losses.shape, k))
 
         return jax.vmap(of_family)(jnp.arange(self.num_families))
+
+
+class _Lines(nn.Module):
+    """Slopes and offsets of the hidden units, each `[1, H]`."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        return (
+            self.param("kernel", torch_uniform(1), (1, self.hidden)),
+            self.param("bias", torch_uniform(1), (self.hidden,))[None],
+        )
 
 
 class PerClassNet(CMWNet):
@@ -83,7 +119,7 @@ class PerClassNet(CMWNet):
             out_axes=1,
             axis_size=self.num_families,
         )
-        own = one_each(1, self.hidden, self.start, name="classes")
+        own = one_each(1, self.hidden, self.start, self.anchored, name="classes")
         every_weight = own(losses, jnp.zeros_like(family))  # [B, C]
         return _chosen(every_weight, family)
 

@@ -4,7 +4,6 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from cmwjax import pickled
 from cmwjax.core.weighting import CMWNet
-from cmwjax.files import write_tensors
+from cmwjax.files import expanded, write_tensors
 
 FORMAT = "cmwjax weighting function 1"
 
@@ -102,9 +102,10 @@ def read_weighting(path: str | os.PathLike) -> WeightingFunction:
       FileNotFoundError: if there is no such file.
       ValueError: as `load_weighting` and `import_weighting`.
     """
-    if Path(path).suffix not in (".npz", ".pth"):
+    path = expanded(path)
+    if path.suffix not in (".npz", ".pth"):
         return load_weighting(path)
-    if not Path(path).is_file():
+    if not path.is_file():
         raise FileNotFoundError(f"no weighting file at {path}.")
     return import_weighting(path)
 
@@ -123,7 +124,8 @@ def load_weighting(
       ValueError: if it is not a weighting function, one that is not finite, or has
         another K.
     """
-    if not Path(path).is_file():
+    path = expanded(path)
+    if not path.is_file():
         raise FileNotFoundError(f"no weighting file at {path}.")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -217,8 +219,8 @@ def import_weighting(
     """Imports a weighting net of the authors' PyTorch code.
 
     Args:
-      source: their state dict, or the path of one as `.npz` or (with PyTorch
-        installed) `.pth`. Keys `feature.layer.0.{weight,bias}` and, per branch b,
+      source: their state dict, or the path of one as `.npz` or `.pth`. Keys
+        `feature.layer.0.{weight,bias}` and, per branch b,
         `classfier.layers.{b}.0.{weight,bias}`, their spelling.
 
     Returns:
@@ -232,7 +234,7 @@ def import_weighting(
     if isinstance(source, Mapping):
         name, state = "the state dict", source
     else:
-        name, state = source, _read_state_dict(Path(source))
+        name, state = source, _read_state_dict(expanded(source))
     state = {key: np.asarray(value) for key, value in state.items()}
     small_moderate_large = (1, 2, 0)
     branch = "classfier.layers.{}.0.{}".format
@@ -274,11 +276,10 @@ def _read_state_dict(path):
                 f"{path} is not an archive of arrays ({error}); write the state dict "
                 "with numpy.savez."
             ) from None
-    try:
-        import torch
-    except ImportError:
-        raise ImportError(
-            f"reading {path} needs PyTorch: pip install 'cmwjax[torch]', or convert "
-            "the file to .npz where PyTorch is installed."
-        ) from None
-    return torch.load(path, map_location="cpu", weights_only=True)
+    state = pickled.read(path)
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"{path} holds a {type(state).__name__}, not a state dict: give that of a "
+            "weighting net."
+        )
+    return state

@@ -13,6 +13,7 @@ from absl import logging
 from numpy.typing import NDArray
 
 from cmwjax.data.csv_labels import is_number, number
+from cmwjax.files import expanded
 
 LABEL_NAMES = ("label", "class", "target")  # in this order, whatever their case
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -83,7 +84,7 @@ def read_csv(
         columns of labels; for a row of another length; for a cell that is no finite
         number of float32, or an empty text or label.
     """
-    sheet = _read(Path(path), wanted=[name for name in (text, label) if name])
+    sheet = _read(expanded(path), wanted=[name for name in (text, label) if name])
     target = _label_column(sheet, label)
     labels = tuple(_unquoted(row[target]) for row in sheet.rows)
     if "" in labels:

@@ -161,6 +161,7 @@ def assemble(
         shown=_shown([files[part] for part in parts], is_text),
         vocabulary=vocabulary,
         rows=rows,
+        test_texts=_shown([files["test"]], True) if is_text and "test" in files else (),
     )
 
 

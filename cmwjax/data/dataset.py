@@ -57,6 +57,11 @@ class Dataset(NamedTuple):
         standardised by them: of the observed training targets.
       rows: where each training sample is in what its owner gave, counted from 0:
         distinct integers `[N]`; None: where it is here.
+      test_texts: the texts of the test set, where inputs are texts.
+      names: the file that each training sample was made of, N, where inputs are no
+        files any more; None: there is none, or `files` has it.
+      left_out: images that could not be read and are no samples, each with its set,
+        row, file and the reason.
     """
 
     train_inputs: NDArray[Any]
@@ -75,6 +80,9 @@ class Dataset(NamedTuple):
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
     rows: NDArray[np.int64] | None = None
+    test_texts: Sequence[str] = ()
+    names: Sequence[str] | None = None
+    left_out: tuple[tuple[str, int, str, str], ...] = ()
 
     @property
     def label_kind(self) -> str:
@@ -102,7 +110,7 @@ class Dataset(NamedTuple):
     @property
     def file_names(self) -> Sequence[str] | None:
         """The file of each training sample, N; None where there are none."""
-        return None if self.files is None else self.files.train.names
+        return self.names if self.files is None else self.files.train.names
 
     def in_words(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels as their owner has them: classes by name, targets as they are.
@@ -207,6 +215,7 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
         files=dataset.files and dataset.files.subset(first),
         shown=None if shown is None else [shown[i] for i in first],
         rows=dataset.row_numbers[first],
+        names=None if dataset.names is None else [dataset.names[i] for i in first],
     )
     validate(dataset, name=f"{name} with config.data.train_size={train_size}")
     return dataset
@@ -286,9 +295,14 @@ def validate(dataset: Dataset, *, name: str) -> None:
         )
     empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
     if empty.size:
+        given = dataset.class_names[empty[0]]
+        which = given if given == str(empty[0]) else f"{empty[0]}, {given!r}"
+        remedy = "add samples, or number the classes without gaps"
+        if dataset.files is not None:
+            remedy = "add images, or remove its folder"
         raise ValueError(
-            f"{name}: no training sample of class {empty[0]} (of "
-            f"{dataset.num_classes}): add samples, or number the classes without gaps."
+            f"{name}: no training sample of class {which} (of "
+            f"{dataset.num_classes}): {remedy}."
         )
     if dataset.observed_labels is not None:
         _check_observed(dataset, name=f"{name}: observed_labels")

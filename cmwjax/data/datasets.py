@@ -19,6 +19,7 @@ from cmwjax.data.csv_sets import Rows
 from cmwjax.data.dataset import Dataset, select
 from cmwjax.data.embedded import EMBEDDED
 from cmwjax.data.inputs import check_images
+from cmwjax.files import expanded
 
 # fmt: off
 CLASS_NAMES = {
@@ -159,7 +160,12 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], name: str, label_kind: str) -> 
         x_train,
         check_labels(y_train, len(names), name=f"{name}: y_train"),
         x_test,
-        check_labels(y_test, len(names), name=f"{name}: y_test"),
+        check_labels(
+            y_test,
+            len(names),
+            name=f"{name}: y_test",
+            remedy="correct it, or train on samples of that class",
+        ),
         len(names),
         names,
         kind=kind,
@@ -229,14 +235,14 @@ def _archive_path(name: str) -> Path:
                 f"{', '.join(ARCHIVE_KEYS)}) in the folder CMWJAX_DATA_DIR, which is "
                 "not set: export CMWJAX_DATA_DIR=FOLDER, or give the archive's path."
             )
-        return Path(folder, f"{name}.npz")
+        return expanded(folder) / f"{name}.npz"
     if not name.endswith(".npz"):
         raise ValueError(
             f"data {name!r} is unknown: choose one of "
             f"{', '.join(map(repr, (*EMBEDDED, *CLASS_NAMES)))}, or the path of an "
             ".npz archive or a .csv or .tsv file."
         )
-    return Path(name)
+    return expanded(name)
 
 
 def _as_images(images: np.ndarray, *, name: str) -> NDArray[np.uint8]:

@@ -5,23 +5,39 @@ What cannot be decoded does not raise: it gives black pixels and the reason.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Why an image has no pixels; its position here is the code that travels with it.
-REASONS = ("", "missing", "empty", "not an image", "damaged", "too large")
+REASONS = (
+    "",
+    "missing",
+    "empty",
+    "not an image",
+    "damaged",
+    "too large",
+    "unsupported depth",
+)
 
 CROPS = ("centre", "random_crop", "random_resized_crop")
 # Of the area and of the aspect ratio of a random resized crop, and how often to draw.
 SCALE, RATIO, ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
+# Numbers that stand for white in images of one channel: floats in [0, 1], 8 bits,
+# 12 bits in 16, 16 bits.
+WHITES = (1, 255, 4095, 65535)
 # JPEG files may be decoded at half, quarter or eighth size, if that leaves at least so
 # many pixels for each one wanted, per side: several times faster for large photographs,
 # and after resizing hardly any different.
 SPARE = 2
+
+
+class UnsupportedDepth(ValueError):
+    """Numbers of which nobody says what is white."""
 
 
 class View(NamedTuple):
@@ -34,12 +50,14 @@ class View(NamedTuple):
       crop: one of `CROPS`; `'random_resized_crop'` is a random part of random shape,
         brought to `size`.
       flip: whether to mirror left and right, with probability 1/2.
+      upright: whether the orientation tag of cameras is obeyed.
     """
 
     size: int
     resize: int
     crop: str = "centre"
     flip: bool = False
+    upright: bool = False
 
 
 def load(
@@ -70,6 +88,8 @@ def load(
             reason = "not an image"
         except Image.DecompressionBombError:
             reason = "too large"
+        except UnsupportedDepth:
+            reason = "unsupported depth"
         except Exception:  # decoders of broken files raise whatever they like
             reason = "damaged"
     return np.zeros((view.size, view.size, 3), np.uint8), REASONS.index(reason)
@@ -78,16 +98,46 @@ def load(
 def look(content: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Decodes an image and takes a view of it, uint8 `[size, size, 3]`.
 
-    Any colour mode becomes RGB, without transparency. Orientation tags are not obeyed:
-    hardly any loader does, so published results are of images as they are stored.
+    Any colour mode becomes RGB, without transparency. One channel deeper than 8 bits is
+    brought to 8 by the least of `WHITES` that no pixel exceeds, which for integers is
+    not 1: files with 12 bits in 16 do not say so, and so a dark image of 16 bits gets
+    brighter. Orientation tags are not obeyed unless the view says so: hardly any loader
+    does, so published results are of images as they are stored.
 
     Raises:
+      UnsupportedDepth: for one channel with negative numbers, or beyond 65535, or NaN.
       Exception: whatever Pillow raises for a file that it cannot decode.
     """
     with Image.open(BytesIO(content)) as image:
         target = _resized(image.size, view)
         image.draft(None, (SPARE * target[0], SPARE * target[1]))
         rgb = _to_rgb(image)
+    if view.upright:
+        with suppress(Exception):  # tags are at times damaged where the image is not
+            turned = ImageOps.exif_transpose(rgb)
+            target = target if turned.size == rgb.size else target[::-1]
+            rgb = turned
+    return _seen(rgb, target, view, rng)
+
+
+def look_at_pixels(
+    pixels: NDArray[np.uint8], view: View, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The view of an image in memory, uint8 `[size, size, 3]`.
+
+    Args:
+      pixels: uint8 `[H, W, C]`, C of 1, 3 or 4: grey, RGB, or RGB and transparency.
+      view: what to see of it.
+      rng: decides on crop and flip.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return _seen(image.convert("RGB"), _resized(image.size, view), view, rng)
+
+
+def _seen(
+    rgb: Image.Image, target: tuple[int, int], view: View, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """What is left of an image after resizing it to `target`, cropping and flipping."""
     left, top, width, height = _box(target, view, rng)
     if rgb.size == target:
         part = rgb.crop((left, top, left + width, top + height))
@@ -103,11 +153,21 @@ def look(content: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uin
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would cut it off at 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode[0] in "IF":  # integers or floats, that Pillow would cut off at 255
+        return Image.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
     if "transparency" in image.info:  # else there is a warning for palettes
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _to_bytes(deep: np.ndarray) -> NDArray[np.uint8]:
+    """Numbers of one channel as 8 bits; see `look`."""
+    largest = deep.max()
+    whites = WHITES[1:] if np.issubdtype(deep.dtype, np.integer) else WHITES
+    white = next((one for one in whites if largest <= one), 0)
+    if not (white and deep.min() >= 0):
+        raise UnsupportedDepth
+    return np.rint(deep * (255 / white)).astype(np.uint8)
 
 
 def _resized(size: tuple[int, int], view: View) -> tuple[int, int]:

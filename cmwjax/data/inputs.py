@@ -56,6 +56,11 @@ def check_images(images: np.ndarray, *, name: str) -> None:
             f"{name} must have shape [N, H, W, C], all at least 1, got "
             f"{list(images.shape)}: reshape or add images."
         )
+    if images.shape[1] in (1, 3) and images.shape[3] > 4:
+        raise ValueError(
+            f"{name} have shape {list(images.shape)}, where channels seem to come "
+            "first: bring them to [N, H, W, C], as images.transpose(0, 2, 3, 1)."
+        )
     if np.issubdtype(images.dtype, np.floating) and np.isnan(images).any():
         bad = np.flatnonzero(np.isnan(images).any(axis=(1, 2, 3)))
         raise ValueError(

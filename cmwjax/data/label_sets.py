@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cmwjax import pickled
 from cmwjax.core.labels import UNLABELLED, check_labels
 from cmwjax.data.archive import read_arrays
+from cmwjax.files import expanded
 
 PREFIX = "y_train_"
 BLOCK = 2500  # images whose order is checked together
@@ -36,7 +38,8 @@ def read(
 
     Args:
       labels: a name, for `y_train_NAME` of the archive; or 'FILE.npz:KEY'; or
-        'FILE.npy'.
+        'FILE.npy'; or 'FILE:KEY' of a file of `torch.save` or a pickled dict, as those
+        that CIFAR-10N and 100N are published in. Of such files nothing is executed.
       archive: the file of the data set, if it has one.
       true_labels: true classes of its training images, int32 `[N]`.
       num_classes: number of classes C.
@@ -50,14 +53,18 @@ def read(
         [0, C), or it is in another order than the images.
     """
     file, colon, key = labels.rpartition(":")
-    if labels.endswith(".npy"):
-        given, clean, order = _read_npy(Path(labels)), None, None
+    order = None
+    if Path(labels).suffix in pickled.SUFFIXES:
+        given, clean = _read_pickled(expanded(labels), "")
+    elif Path(file).suffix in pickled.SUFFIXES:
+        given, clean = _read_pickled(expanded(file), key)
     elif colon:
-        given, clean, order = _read_npz(Path(file), key)
+        given, clean, order = _read_npz(expanded(file), key)
     else:
-        given, clean, order = _read_own(archive, labels), None, None
+        given, clean = _read_own(archive, labels), None
     name = f"labels {labels!r}"
-    given = check_labels(given, num_classes, name=name)
+    remedy = f"the images have {num_classes} classes; give labels of these"
+    given = check_labels(given, num_classes, name=name, remedy=remedy)
     size = len(true_labels)
     if len(given) != size and (len(given), size) != (PMD_SIZE, CIFAR_SIZE):
         raise ValueError(
@@ -77,27 +84,46 @@ def _read_own(archive: Path | None, name: str) -> np.ndarray:
     if archive is None:
         raise ValueError(
             f"labels {name!r} are unknown: this data set has no other labels than "
-            "'true'; choose those, or give 'FILE.npz:KEY' or 'FILE.npy'."
+            "'true'; choose those, or give 'FILE.npz:KEY', 'FILE.pt:KEY' or 'FILE.npy'."
         )
     arrays, names = read_arrays(archive, [PREFIX + name])
     if not arrays:
         own = [n.removeprefix(PREFIX) for n in names if n.startswith(PREFIX)]
         raise ValueError(
             f"labels {name!r} are unknown: {archive} has no {PREFIX}{name}; choose "
-            f"one of {['true', *own]}, or give 'FILE.npz:KEY' or 'FILE.npy'."
+            f"one of {['true', *own]}, or give 'FILE.npz:KEY', 'FILE.pt:KEY' or "
+            "'FILE.npy'."
         )
     return arrays[PREFIX + name]
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+def _read_pickled(path: Path, key: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The labels, and if the file has them the clean labels."""
+    if not path.is_file():
         raise ValueError(
-            f"labels: {path} cannot be read as a plain array ({error}): correct the "
-            "path, or write it anew with numpy.save."
-        ) from error
+            f"labels: there is no file {path}: correct the path in config.data.labels."
+        )
+    try:
+        content = pickled.read(path)
+    except ValueError as error:
+        raise ValueError(f"labels: {error}") from error
+    if not isinstance(content, dict):
+        if key:
+            raise ValueError(
+                f"labels: {path} holds one array and no {key!r}: leave out ':{key}'."
+            )
+        return np.asarray(content), None
+    if key not in content:
+        raise ValueError(
+            f"labels: {path} has no {key!r}: choose one of {sorted(content)}, as "
+            f"'{path.name}:{sorted(content)[-1]}'."
+        )
+    clean = content.get(_clean_key(key))
+    return np.asarray(content[key]), None if clean is None else np.asarray(clean)
+
+
+def _clean_key(key: str) -> str:
+    return "clean_coarse_label" if "coarse" in key else "clean_label"
 
 
 def _read_npz(
@@ -108,7 +134,7 @@ def _read_npz(
         raise ValueError(
             f"labels: there is no file {path}: correct the path in 'FILE.npz:KEY'."
         )
-    clean_key = "clean_coarse_label" if "coarse" in key else "clean_label"
+    clean_key = _clean_key(key)
     arrays, names = read_arrays(path, [key, clean_key, "tfds_to_canonical"])
     if key not in arrays:
         raise ValueError(f"labels: {path} has no {key!r}; choose one of {names}.")

@@ -1,14 +1,15 @@
 """Image sets that stay on disk: labels in memory, images read one by one when needed.
 
 Two kinds, told apart by the name of the data: `folder:PATH` with files as
-`PATH/train/CLASS/NAME.jpg`, or as `PATH/CLASS/NAME.jpg` where there is no test set, or
-those that a list `PATH.csv` names, from its own folder on; and `tfds:NAME`, a data set
-prepared by TensorFlow Datasets in the array_record format (`NAME` may also be the
-folder that it was prepared in).
+`PATH/train/CLASS/NAME.jpg`, in folders below CLASS or not, or without `train` where
+there is no test set, or those that a list `PATH.csv` names, from its own folder on; and
+`tfds:NAME`, a data set prepared by TensorFlow Datasets in the array_record format
+(`NAME` may also be the folder that it was prepared in).
 """
 
 import importlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,15 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
+from PIL import Image
 
 from cmwjax.core.labels import check_labels
 from cmwjax.data import csv_files
 from cmwjax.data.csv_labels import class_numbers
-from cmwjax.files import replacing
+from cmwjax.files import expanded, replacing
 
 Reader = Callable[[int], bytes]  # position -> file; pickled to worker processes
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Formats that Pillow knows but cannot read, or leaves to another program.
+UNREAD = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 OWN_BUILDERS = ("webvision",)  # `NAME/CONFIG`: packages in `cmwjax.data.builders`
 CHUNK = 256  # records read at once when only their labels are wanted
 
@@ -146,7 +149,7 @@ def load(
     if is_list(name):
         return _from_list(Path(name.removeprefix("folder:")), tests, text, label)
     if name.startswith("folder:"):
-        return _from_folder(Path(name.removeprefix("folder:")), tests)
+        return _from_folder(expanded(name.removeprefix("folder:")), tests)
     if name.startswith("tfds:"):
         return _from_tfds(_builder(name.removeprefix("tfds:")), tests)
     package, _, config = name.partition("/")
@@ -195,12 +198,12 @@ def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
                 f"data: {folder / split / unknown[0]} is a class that {folder}/train "
                 "does not have: move its images, or add some to train on."
             )
-        files = [
-            (f"{name}/{file}", class_names.index(name))
-            for name in found
-            for file in _names(folder / split / name, os.DirEntry.is_file)
-            if file.lower().endswith(SUFFIXES)
-        ]
+        files = []
+        for name in found:
+            images, others = _images(folder / split / name)
+            files += [(f"{name}/{file}", class_names.index(name)) for file in images]
+            _warn_of_others(folder / split / name, others)
+        _warn_of_others(folder / split, _names(folder / split, os.DirEntry.is_file))
         if not files:
             raise ValueError(
                 f"data: {folder / split} has no images: they go into CLASS/NAME.jpg "
@@ -212,7 +215,63 @@ def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
         sets[split] = EncodedSet(reader, np.array(labels, np.int32), paths)
         identity += names
     own = sets.pop(train)
-    return Encoded(own, sets, tuple(class_names), "\n".join(identity))
+    shown = tuple(map(in_text, class_names))
+    return Encoded(own, sets, shown, "\n".join(identity))
+
+
+def _images(folder: Path) -> tuple[list[str], list[str]]:
+    """Images in a folder and in those below it, and what else is there.
+
+    Paths from the folder, in alphabetical order of their parts; nothing hidden.
+    """
+    suffixes = suffixes_of_images()
+    images, others = [], []
+
+    def look(below: tuple[str, ...], seen: frozenset[str]) -> None:
+        here = folder.joinpath(*below)
+        real = os.path.realpath(here)
+        if real in seen:  # a link to where it came from
+            return
+        for name in _names(here, lambda entry: True):
+            path = here / name
+            if path.is_dir():
+                look((*below, name), seen | {real})
+            else:
+                found = images if path.suffix.lower() in suffixes else others
+                found.append("/".join((*below, name)))
+
+    look((), frozenset())
+    return images, others
+
+
+@lru_cache
+def suffixes_of_images() -> frozenset[str]:
+    """Suffixes of files that Pillow reads, as `.jpg`."""
+    known = Image.registered_extensions()
+    return frozenset(
+        suffix
+        for suffix, form in known.items()
+        if form in Image.OPEN and form not in UNREAD
+    )
+
+
+def in_text(name: str | Path) -> str:
+    """A file's name as text, whatever bytes it is made of."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _warn_of_others(folder: Path, others: Sequence[str]) -> None:
+    """Says what of a folder is left out, for it changes how large a class is."""
+    if not others:
+        return
+    counts = Counter(Path(name).suffix.lower() or "no suffix" for name in others)
+    logging.warning(
+        "%d files in %s are left out, for their names are none of images in a class: "
+        "%s.",
+        len(others),
+        in_text(folder),
+        ", ".join(f"{number} of {suffix}" for suffix, number in counts.most_common(5)),
+    )
 
 
 def _from_list(path: Path, tests: Sequence[str], text: str, label: str) -> Encoded:
@@ -295,8 +354,8 @@ class _Keys(Sequence[str]):
 def _builder(name: str) -> Any:
     import tensorflow_datasets as tfds
 
-    if Path(name).is_dir():
-        return tfds.builder_from_directory(name)
+    if expanded(name).is_dir():
+        return tfds.builder_from_directory(expanded(name))
     try:
         return tfds.builder(name)
     except tfds.core.DatasetNotFoundError as error:

@@ -1,26 +1,23 @@
-"""The source of a set whose images lie on disk: Grain decodes them in worker processes.
+"""The source of a set whose images lie on disk: threads decode them as they are needed.
 
 What comes next is a pure function of seed, step and index, down to crop and flip. So a
 run goes on at any step by slicing the sequence of batches there, and no state of an
-iterator needs to be saved; neither the number of workers, nor that of devices or hosts
+iterator needs to be saved; neither the number of threads, nor that of devices or hosts
 changes a bit. Every process decodes only what its own devices work on.
+
+Threads suffice, for Pillow lets go of the interpreter while it decodes and resizes; and
+they start at once, however often a set is looked at.
 """
 
-import gc
 import os
-import shutil
-import signal
-import threading
+from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from multiprocessing import connection, parent_process
 from operator import getitem
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 
 from cmwjax.core.parallel import Layout
 from cmwjax.data import decode
@@ -30,11 +27,41 @@ from cmwjax.data.order import Order
 from cmwjax.data.sources import Rows, RowStream, in_parts
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.randomness import Purpose, generator
-from cmwjax.stopping import SIGNALS
 
-SHARED_MEMORY = Path("/dev/shm")
-# Images that are decoded in about the time that a process takes to start.
-WORTH_A_WORKER = 500
+
+def in_order(
+    make: Callable[[int], Any], count: int, *, workers: int, prefetch: int
+) -> Generator[Any, None, None]:
+    """What `make` returns for 0, 1, ... below `count`, made ahead by threads.
+
+    Args:
+      make: a function of a number; what it raises is raised here.
+      count: how often.
+      workers: threads; 0: none, everything is made when it is asked for.
+      prefetch: how many are made ahead, beside one in the hands of each thread.
+    """
+    if not workers:
+        yield from map(make, range(count))
+        return
+    waiting = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for number in range(count):
+                waiting.append(pool.submit(make, number))
+                if len(waiting) >= workers + prefetch:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def threads(wanted: int = -1) -> int:
+    """How many threads decode; -1 leaves the others one of the cores there are."""
+    if wanted >= 0:
+        return wanted
+    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return max(1, len(cores(0)) - 1)
 
 
 class Views(NamedTuple):
@@ -54,8 +81,8 @@ class Streamed:
       layout: how rows are cut.
       views: how they look.
       seed: seed of the run.
-      workers: processes that decode, for each iterator; 0: this one does it.
-      prefetch: rows that wait on the devices.
+      workers: threads that decode, for each iterator; 0: it does so when it is asked.
+      prefetch: batches that are decoded ahead, beside one in the hands of each worker.
       unreadable: where images are listed that could not be read.
     """
 
@@ -104,51 +131,23 @@ class Streamed:
         yield from self._rows(batches, self._layout.spread_own)
 
     def _rows(self, batches: "_Batches", place: Callable[[Rows], Rows]) -> RowStream:
-        import grain  # here, for it takes two seconds
-
-        if not flags.FLAGS.is_parsed():  # outside of run.py; Grain has flags, too
-            flags.FLAGS.mark_as_parsed()
-
-        worth = len(batches) * batches.width // WORTH_A_WORKER
-        workers = min(self._workers, len(batches), worth)
-        _check_shared_memory(workers, batches.bytes)
-
-        def placed(host):
-            # What workers send lies in memory that is shared with them: not for long.
-            host = {k: np.array(x, copy=workers > 0) for k, x in host.items()}
+        for host in self._decoded(batches):
             code = host.pop("code")
-            return host["index"], code, place({**host, "mask": code == 0})
+            self._unreadable.add(self._name, host["index"], code)
+            yield place({**host, "mask": code == 0})
 
-        dataset = (
-            grain.MapDataset.source(batches)
-            # No threads: a worker decodes, and this process only waits for workers.
-            .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-            .mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=workers), _worker_init
-            )
-            .map(placed)
+    def _decoded(self, batches: "_Batches") -> Generator[Rows, None, None]:
+        """All batches in their order."""
+        yield from in_order(
+            batches.__getitem__,
+            len(batches),
+            workers=self._workers,
+            prefetch=self._prefetch,
         )
-        iterator = iter(
-            grain.experimental.ThreadPrefetchIterDataset(
-                dataset, prefetch_buffer_size=self._prefetch
-            )
-        )
-        with _signals_blocked():
-            iterator.start_prefetch()
-        try:
-            for index, codes, rows in iterator:
-                self._unreadable.add(self._name, index, codes)
-                yield rows
-        finally:
-            iterator.close()
-            del iterator
-            gc.collect()  # Grain's cycles would hold shared memory until then
 
 
 class _Batches:
-    """What this process works on, step by step: the data source that Grain maps.
-
-    An element is a batch, for Grain spends half a millisecond on each.
+    """What this process works on, step by step; an element is a batch.
 
     Args:
       read: the images.
@@ -182,11 +181,6 @@ class _Batches:
         """Images in a batch."""
         return self._columns.stop - self._columns.start
 
-    @property
-    def bytes(self) -> int:
-        """Size of a batch of images."""
-        return self.width * 3 * self._view.size**2
-
     def __len__(self) -> int:
         return len(self._steps)
 
@@ -200,44 +194,3 @@ class _Batches:
             rng = self._stream(moment=moment, part=position)
             pixels[i], codes[i] = decode.load(self._read, position, self._view, rng)
         return {"index": positions, "input": pixels, "code": codes}
-
-
-def _check_shared_memory(workers: int, batch: int) -> None:
-    """Refuses what would end with a worker that dies without a word (SIGBUS)."""
-    needed = (2 * workers + 2) * batch  # one each ready, one in the making, two here
-    if workers and SHARED_MEMORY.is_dir():
-        free = shutil.disk_usage(SHARED_MEMORY).free
-        if needed > free:
-            raise ValueError(
-                f"config.data.stream.workers={workers} need {needed / 1e6:.0f} MB of "
-                f"shared memory for their batches, but {SHARED_MEMORY} has "
-                f"{free / 1e6:.0f} MB: lower workers (0 needs none) or the batch size, "
-                "or enlarge it (a container's --shm-size)."
-            )
-
-
-@contextmanager
-def _signals_blocked() -> Generator[None, None, None]:
-    """Blocks signals for threads and processes that are started within.
-
-    These go to all processes of a terminal or a job, but only the first one can save
-    the run, and until it has, it needs its workers.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _worker_init(number: int, workers: int) -> None:
-    del number, workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent was killed and cannot tell it to."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)

@@ -1,6 +1,6 @@
 """Images that could not be read: each is listed once, in `unreadable.csv`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,12 +32,19 @@ class Unreadable:
     Args:
       workdir: folder of the run.
       sets: all sets by name, in the same order on all processes.
+      left_out: images that are in none of them any more, with set, row, file, reason.
 
     Raises:
       ValueError: if the file is that of an earlier version.
     """
 
-    def __init__(self, workdir: Path, sets: Mapping[str, Listed]) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        sets: Mapping[str, Listed],
+        left_out: Iterable[tuple[str, int, str, str]] = (),
+    ) -> None:
+        self._left_out = set(left_out)
         self._path, self._sets = workdir / UNREADABLE, sets
         self._names = tuple(sets)
         self._known: set[tuple[str, int, str, str]] = set()
@@ -58,7 +65,7 @@ class Unreadable:
         """Writes what is new on any process; all have to call it."""
         new = _of_all_processes(np.array(self._new, np.int32).reshape(-1, 3))
         self._new = []
-        lines = set()
+        lines = set(self._left_out)
         for number, position, code in new:
             name = self._names[number]
             listed = self._sets[name]

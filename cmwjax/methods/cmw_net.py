@@ -78,4 +78,5 @@ def constant_half(meta_params, losses, batch):
 
 
 def _net_options(context: Context) -> dict:
-    return {name: context.config.weighting[name] for name in ("hidden", "start")}
+    names = ("hidden", "start", "anchored")
+    return {name: context.config.weighting[name] for name in names}

@@ -4,6 +4,7 @@ import dataclasses
 
 from flax import linen as nn
 
+from cmwjax.models.efficientnet_lite import EfficientNetLite0
 from cmwjax.models.inception_resnet import InceptionResNetV2
 from cmwjax.models.mlp import MLP
 from cmwjax.models.preact_resnet import PreActResNet
@@ -21,6 +22,7 @@ MODELS = {
     "preact_resnet18": PreActResNet,
     "resnet34": ResNet,
     "wide_resnet": WideResNet,
+    "efficientnet_lite0": EfficientNetLite0,
     "resnet50": ResNetImageNet,
     "inception_resnet_v2": InceptionResNetV2,
     "text": TextMean,

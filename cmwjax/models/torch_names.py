@@ -13,7 +13,8 @@ do, so that one rule maps every tensor, for example
 * Kernels are `weight`, `[out, in, height, width]` or `[out, in]`, there; here `kernel`,
   `[height, width, in, out]` or `[in, out]`. Of batch norm, `weight` is `scale`,
   `running_mean` is `mean`, `running_var` is `var`; `num_batches_tracked` is not used.
-* The head is `fc` in torchvision's and timm's ResNets, `classif` in timm's
+* The head is `fc` in torchvision's and timm's ResNets, `_fc` in EfficientNet-Lite,
+  whose parts keep the underscore before their names, `classif` in timm's
   Inception-ResNet and `last_linear` in Cadene's, which has 1001 classes: the first is
   the background.
 """
@@ -27,7 +28,7 @@ import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-TORCH_HEADS = ("fc", "classif", "last_linear")
+TORCH_HEADS = ("fc", "_fc", "classif", "last_linear")
 OUR_HEAD = "params/head/"
 _TORCH_LEAVES = {
     "kernel": "weight",

@@ -11,6 +11,7 @@ from cmwjax.files import SAMPLES, replacing
 from cmwjax.methods.catalogue import METHODS, method_of, title
 from cmwjax.report.families import read_borders, read_family_names
 from cmwjax.report.plot_style import (
+    METHOD_COLOURS,
     MUTED,
     end_labels,
     family_colours,
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
 METHOD_STYLES: dict[
     str, tuple[str, dict[str, Any]]
 ] = {  # label and line of each method
-    "erm": ("ERM", dict(color="#B8860B", linewidth=2)),
-    "mw_net": ("MW-Net", dict(color="#7B8794", linewidth=2, linestyle=(0, (4, 1.5)))),
-    "cmw_net": ("CMW-Net", dict(color="#4B2E9E", linewidth=3)),
+    "erm": ("ERM", dict(color=METHOD_COLOURS["erm"], linewidth=2)),
+    "mw_net": (
+        "MW-Net",
+        dict(color=METHOD_COLOURS["mw_net"], linewidth=2, linestyle=(0, (4, 1.5))),
+    ),
+    "cmw_net": ("CMW-Net", dict(color=METHOD_COLOURS["cmw_net"], linewidth=3)),
 }
 
 
@@ -237,7 +241,8 @@ def _score_panel(axes: "Axes", scores: dict[str, np.ndarray]) -> Callable[[int],
     epochs = np.arange(1, len(data[0][1]) + 1)
     means, stds = (np.stack(values) for values in list(zip(*data, strict=True))[1:])
     low, high = _score_limits(means, stds)
-    axes.set(xlabel="epoch", xlim=(0, epochs[-1]), ylim=(low, high))
+    first = min(1, epochs[-1] - 1)  # of one epoch, there is room at its left
+    axes.set(xlabel="epoch", xlim=(first, epochs[-1]), ylim=(low, high))
     if means.min() < low:
         for artist in (*lines, *bands):
             artist.set_clip_on(True)

@@ -13,6 +13,8 @@ from cmwjax.files import EVENTS, METRICS
 from cmwjax.report.metrics import plain
 from cmwjax.report.read import read_metrics
 
+NOT_OVER_TIME = ("curve_loss", "test_class_accuracy")
+
 
 def check_installed() -> None:
     """Raises `ValueError` where the package that writes event files is missing."""
@@ -73,7 +75,7 @@ def scalars(metrics: dict[str, Any]) -> dict[str, float]:
     """Tag -> number of a line of `metrics.jsonl`; one tag each of those by family."""
     found = {}
     for name, value in metrics.items():
-        if isinstance(value, list) and name != "curve_loss":
+        if isinstance(value, list) and name not in NOT_OVER_TIME:
             numbers = {f"{name}/{k}": number for k, number in enumerate(value)}
         else:
             numbers = {name: value}

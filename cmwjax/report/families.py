@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmwjax.files import PROBLEM, WEIGHTING
+from cmwjax.files import PROBLEM, WEIGHTING, read_json
 
 
 def family_names(
@@ -84,8 +84,7 @@ def read_classes(run_dir: str | os.PathLike) -> list[str]:
 
 
 def _read_problem(run_dir: str | os.PathLike) -> dict[str, Any]:
-    path = Path(run_dir) / PROBLEM
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(Path(run_dir) / PROBLEM)
 
 
 def _read_centres(run_dir: str | os.PathLike) -> list[float]:

@@ -20,6 +20,7 @@ INK, MUTED, RULE, FAINT = "#1F2933", "#6B7785", "#B4BCC6", "#EBEEF2"
 # Told apart with any colour vision, and in grey (after Okabe and Ito).
 FAMILY_COLOURS = ("#0072B2", "#009E73", "#E66100", "#CC79A7", "#56B4E9", "#B79F00")
 CLEAN, CORRUPTED = "#AAB4C0", "#A5176E"
+METHOD_COLOURS = {"erm": "#B8860B", "mw_net": "#7B8794", "cmw_net": "#4B2E9E"}
 STYLE = {
     "font.size": 10,
     "text.color": INK,

@@ -16,12 +16,17 @@ from cmwjax.report.comparison_plots import animation as animation
 from cmwjax.report.comparison_plots import comparison_figures as comparison_figures
 from cmwjax.report.comparison_plots import training_curves as training_curves
 from cmwjax.report.families import read_classes, read_family_names
+from cmwjax.report.panels import (
+    draw_losses,
+    draw_weighting,
+    draw_weights,
+    legend,
+    truth_groups,
+    weighting_of,
+)
 from cmwjax.report.plot_style import (
-    CLEAN,
-    CORRUPTED,
     INK,
     MUTED,
-    family_colours,
     headline,
     new_figure,
     one_line,
@@ -29,7 +34,6 @@ from cmwjax.report.plot_style import (
     styled,
     weight_limit,
 )
-from cmwjax.report.read import read_curves
 from cmwjax.report.samples import (
     is_known,
     is_regression,
@@ -42,10 +46,9 @@ from cmwjax.report.suspect_plots import suspects as suspects
 from cmwjax.report.suspect_plots import text_suspects as text_suspects
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BARS = 40  # of a histogram of weights
+TINTED = "#F7F1E8"  # ground of an axis that is not that of the others
 # Of the shared axis: a family whose weights are all below would lie in a few bars.
 OWN_AXIS = 0.1
 
@@ -89,44 +92,23 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
 
     Losses of corrupted labels are stacked on those of clean ones where the truth is
     known. Without a weighting function all samples weigh the same (ERM), or a point is
-    what one of them weighs.
+    what one of them weighs. The axis ends where the curves do: larger losses are in the
+    last bar, and counted below it.
     """
-    samples, learned = samples_of(run_dir), read_curves(run_dir)
-    # Beyond the largest loss no sample is weighed: curves are shown up to there.
-    reach = samples["loss"].max() or 1.0
-    style, colours = {}, [MUTED]
-    if learned is None and np.ptp(samples["weight"]):
-        losses, curves = samples["loss"], samples["weight"][None]
-        names = ["no weighting function: the weight of each sample"]
-        style = dict(linestyle="", marker=".")
-    elif learned is None:
-        weight = samples["weight"][0]
-        losses, curves = [0, reach], np.full((1, 2), weight)
-        names = [f"no weighting: every sample counts {weight:.4g}"]
-    else:
-        losses, curves = (values[-1] for values in learned)
-        names = read_family_names(run_dir, len(curves), sizes=True)
-        colours = family_colours(len(curves))
+    samples = samples_of(run_dir)
+    view = weighting_of(run_dir, samples)
     figure = new_figure(6.8, 5.2)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(2.2, 1))
-    for name, colour, curve in zip(names, colours, curves, strict=True):
-        top.plot(losses, curve, color=colour, label=name, **style)
-    top.set(ylabel="weight", ylim=(0, 1.04 * weight_limit(curves)))
+    draw_weighting(top, view)
     top.set_title("Weight of a training sample by its loss")
     top.legend(loc="best")
-    groups = _truth_groups(samples)
-    bottom.hist(
-        [samples["loss"][chosen] for _, chosen, _ in groups],
-        bins=np.linspace(0, reach, 61),
-        stacked=True,
-        color=[colour for _, _, colour in groups],
-        label=[f"{name} ({chosen.sum():,})" for name, chosen, _ in groups],
-    )
+    beyond = draw_losses(bottom, samples, view.reach)
     bottom.legend(loc="upper right")
-    # Most losses are nearly zero: the root makes the long tail visible beside them.
-    bottom.set_yscale("function", functions=(np.sqrt, np.square))
-    bottom.set(xlabel="training loss, up to the largest", xlim=(0, reach))
-    bottom.set_ylabel("samples (root scale)")
+    end = "up to the largest"
+    if beyond:
+        largest = samples["loss"].max()
+        end = f"the last bar: also {beyond:,} larger ones, up to {largest:.3g}"
+    bottom.set_xlabel(f"training loss ({end})")
     return figure
 
 
@@ -134,11 +116,12 @@ def weight_curves(run_dir: str | os.PathLike) -> "Figure":
 def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     """Weights of clean and of corrupted samples, one panel per family.
 
-    Each distribution adds up to 100 %. The titles give the AUROC of "this label is
-    wrong" by weight, where the truth is known. Panels share one axis of weights, which
-    shows how far families are apart; a family whose weights would all lie in its first
-    tenth has an axis of its own, and says so. Where all samples weigh the same (ERM),
-    there is no distribution, and the figure says that.
+    Each distribution adds up to 100 %, its bars beside those of the other. The titles
+    give the AUROC of "this label is wrong" by weight, where the truth is known. Panels
+    share one axis of weights, which shows how far families are apart; a family whose
+    weights would all lie in its first tenth has an axis of its own, says so, and has
+    another ground. Where all samples weigh the same (ERM), there is no distribution,
+    and the figure says that.
     """
     samples = samples_of(run_dir)
     if np.ptp(samples["weight"]) == 0:
@@ -151,26 +134,33 @@ def weight_histogram(run_dir: str | os.PathLike) -> "Figure":
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes in panels[len(families) :]:
         axes.set_axis_off()
-    shared = weight_limit(samples["weight"])
+    shared, titles = weight_limit(samples["weight"]), []
     for axes, family in zip(panels, families, strict=False):
         mine = {k: v[samples["family"] == family] for k, v in samples.items()}
-        is_own = mine["weight"].max() < OWN_AXIS * shared
-        _weight_distributions(axes, mine, mine["weight"].max() if is_own else shared)
-        axis = "weight, on an axis of its own" if is_own else "weight, on the same axis"
-        axes.set_xlabel(axis if len(families) > 1 else "weight")
-        if len(families) > 1:
-            lines = [
-                *textwrap.wrap(names[family], 30),
-                _auroc(mine, "AUROC by weight "),
-            ]
-            axes.set_title("\n".join(filter(None, lines)), fontsize=10)
+        largest = mine["weight"].max()
+        is_own = largest < OWN_AXIS * shared
+        draw_weights(axes, mine, (largest or 1.0) if is_own else shared)
+        axes.legend(loc="upper left")
+        axis = "weight, on the same axis" if len(families) > 1 else "weight"
+        if is_own:  # as the eye compares places
+            axis = f"weight, on an axis of its own: to {largest:.2g}"
+            axes.set_facecolor(TINTED)
+        axes.set_xlabel(axis)
+        titles.append(
+            textwrap.wrap(names[family], 30) + _auroc(mine, "AUROC by weight ")
+        )
+    if len(families) > 1:
+        lines = max(map(len, titles))
+        for axes, title in zip(panels, titles, strict=False):  # from one line on
+            text = "\n".join(title + [""] * (lines - len(title)))
+            axes.set_title(text, fontsize=10)
     # Legends have the room above the tallest bar.
     panels[0].set_ylim(0, 1.4 * max(axes.dataLim.y1 for axes in panels))
     top = min(100, panels[0].get_ylim()[1])
     panels[0].set_yticks([t for t in panels[0].get_yticks() if 0 <= t <= top])
     panels[0].set_ylabel("share of the samples (%)")
-    auroc = _auroc(samples, f" · AUROC of “this {noun(samples)} is wrong” by weight: ")
-    headline(figure, f"Weights{auroc}")
+    about = f" · AUROC of “this {noun(samples)} is wrong” by weight: "
+    headline(figure, "".join(["Weights", *_auroc(samples, about)]))
     return figure
 
 
@@ -182,24 +172,6 @@ def _one_weight(weight: float) -> "Figure":
     axes.text(0, 0.5, text, va="center", transform=axes.transAxes)
     headline(figure, "Weights")
     return figure
-
-
-def _weight_distributions(
-    axes: "Axes", samples: dict[str, np.ndarray], limit: float
-) -> None:
-    bins = np.linspace(0, limit, BARS + 1)
-    for label, chosen, colour in _truth_groups(samples):
-        weights = samples["weight"][chosen]
-        axes.hist(
-            weights,
-            bins=bins.tolist(),
-            weights=np.full(weights.size, 100 / max(weights.size, 1)),
-            color=colour,
-            alpha=0.75,
-            label=f"{label} ({weights.size:,})",
-        )
-    axes.legend(loc="upper left")
-    axes.set_xlim(*bins[[0, -1]])
 
 
 @styled()
@@ -224,7 +196,7 @@ def transition_matrix(run_dir: str | os.PathLike) -> "Figure":
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="suggested label", ylabel="given label")
-    headline(figure, "Suggested label, % of each given label")
+    headline(figure, "Confusion of given and suggested\nlabels, % of each given label")
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -253,15 +225,15 @@ def targets(run_dir: str | os.PathLike) -> "Figure":
     samples = samples_of(run_dir)
     figure = new_figure(5.6, 5.2)
     axes = figure.subplots()
-    for name, chosen, colour in _truth_groups(samples):
+    for group in truth_groups(samples):
         axes.scatter(
-            samples["given_label"][chosen],
-            samples["suggested_label"][chosen],
-            s=4 + 26 * samples["weight"][chosen],
-            color=colour,
+            samples["given_label"][group.chosen],
+            samples["suggested_label"][group.chosen],
+            s=4 + 26 * samples["weight"][group.chosen],
+            color=group.colour,
             alpha=0.7,
             linewidths=0,
-            label=f"{name} ({chosen.sum():,})",
+            label=legend(group),
         )
     axes.axline((0, 0), slope=1, color=MUTED, linewidth=1)
     low, high = samples["given_label"].min(), samples["given_label"].max()
@@ -273,20 +245,8 @@ def targets(run_dir: str | os.PathLike) -> "Figure":
     return figure
 
 
-def _truth_groups(samples: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray, str]]:
-    """Name, mask and colour of the clean, the corrupted and the unknown samples."""
-    known, wrong = is_known(samples["true_label"]), is_wrong(samples)
-    what = noun(samples)
-    groups = [
-        (f"clean {what}s", known & ~wrong, CLEAN),
-        (f"corrupted {what}s", wrong, CORRUPTED),
-        ("truth unknown", ~known, MUTED),
-    ]
-    return [group for group in groups if group[1].any()]
-
-
-def _auroc(samples: dict[str, np.ndarray], prefix: str) -> str:
+def _auroc(samples: dict[str, np.ndarray], prefix: str) -> list[str]:
     """`prefix` and the AUROC by weight where the truth is known, or nothing."""
     known, wrong = is_known(samples["true_label"]), is_wrong(samples)
     auroc = wrong_label_auroc(samples["weight"][known], wrong[known])
-    return "" if np.isnan(auroc) else f"{prefix}{auroc:.3f}"
+    return [] if np.isnan(auroc) else [f"{prefix}{auroc:.3f}"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from cmwjax.bias.problem import Problem, seeds
 from cmwjax.core.labels import class_counts
 from cmwjax.data.dataset import Dataset
-from cmwjax.files import LABELS, PROBLEM, replacing, write_json
+from cmwjax.files import LABELS, PROBLEM, write_arrays, write_json
 from cmwjax.report.families import family_names
 
 
@@ -30,17 +31,15 @@ def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
     summary = summarise_problem(config, problem)
     write_json(workdir / PROBLEM, summary)
     held_out = problem.meta_index
-    # As a file: given a name, savez would add .npz to that of the temporary one.
-    with replacing(workdir / LABELS) as path, open(path, "wb") as file:
-        np.savez_compressed(
-            file,
-            row=problem.dataset.row_numbers,
-            observed=problem.labels,
-            changed=problem.labels != problem.dataset.train_labels,
-            train_index=problem.train_index,
-            meta_index=np.zeros(0, np.int32) if held_out is None else held_out,
-            validation_index=problem.validation_index,
-        )
+    write_arrays(
+        workdir / LABELS,
+        row=problem.dataset.row_numbers,
+        observed=problem.labels,
+        changed=problem.labels != problem.dataset.train_labels,
+        train_index=problem.train_index,
+        meta_index=np.zeros(0, np.int32) if held_out is None else held_out,
+        validation_index=problem.validation_index,
+    )
 
 
 def log_header(
@@ -88,7 +87,7 @@ def data_digest(dataset: Dataset) -> bytes:
         digest.update(b"validation")  # else it might be that these are trusted
         digest.update(np.ascontiguousarray(dataset.validation_index))
     if dataset.files is not None:
-        digest.update(dataset.files.identity.encode())
+        digest.update(os.fsencode(dataset.files.identity))
     return digest.digest()
 
 

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cmwjax.core.labels import UNKNOWN
-from cmwjax.files import SAMPLES, read_csv, write_csv
+from cmwjax.files import SAMPLES, read_csv_columns, write_csv
 from cmwjax.report.families import read_borders
 
 COLUMNS = {
@@ -76,7 +77,7 @@ def write_samples(
         "loss": np.asarray(losses),
     }
     _check(columns)
-    order = np.lexsort((columns["row"], -columns["loss"], columns["quality"]))
+    order = ranking(columns["quality"], columns["loss"], columns["row"])
     columns = {name: column[order] for name, column in columns.items()}
     columns["rank"] = np.arange(1, order.size + 1)
     # str of a numpy scalar is the shortest text that reads back to the same value.
@@ -89,6 +90,11 @@ def write_samples(
     for name in ("true_label", "family"):
         cells[name] = np.where(is_known(columns[name]), cells[name], "")
     write_csv(path, list(COLUMNS), zip(*cells.values(), strict=True))
+
+
+def ranking(quality: ArrayLike, losses: ArrayLike, row: ArrayLike) -> np.ndarray:
+    """Positions of samples `[N]`, the most suspicious first; see `write_samples`."""
+    return np.lexsort((np.asarray(row), -np.asarray(losses), np.asarray(quality)))
 
 
 def read_samples(
@@ -115,29 +121,41 @@ def read_samples(
             f"{path} is missing: give the folder of a finished run, or finish it by "
             "running its command again"
         )
-    rows = read_csv(path, list(COLUMNS))
-    if not rows:
+    types = COLUMNS | dict.fromkeys(LABELS if targets else (), np.float64)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    names: dict[str, str] = {}  # of classes: one string each, however many samples
+    for columns in read_csv_columns(path, list(COLUMNS)):
+        for (name, dtype), cells in zip(types.items(), columns, strict=True):
+            try:
+                parts[name].append(_column(name, dtype, cells, names))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}: column {name!r} holds something that is not a number "
+                    f"({error}): write the file again with write_samples"
+                ) from None
+    if not parts["rank"]:
         raise ValueError(f"{path} lacks samples: write it again with write_samples")
-    samples = {}
-    for name, dtype in COLUMNS.items():
-        cells = [row[name] for row in rows]
-        if name in LABELS and targets:
-            dtype = np.float64
-        if dtype is None:
-            samples[name] = np.array(cells, object)
-            continue
-        if name in ("true_label", "family"):
-            unknown = np.nan if name == "true_label" else UNKNOWN
-            cells = [cell or unknown for cell in cells]
-        try:
-            samples[name] = np.array(cells, str).astype(dtype)
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: column {name!r} holds something that is not a number "
-                f"({error}): write the file again with write_samples"
-            ) from None
+    samples = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     order = np.argsort(samples["rank"], kind="stable")
     return {name: column[order] for name, column in samples.items()}
+
+
+def _column(
+    name: str, dtype: Any, cells: Sequence[str], names: dict[str, str]
+) -> np.ndarray:
+    """Cells of a column as an array; raises `ValueError` if one is no number."""
+    if dtype is None:
+        texts = np.empty(len(cells), object)
+        if name in LABELS:
+            texts[:] = [names.setdefault(cell, cell) for cell in cells]
+        else:
+            texts[:] = cells
+        return texts
+    if name in ("true_label", "family"):
+        unknown = "nan" if name == "true_label" else str(UNKNOWN)
+        cells = [cell or unknown for cell in cells]
+    number = float if np.issubdtype(dtype, np.floating) else int
+    return np.fromiter(map(number, cells), dtype, len(cells))
 
 
 def samples_of(run_dir: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ def text_suspects(
 ) -> "Figure":
     """The most suspicious texts with "given → suggested" before them, rank 1 first.
 
-    Ranks are by weight, the lowest first, and among equal weights by loss. A label that
+    Ranks are by quality, the lowest first, and among equal ones by loss. A label that
     the model would give, too, stands alone. A text has two lines; what does not fit is
     cut off. Where the truth is known, labels that are indeed wrong are coloured.
 
@@ -87,8 +87,11 @@ def text_suspects(
 def _suspects_title(samples: dict[str, np.ndarray]) -> str:
     wrong = is_wrong(samples)
     title = f"The {wrong.size} most suspicious {noun(samples)}s: given → suggested"
-    known = is_known(samples["true_label"]).all()
-    return f"{title} ({wrong.sum()} indeed wrong)" if known else title
+    if is_known(samples["true_label"]).all():
+        title += f" ({wrong.sum()} indeed wrong, in magenta)"
+    if np.any(samples["given_label"] == samples["suggested_label"]):
+        title += f"\nA {noun(samples)} alone is suggested, too, but was doubted before"
+    return title
 
 
 def _label_names(samples: dict[str, np.ndarray], *, width: int) -> list[list[str]]:
@@ -113,7 +116,7 @@ def suspects(
     """The most suspicious images, rank 1 first, and above each what it is.
 
     That is its file, or its row, and "given → suggested", or one label if the model
-    would give it, too. Ranks are by weight, the lowest first, and among equal weights
+    would give it, too. Ranks are by quality, the lowest first, and among equal ones
     by loss. Where the truth is known, captions of labels that are indeed wrong are
     coloured.
 

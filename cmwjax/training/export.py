@@ -51,6 +51,9 @@ def classifier(run: Run, progress: Progress) -> Classifier:
         vocabulary=dataset.vocabulary,
         units=dataset.units,
         model=None if run.has_own_model else config.model.to_dict(),
+        embed=(config.data.embed, config.data.embed_size)
+        if config.data.embed
+        else None,
         provenance={
             "data": config.data.name,
             "method": config.method,

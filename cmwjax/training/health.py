@@ -15,6 +15,8 @@ from cmwjax.training.evaluate import Scores
 
 ALIKE = 2.0  # family sizes within this factor say little about a class
 COLLAPSE = 0.999  # share of weights near 0, or near 1, that is called collapsed
+# Nats, or squares of standardised targets: a guess among a million classes costs 14.
+EXPLODED = 1000.0
 FLAT = 0.005  # standard deviation of weights below which they are called flat
 INVERTED = 0.1  # rank correlation of losses and weights from which they are called so
 LastGood = Callable[[], int | None]  # step of the last good checkpoint, if there is one
@@ -97,6 +99,19 @@ def warn_if_sizes_alike(centres: np.ndarray) -> None:
             np.round(centres).astype(int).tolist(),
             factor,
         )
+
+
+def warn_if_exploded(metrics: dict[str, Any], config: ConfigDict) -> bool:
+    """Warns of losses far beyond those of a guess, which are finite and no error."""
+    if not metrics.get("loss", 0) > EXPLODED:  # none where all updates were skipped
+        return False
+    logging.warning(
+        "the mean loss of epoch %d is %.3g, far beyond that of a guess. %s",
+        metrics["epoch"],
+        metrics["loss"],
+        _remedy(config),
+    )
+    return True
 
 
 def warn_if_collapsed(metrics: dict[str, Any], workdir: Path) -> bool:

@@ -5,13 +5,16 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from numpy.typing import NDArray
 
 from cmwjax.bias import meta_set
 from cmwjax.core import weighting_file
+from cmwjax.core.labels import CLASSES
 from cmwjax.core.weighting import summarise_weights
 from cmwjax.files import SAMPLES, VALIDATION, WEIGHTING
-from cmwjax.report.samples import write_samples
-from cmwjax.training import health, steps
+from cmwjax.report.samples import ranking, write_samples
+from cmwjax.report.shown import COUNT, write_suspects
+from cmwjax.training import health, history, sets, steps
 from cmwjax.training.evaluate import Scores
 from cmwjax.training.run import Progress, Run
 from cmwjax.training.state import RunState
@@ -27,7 +30,8 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
     """
     problem, program, state = run.problem, run.program, progress.state
     learner, judged = state.learner, program.evaluated(state)
-    tests = _test_metrics(run, judged)
+    is_last = progress.step == run.total_steps
+    tests = _test_metrics(run, judged, by_class=is_last)
     means = steps.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
@@ -62,14 +66,30 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
     return metrics
 
 
-def _test_metrics(run: Run, state: RunState) -> dict[str, float]:
-    """Metrics of each test set."""
-    metrics = {}
+def _test_metrics(
+    run: Run, state: RunState, *, by_class: bool = False
+) -> dict[str, Any]:
+    """Metrics of each test set, and of *the* test set by class if wanted."""
+    metrics: dict[str, Any] = {}
     for name, samples in run.sets.tests.items():
         labels = run.problem.dataset.in_units(np.asarray(samples.table.labels))
         scores = run.score(state, samples, np.arange(len(labels)), of=name)
         metrics |= _named(name, run.summary(scores, labels))
+        if by_class and name == "test" and run.program.task.label_kind == CLASSES:
+            hits = (scores.predictions == labels)[scores.seen]
+            size = run.problem.dataset.num_classes
+            metrics["test_class_accuracy"] = _by_class(hits, labels[scores.seen], size)
     return metrics
+
+
+def _by_class(
+    values: NDArray[Any], labels: NDArray[np.integer], num_classes: int
+) -> list[float | None]:
+    """Mean of values `[n]` in each class; None where there is no sample of it."""
+    counts = np.bincount(labels, minlength=num_classes)
+    sums = np.bincount(labels, weights=values, minlength=num_classes)
+    pairs = zip(sums.tolist(), counts.tolist(), strict=True)
+    return [total / count if count else None for total, count in pairs]
 
 
 def _named(name: str, metrics: dict[str, float]) -> dict[str, float]:
@@ -82,15 +102,13 @@ def write_results(run: Run, progress: Progress) -> None:
     Raises:
       Diverged: if their scores are not finite; nothing is written then.
     """
-    problem, method = run.problem, run.program.method
+    problem, method, config = run.problem, run.program.method, run.config
+    dataset = problem.dataset
     judged = run.program.evaluated(progress.state)
     scores = run.score_training(judged)
     others = run.score_validation(judged)
     quality = progress.quality_with(run, scores, others) / (progress.looks + 1)
-    weights, memory = scores.weights, method.memory
-    if memory is not None and memory.weigh is not None:
-        remembered = jax.device_get(progress.state.memory)
-        weights = memory.weigh(remembered, problem.train_index)
+    weights = run.weights(progress.state, scores)
     run.unreadable.write()
     index = problem.train_index[scores.seen]
     if jax.process_index() > 0:
@@ -100,11 +118,11 @@ def write_results(run: Run, progress: Progress) -> None:
     if net is not None and not method.by_class and not method.frozen:
         centres = problem.families.centres if net.num_families > 1 else None
         function = weighting_file.WeightingFunction(
-            params=progress.state.learner.meta_params["params"],
+            params=net.plain(progress.state.learner.meta_params["params"]),
             centres=centres,
-            loss=run.config.loss,
-            normalisation=run.config.weighting.normalisation,
-            provenance=_provenance(run.config),
+            loss=config.loss,
+            normalisation=config.weighting.normalisation,
+            provenance=_provenance(config),
         )
         weighting_file.save_weighting(run.workdir / WEIGHTING, function)
     if net is not None:
@@ -114,6 +132,14 @@ def write_results(run: Run, progress: Progress) -> None:
             np.asarray(run.sets.train.table.family)[index],
             run.workdir,
         )
+    rows = dataset.row_numbers
+    trained = rows[problem.train_index]
+    history.write(run.workdir, progress.history, config, trained, scores, weights)
+    losses = scores.losses[scores.seen]
+    first = ranking(quality[index], losses, rows[index])[:COUNT]
+    shown = sets.shown(config, dataset)
+    seen = None if shown is None else [shown[i] for i in index[first]]
+    write_suspects(run.workdir, rows[index[first]], seen)
     if others is not None and others.seen.any():
         _write_samples(run, VALIDATION, problem.validation_index, others, quality)
     # Last, and in one piece: that it exists means that the run is finished.

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.errors
@@ -26,6 +25,7 @@ from cmwjax.data import view as views
 from cmwjax.data.on_disk import is_name
 from cmwjax.data.sources import Samples
 from cmwjax.data.view import Spec, View
+from cmwjax.files import expanded
 from cmwjax.methods import catalogue
 from cmwjax.methods.cmw_net import with_net
 from cmwjax.methods.method import Method
@@ -185,6 +185,7 @@ def build(
     num_groups: int,
     num_families: int,
     steps_per_epoch: int,
+    trusted_share: float = 0.0,
     devices: tuple[jax.Device, ...] | None = None,
     model: nn.Module | None = None,
 ) -> Program:
@@ -197,6 +198,7 @@ def build(
       num_groups: groups of samples that the families are made of.
       num_families: families there are, at most those that the configuration wants.
       steps_per_epoch: number of steps in an epoch.
+      trusted_share: of trusted samples in what the classifier learns at a meta step.
       devices: what to run on, by default everything there is.
       model: the classifier, `module(inputs, train)`, in place of that of the
         configuration.
@@ -234,6 +236,7 @@ def build(
         schedule=parts.schedule,
         axis_name=spread.axis_name,
         steps_per_epoch=steps_per_epoch,
+        trusted_share=trusted_share if method.net is not None else 0.0,
     )
     several = steps.several(step, meta_every=config.meta_every)
     return Program(
@@ -256,7 +259,7 @@ def shared_part(config: ConfigDict) -> FrozenConfigDict:
     for name in ("seed", "compare", "checkpoint", "max_skips_in_a_row"):
         del shared[name]
     # Not the name of a file alone: another may have taken its place since.
-    file = config.weighting.load and Path(config.weighting.load)
+    file = config.weighting.load and expanded(config.weighting.load)
     if file and file.is_file():
         shared["weighting_file"] = hashlib.sha256(file.read_bytes()).hexdigest()
     return FrozenConfigDict(_without_lists(shared))
@@ -273,7 +276,7 @@ def _without_lists(value: Any) -> Any:
 
 def evaluation_batch(config) -> int:
     """Samples that are evaluated at once."""
-    if is_name(config.data.name):
+    if is_name(config.data.name) and not config.data.embed:
         return config.data.stream.evaluation_batch
     return EVALUATION_BATCH
 

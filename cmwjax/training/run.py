@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from cmwjax.bias.meta_set import TRUSTED
 from cmwjax.bias.problem import Problem, prepare
 from cmwjax.config_check import check_config
 from cmwjax.data import view as views
@@ -20,9 +21,10 @@ from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_bat
 from cmwjax.data.sources import Samples
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
-from cmwjax.files import CHECKPOINTS
+from cmwjax.files import CHECKPOINTS, UNREADABLE, expanded
 from cmwjax.report.problem import check_data
 from cmwjax.tasks.catalogue import TASKS
+from cmwjax.training import history
 from cmwjax.training import program as programs
 from cmwjax.training.checkpoints import Checkpoints, to_host
 from cmwjax.training.evaluate import Scores
@@ -69,8 +71,15 @@ class Run(NamedTuple):
 
         Raises:
           Diverged: if a score is not; it says what the samples are `of`.
+          ValueError: if no input could be read.
         """
         scores = self.program.score(state, samples, index)
+        if not np.any(scores.seen):
+            self.unreadable.write()
+            raise ValueError(
+                f"data: none of the {len(index)} images of the {of} set could be read, "
+                f"see {UNREADABLE} in {self.workdir}: correct the data."
+            )
         check_scores(scores, of, self.config, self.last_good)
         return scores
 
@@ -89,6 +98,13 @@ class Run(NamedTuple):
         if not index.size:
             return None
         return self.score(state, self.sets.train, index, of="validation")
+
+    def weights(self, state: RunState, scores: Scores) -> NDArray[np.floating]:
+        """Weights of the training samples, `[N]`: by their scores, or remembered."""
+        memory = self.program.method.memory
+        if memory is None or memory.weigh is None:
+            return scores.weights
+        return memory.weigh(jax.device_get(state.memory), self.problem.train_index)
 
     def looks_before(self, epoch: int) -> bool:
         """Whether all labels are judged before this epoch, beside at the end."""
@@ -122,7 +138,9 @@ class Progress:
       stall: seconds of the epoch in which training waited for checkpoints.
       quality: of labels, float32 `[N]`, summed over the looks at all training samples.
       looks: how many there were.
+      history: of a few samples, see `cmwjax.training.history`.
       warned: whether it was said that the weights have collapsed.
+      exploded: whether it was said that losses are far too large.
     """
 
     state: RunState
@@ -130,9 +148,11 @@ class Progress:
     step: int
     began: float
     quality: NDArray[np.float32]
+    history: NDArray[np.float32]
     looks: int = 0
     stall: float = 0.0
     warned: bool = False
+    exploded: bool = False
 
     @classmethod
     def of(cls, run: Run, saved: Saved) -> "Progress":
@@ -144,6 +164,7 @@ class Progress:
             step=int(saved.run.learner.step),
             began=time.perf_counter() - seconds,
             quality=saved.quality,
+            history=saved.history,
             looks=int(saved.looks),
             stall=stall,
         )
@@ -186,7 +207,14 @@ class Progress:
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
         seconds = self.seconds, self.stall
-        now = run.start.at(self.state, self.meta_set, seconds, self.quality, self.looks)
+        now = run.start.at(
+            self.state,
+            self.meta_set,
+            seconds,
+            self.quality,
+            self.looks,
+            self.history,
+        )
         host = to_host(now)
         check_skips(host.run.learner, run.config, run.last_good)
         check_finite(host.run.learner, run.last_good)
@@ -222,8 +250,8 @@ def assemble(
         run in the folder learned from other data.
     """
     check_config(config)
+    workdir = expanded(workdir)
     check_folder(workdir, config)
-    workdir = Path(workdir)
     problem = prepare(config, arrays)
     order = _training_order(config, problem)
     inputs = problem.dataset.spec
@@ -238,7 +266,7 @@ def assemble(
         )
     if program.method.frozen and problem.borders is None:
         warn_if_sizes_alike(problem.families.centres)
-    unreadable = Unreadable(workdir, listed_sets(problem))
+    unreadable = Unreadable(workdir, listed_sets(problem), problem.dataset.left_out)
     sets = build_sets(
         config,
         problem,
@@ -250,7 +278,8 @@ def assemble(
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
-    start = first(to_host(program.init(config.seed, problem)), problem)
+    initial = to_host(program.init(config.seed, problem))
+    start = first(initial, problem, history.blank(config))
     check_data(workdir, start.data.tobytes())
     return Run(
         config=config,
@@ -300,6 +329,7 @@ def build_program(
         num_groups=problem.num_groups,
         num_families=len(problem.families.centres),
         steps_per_epoch=steps_per_epoch,
+        trusted_share=_trusted_share(config, problem),
         devices=devices,
         model=model,
     )
@@ -312,6 +342,15 @@ def build_program(
             shards=config.data.shards,
         )
     return program
+
+
+def _trusted_share(config: ConfigDict, problem: Problem) -> float:
+    """Share of trusted samples in what the classifier learns at a meta step."""
+    trusted, share = problem.meta_index, config.meta_set.trusted_share
+    if trusted is None or config.meta_set.policy not in TRUSTED:
+        return 0.0
+    of_all = len(trusted) / (len(trusted) + len(problem.train_index))
+    return share if share >= 0 else of_all
 
 
 def _training_order(config: ConfigDict, problem: Problem) -> Order:

@@ -1,8 +1,7 @@
 """The samples of a run: tables on the devices, and what brings their images there."""
 
-import os
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,9 +11,9 @@ from cmwjax.bias.problem import Problem
 from cmwjax.core.parallel import Layout
 from cmwjax.data import decode
 from cmwjax.data.dataset import Dataset
-from cmwjax.data.on_disk import Encoded, Reader
+from cmwjax.data.on_disk import Encoded, EncodedSet, Reader
 from cmwjax.data.sources import InMemory, Samples
-from cmwjax.data.stream import Streamed, Views
+from cmwjax.data.stream import Streamed, Views, threads
 from cmwjax.data.table import Table
 from cmwjax.data.unreadable import Listed, Unreadable
 from cmwjax.data.view import Statistics, View
@@ -108,10 +107,12 @@ def build_sets(
         layout=layout,
         views=_views(config),
         seed=config.seed,
-        workers=_workers(config.data.stream.workers),
+        workers=threads(config.data.stream.workers),
         prefetch=config.data.stream.prefetch,
         unreadable=unreadable,
     )
+    for name, part in dataset.files.tests.items():
+        _check_readable(part, _views(config).evaluation, f"{config.data.name}, {name}")
     parts = (
         dataset.files.train._replace(labels=problem.labels),
         *dataset.files.tests.values(),
@@ -121,6 +122,15 @@ def build_sets(
         for name, part in zip(set_names(problem), parts, strict=True)
     }
     return Sets(every.pop("train"), every, statistics)
+
+
+def shown(config: ConfigDict, dataset: Dataset) -> Any:
+    """Training samples by position, N images or texts as people see them, or None."""
+    if dataset.files is not None:
+        return Pictures(config, dataset.files)
+    if dataset.shown is not None or dataset.kind != "images":
+        return dataset.shown
+    return dataset.train_inputs
 
 
 class Pictures:
@@ -140,6 +150,18 @@ def _picture(
     read: Reader, position: int, look: decode.View
 ) -> tuple[NDArray[np.uint8], int]:
     return decode.load(read, position, look, generator(0, Purpose.EVALUATION))
+
+
+def _check_readable(part: EncodedSet, look: decode.View, name: str) -> None:
+    """Refuses a set of which not a single image can be read: it would test nothing."""
+    size = len(part.labels)
+    for position in generator(0, Purpose.STATISTICS).permutation(size):
+        if not _picture(part.read, int(position), look)[1]:
+            return
+    raise ValueError(
+        f"data: none of the {size} images of {name}, could be read: correct the data, "
+        "or config.data.stream.tests."
+    )
 
 
 def _statistics(config: ConfigDict, dataset: Dataset, view: View) -> Statistics:
@@ -166,11 +188,3 @@ def _views(config: ConfigDict) -> Views:
     centre = decode.View(stream.image_size, stream.resize)
     train = centre._replace(crop=stream.crop, flip=config.augment.flip)
     return Views(train, train if config.augment.meta else centre, centre)
-
-
-def _workers(wanted: int) -> int:
-    """How many worker processes; -1 leaves this process one of the cores it may use."""
-    if wanted >= 0:
-        return wanted
-    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-    return max(1, len(cores(0)) - 1)

@@ -15,7 +15,6 @@ import numpy as np
 import optax
 from jax import lax
 
-from cmwjax.bias import meta_set
 from cmwjax.core import weighting
 from cmwjax.core.meta import LossFn, meta_step, weighted_step
 from cmwjax.data.view import View
@@ -47,6 +46,7 @@ def build(
     schedule: optax.Schedule,
     axis_name: str | None,
     steps_per_epoch: int,
+    trusted_share: float,
 ) -> Steps:
     """The steps of a method.
 
@@ -61,6 +61,7 @@ def build(
       schedule: learning rate of the virtual step.
       axis_name: mapped axis over which rows are split.
       steps_per_epoch: unit of epochs.
+      trusted_share: of the samples that train the classifier; 0 where none are trusted.
     """
     common = dict(tx=tx, axis_name=axis_name)
     warmup = partial(
@@ -70,7 +71,6 @@ def build(
         **common,
     )
     losses, weight_fn = method.terms()
-    trusts = method.net is not None and config.meta_set.policy in meta_set.TRUSTED
     common |= dict(
         loss_fn=classifier_loss(model, losses),
         weight_fn=masked_weights(weight_fn),
@@ -84,7 +84,7 @@ def build(
         meta_loss_fn=masked_losses(meta_loss(model, method.meta_losses(task.losses))),
         inner_lr=schedule,
         lookahead=config.weighting.lookahead,
-        trusted_share=config.meta_set.trusted_share if trusts else 0.0,
+        trusted_share=trusted_share,
         **common,
     )
     # Trusted samples return within an epoch, and look another way each time.
