@@ -188,6 +188,7 @@ def main(_) -> None:
     # After the flags are parsed: a mistyped flag answers at once.
     from cmwjax import compare, train
     from cmwjax.files import expanded
+    from cmwjax.methods.catalogue import title
     from cmwjax.report import event_files
     from cmwjax.report.page import write_reports
     from cmwjax.report.result import sentence
@@ -218,6 +219,7 @@ def main(_) -> None:
                     console.Progress(config.epochs) as progress,
                     compare.hooks(progress, workdir, tensorboard) as on_epoch,
                 ):
+                    progress.describe(f"{title(config.method)}, seed {config.seed}")
                     result = train.run(config, workdir, on_epoch=on_epoch)
                 print(sentence(result))
                 if finished:

@@ -949,9 +949,45 @@ MUTATIONS = [
     Mutation(
         "quality: a look is not counted",
         "train.py",
-        "progress.quality_with(run, scores), looks + 1",
-        "progress.quality_with(run, scores), looks",
+        "progress.quality_with(run, scores, others), looks + 1",
+        "progress.quality_with(run, scores, others), looks",
         "test_quality.py",
+    ),
+    # Who validates, and the front for arrays.
+    Mutation(
+        "set aside: who validates is trained on",
+        "bias/problem.py",
+        "train_index = np.setdiff1d(train_index, chosen).astype(np.int32)",
+        "train_index = train_index.astype(np.int32)",
+        "test_set_aside.py",
+    ),
+    Mutation(
+        "set aside: looks at who validates do not count",
+        "training/run.py",
+        "total[run.problem.validation_index] += validation.quality",
+        "total[run.problem.validation_index] += 0 * validation.quality",
+        "test_set_aside.py",
+    ),
+    Mutation(
+        "front: a copy of a trusted row is right whatever it says",
+        "estimator.py",
+        "quality[left_out] = agrees",
+        "quality[left_out] = agrees | True",
+        "test_estimator.py",
+    ),
+    Mutation(
+        "front: who was trained on a row judges it out of fold",
+        "label_errors.py",
+        "judges |= ~judges.any(axis=0)",
+        "judges |= True",
+        "test_estimator.py",
+    ),
+    Mutation(
+        "front: labels are numbered in the order of their names",
+        "data/arrays.py",
+        "return classes, numbers.astype(np.int32)",
+        "return classes[::-1], numbers.astype(np.int32)",
+        "test_estimator.py",
     ),
 ]
 

@@ -21,15 +21,24 @@ from cmwjax.core.weighting_file import (
 __version__ = "0.1.0"
 
 
-def __getattr__(name):
-    if name == "load_classifier":  # with models and data, which the rest does without
-        from cmwjax.classifier import load_classifier
+# With models, data or the trainer, which the rest does without: loaded when asked for.
+_LATER = {
+    "CMWClassifier": "cmwjax.estimator",
+    "find_label_errors": "cmwjax.label_errors",
+    "load_classifier": "cmwjax.classifier",
+}
 
-        return load_classifier
+
+def __getattr__(name):
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [
+    "CMWClassifier",
     "CMWNet",
     "Families",
     "MetaState",
@@ -37,6 +46,7 @@ __all__ = [
     "WeightingFunction",
     "all_mean",
     "cross_entropy",
+    "find_label_errors",
     "group_classes",
     "import_weighting",
     "load_classifier",

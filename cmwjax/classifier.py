@@ -92,6 +92,10 @@ class Classifier:
             raise ValueError(f"a {self.task} has no probabilities: use predict.")
         return np.asarray(jax.nn.softmax(self._outputs(inputs)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is compiled, which no other process could use."""
+        return {k: v for k, v in self.__dict__.items() if k != "_compiled"}
+
     def _outputs(self, inputs: Any) -> NDArray[np.float32]:
         view = views.plain(self.kind)
         inputs = view.place(self._checked(inputs), self.statistics)
@@ -120,7 +124,7 @@ class Classifier:
             from cmwjax.data.embedding import rows_of  # few classifiers need it
 
             inputs = rows_of(inputs, *self.embed)
-        if self.vocabulary is not None:
+        if self.vocabulary is not None and getattr(inputs, "ndim", 1) != 2:
             inputs = list(inputs) if not isinstance(inputs, str) else None
             if inputs is None or not all(isinstance(text, str) for text in inputs):
                 raise ValueError("inputs must be texts: give a list of strings.")
@@ -137,6 +141,13 @@ class Classifier:
                 f"inputs are images of type {inputs.dtype}: give uint8, 0 to 255."
             )
         if self.kind == "tokens":
+            size = np.inf if self.vocabulary is None else self.vocabulary.size
+            is_whole = inputs.dtype.kind in "iu"
+            if not is_whole or not np.all((inputs >= 0) & (inputs < size)):
+                raise ValueError(
+                    f"inputs must be tokens, whole numbers in [0, {size}): give the "
+                    "numbers, or the texts, that it was trained on."
+                )
             return inputs.astype(np.int32)
         if self.kind == "rows":
             try:

@@ -44,9 +44,9 @@ from cmwjax.training.workdir import (
 OnRun = Callable[[str, int, Result | None], None]
 SCORE = (  # what a summary says of its numbers
     "a number per seed: last_epoch, selected_epoch and average_precision in percent on "
-    "the test set; wrong_label_auroc in [0, 1]; seconds; null where a run diverged, no "
-    "samples select an epoch, there are more than two classes, or nobody knows which "
-    "labels are wrong"
+    "the set that scored_on names; wrong_label_auroc in [0, 1]; seconds; null where a "
+    "run diverged, no samples select an epoch, there are more than two classes, or "
+    "nobody knows which labels are wrong"
 )
 
 
@@ -138,7 +138,8 @@ def _run_all(
         "score": SCORE,
         "criterion": TASKS[config.task].title,
         "labels": "labels" if problem.dataset.num_classes else "targets",
-        "test_labels": "given" if _tests_with_given_labels(config) else "right",
+        "scored_on": "test" if problem.dataset.has_test else "validation",
+        "test_labels": "given" if _scores_by_given(config, problem) else "right",
         "seeds": list(seeds),
         "seconds": time.perf_counter() - start,
         "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
@@ -193,9 +194,15 @@ def _check_every_run(config: ConfigDict, workdir: Path) -> Problem:
     return next(iter(problems.values()))
 
 
-def _tests_with_given_labels(config: ConfigDict) -> bool:
-    """Whether the test set is part of a file whose right labels nobody knows."""
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _scores_by_given(config: ConfigDict, problem: Problem) -> bool:
+    """Whether scores are of samples that were split off those to learn from."""
     data = config.data
+    if not problem.dataset.has_test:
+        return True
     is_split_off = csv_sets.is_name(data.name) and not data.csv.test
     return is_split_off and data.labels == "given"
 
@@ -242,10 +249,8 @@ def measured(runs: list[Result | None]) -> dict[str, list[float | None]]:
         return [None if r is None else number(r) for r in runs]
 
     return {
-        "last_epoch": of_each(lambda r: 100 * r.test_score),
-        "selected_epoch": of_each(
-            lambda r: None if r.selected_score is None else 100 * r.selected_score
-        ),
+        "last_epoch": of_each(lambda r: _percent(r.scores[1])),
+        "selected_epoch": of_each(lambda r: _percent(r.scores[2])),
         "average_precision": of_each(
             lambda r: r.average_precision and 100 * r.average_precision
         ),

@@ -42,7 +42,8 @@ def base_config() -> ConfigDict:
     config.data = ConfigDict()
     # The data set: digits or another embedded set, cifar10, fashion_mnist, a
     # Keras-style .npz file, a .csv or .tsv file; or images that stay on disk:
-    # 'folder:PATH', 'tfds:NAME' (see `cmwjax.data.on_disk`), webvision/mini.
+    # 'folder:PATH', also of a list of files, 'tfds:NAME' (see `cmwjax.data.on_disk`),
+    # webvision/mini.
     config.data.name = "digits"
     config.data.train_size = 0  # samples to learn from, a stratified draw; 0: all
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class
@@ -68,6 +69,8 @@ def base_config() -> ConfigDict:
     config.noise.rate = 0.0  # share of labels that it concerns, in [0, 1]
     # Of asymmetric noise: ((from, to), ...) or a name, 'cifar10' or 'cifar10_two_way'.
     config.noise.class_map = ("cifar10",)
+    # Whether it may come on top of labels that nobody knows to be right.
+    config.noise.on_given = False
     config.noise.seed = -1  # of the draw; -1: config.seed; else one draw for all runs
 
     config.meta_set = ConfigDict()
@@ -146,12 +149,15 @@ def base_config() -> ConfigDict:
 def _csv() -> ConfigDict:
     """How .csv and .tsv files are read; see `cmwjax.data.csv_sets.load`."""
     csv = ConfigDict()
-    csv.text = ""  # column of texts; '': all others are numbers
+    # Column of texts, or of the files of a 'folder:FILE.csv'; '': all are numbers.
+    csv.text = ""
     csv.label = ""  # column of labels; '': 'label', 'class' or 'target', else the last
     csv.classes = ()  # names in order, where it says something; (): by name
     csv.test = ""  # file of the test samples; '': a share of the training samples
-    csv.test_share = 0.25  # share of the training samples where there is no such file
-    # File of samples whose labels are trusted; what has their inputs is not trained on.
+    # Share of the training samples where there is no such file; 0: nothing to test with
+    csv.test_share = 0.25
+    # File of samples whose labels are trusted, of an archive another one, of images on
+    # disk a folder of classes. What has their inputs is not trained on, but for images.
     csv.trusted = ""
     csv.truth = ""  # file of the same samples with the right labels, for experiments
     csv.length = 128  # tokens per text
@@ -161,7 +167,8 @@ def _csv() -> ConfigDict:
 def _stream() -> ConfigDict:
     """How images that stay on disk are read; the last two change no result."""
     stream = ConfigDict()
-    stream.tests = ("test",)  # sets beside 'train'; the first is *the* test set
+    # Sets beside 'train'; the first is *the* test set. (): nothing to test with.
+    stream.tests = ("test",)
     stream.resize = 256  # pixels of the shorter side before the crop; 0: as it is
     stream.image_size = 224  # pixels per side of the crop
     stream.crop = "random_crop"  # which crop training takes

@@ -68,7 +68,7 @@ _RANGES = (
     ("data.seed", -1, _BIG),
     ("data.batch_size", 1, _BIG),
     ("data.shards", 1, _BIG),
-    ("data.csv.test_share", 0.001, 0.999),
+    ("data.csv.test_share", 0.0, 0.999),
     ("data.csv.length", 1, _MANY),
     ("data.stream.image_size", 1, 4096),
     ("data.stream.resize", 0, 4096),
@@ -192,6 +192,8 @@ def check_config(config: ConfigDict) -> None:
             f"config.noise.kind='none': choose one of {tuple(noise.KINDS)[1:]}, or set "
             "the rate to 0 (after the colon of --config: rate=0)."
         )
+    if config.noise.kind != "none" and config.data.labels == "given":
+        _check_noise_on_given(config)
     if bool(config.compare.methods) != bool(config.compare.seeds):
         raise ValueError(
             f"config.compare has methods={config.compare.methods} and seeds="
@@ -219,11 +221,25 @@ def _check_targets(config: ConfigDict) -> None:
         )
 
 
+def _check_noise_on_given(config: ConfigDict) -> None:
+    """Refuses noise that was left over from other data."""
+    if not config.noise.on_given:
+        raise ValueError(
+            f"config.noise.kind={config.noise.kind!r} would make labels wrong on top "
+            "of those that nobody knows to be right, config.data.labels='given': set "
+            "noise.kind='none' and noise.rate=0, or, if that is meant, "
+            "noise.on_given=True."
+        )
+
+
 def _check_no_files(config: ConfigDict) -> None:
     """Refuses settings of files where the data set is no file of that kind."""
     given, default = config.data.csv, base_config().data.csv
+    is_list = on_disk.is_list(config.data.name)
+    may_trust = on_disk.is_name(config.data.name) or config.data.name.endswith(".npz")
     for part in ("test", "trusted", "truth", "label", "test_share", "classes"):
-        if given[part] != default[part]:
+        is_read = is_list if part == "label" else may_trust and part == "trusted"
+        if given[part] != default[part] and not is_read:
             raise ValueError(
                 f"config.data.csv.{part}={given[part]!r} is read only with data from a "
                 f".csv or .tsv file, and config.data.name={config.data.name!r}: leave "

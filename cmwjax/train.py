@@ -153,8 +153,8 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
     is_drawn_anew = run.problem.meta_index is None
     with signals.at_once():
         if run.looks_before(epoch):
-            scores = run.score_training(judged)
-            quality, looks = progress.quality_with(run, scores), looks + 1
+            scores, others = run.score_training(judged), run.score_validation(judged)
+            quality, looks = progress.quality_with(run, scores, others), looks + 1
             weights = run.weights(state, scores)
             seen_before = history.with_look(
                 seen_before, run.config, epoch, scores, weights

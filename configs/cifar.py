@@ -17,10 +17,10 @@ all images in bfloat16, 30 epochs in one cycle of the learning rate.
 """
 
 from cmwjax.config import base_config
+from cmwjax.defaults import of_methods
 from configs.common import (
     BIAS,
     NET,
-    fields_of_methods,
     is_cifar100,
     methods_of,
     net_options,
@@ -58,7 +58,7 @@ def get_config(arg=None):
         feature_dependent_noise(config)
     if arg["short"]:
         short(config)
-    config.compare.tuned = fields_of_methods(config)
+    config.compare.tuned = of_methods(config.epochs)
     # A frozen teacher is for soft labels; ERM has none and is judged by its average.
     config.compare.tuned["erm_mixup_ema"] = {"ema": {"freeze_epoch": -1}}
     config.compare.tuned["cmw_net_sl@teacher_with_its_own_statistics"] = {

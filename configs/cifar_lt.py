@@ -13,10 +13,10 @@ LDAM's loss of a cosine head instead of the cross entropy. `fast` fits two CPU c
 """
 
 from cmwjax.config import base_config
+from cmwjax.defaults import of_methods
 from configs.common import (
     BIAS,
     NET,
-    fields_of_methods,
     methods_of,
     net_options,
     parse_arg,
@@ -58,7 +58,7 @@ def get_config(arg=None):
         config.model.name = "resnet32"
         config.epochs, config.warmup_epochs = 200, 160
         config.optim.schedule.boundaries = (160, 180)
-    config.compare.tuned = fields_of_methods(config)
+    config.compare.tuned = of_methods(config.epochs)
     config.compare.tuned["class_balanced"] = {"warmup_epochs": 0}  # it defers nothing
     if not arg["fast"]:
         config.compare.tuned["ldam_drw"]["optim"] = {"schedule": {"linear_epochs": 5}}

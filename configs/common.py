@@ -4,6 +4,8 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from cmwjax.defaults import of_methods
+
 
 class UnknownArgument(ValueError):
     """An argument that a file does not have; `arguments` are those it has."""
@@ -16,6 +18,8 @@ class UnknownArgument(ValueError):
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
     """Parses `a=1,b=x,flag` by the types of the defaults.
 
+    Where there are `methods`, `method` is another word for it.
+
     Args:
       arg: the text after the colon, or None.
       **defaults: the arguments there are, and their values.
@@ -25,11 +29,13 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
 
     Raises:
       UnknownArgument: on an unknown name.
-      ValueError: on a value of another type.
+      ValueError: on a value of another type, or a name that comes twice.
     """
-    values = dict(defaults)
+    values, seen = dict(defaults), set()
     for item in filter(None, (arg or "").split(",")):
         name, equals, text = item.partition("=")
+        if name == "method" and "methods" in defaults:
+            name = "methods"
         if name not in defaults:
             near = difflib.get_close_matches(name, defaults, n=1)
             hint = f" did you mean {near[0]!r}?" if near else ""
@@ -38,6 +44,12 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
                 f"there are {sorted(defaults)}.",
                 defaults,
             )
+        if name in seen:
+            raise ValueError(
+                f"argument {name!r} is given twice after the colon of --config: leave "
+                "one of them out."
+            )
+        seen.add(name)
         kind = type(defaults[name])
         try:
             if kind is bool:
@@ -190,21 +202,25 @@ def is_cifar100(arg: dict[str, Any]) -> bool:
     return "cifar100" in Path(arg.get("data", "")).stem
 
 
-def fields_of_methods(config: Any) -> dict[str, dict[str, Any]]:
-    """What some methods need whatever the experiment, for `config.compare.tuned`."""
-    return {
-        "ldam_drw": {
-            "model": {"options": {"head": "cosine"}},
-            # Its deferred weights, from epoch 160 of 200 in its paper.
-            "warmup_epochs": config.epochs * 4 // 5,
-        },
-        "l2rw": {"meta_every": 1},  # their weights are good for one step
-        "mcw": {"meta_every": 1},
-    }
-
-
 def methods_of(text: str) -> tuple[str, ...]:
     """`'main'`, `'every'`, `'soft'` and names, with plus signs between -> methods."""
     named = {"main": MAIN, "every": EVERY, "soft": SOFT}
     parts = [named.get(part, (part,)) for part in text.split("+")]
     return tuple(dict.fromkeys(method for part in parts for method in part))
+
+
+def set_methods(config: Any, methods: tuple[str, ...], seeds: int) -> None:
+    """A single run of a method, or a comparison of several, or over several seeds.
+
+    Args:
+      config: changes.
+      methods: see `methods_of`.
+      seeds: how many, from 0 on.
+    """
+    tuned = of_methods(config.epochs)
+    if len(methods) > 1 or seeds > 1:
+        config.compare.methods, config.compare.seeds = methods, tuple(range(seeds))
+        config.compare.tuned = tuned
+    else:
+        config.method = methods[0]
+        config.update(tuned.get(config.method, {}))

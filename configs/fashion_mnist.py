@@ -15,9 +15,9 @@ tail comes out of all images.
 """
 
 from cmwjax.config import base_config
+from cmwjax.defaults import of_methods
 from configs.common import (
     BIAS,
-    fields_of_methods,
     methods_of,
     parse_arg,
     set_bias,
@@ -54,7 +54,7 @@ def get_config(arg=None):
     config.ema.decay = 0.99  # over 1.4 epochs of `fast`
     if arg["imbalance"] > 1:
         long_tail(config)
-    config.compare.tuned = fields_of_methods(config)
+    config.compare.tuned = of_methods(config.epochs)
     return config
 
 

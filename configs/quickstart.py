@@ -9,13 +9,14 @@ on the size of the class. `meta=lowest_loss` does without the 100 trusted sample
 """
 
 from cmwjax.config import base_config
-from configs.common import parse_arg
+from configs.common import methods_of, parse_arg
 
 
 def get_config(arg=None):
-    arg = parse_arg(arg, rate=0.6, meta="held_out", seeds=3)
+    methods = "erm+mw_net+cmw_net"
+    arg = parse_arg(arg, rate=0.6, meta="held_out", methods=methods, seeds=3)
     config = base_config()
-    config.compare.methods = ("erm", "mw_net", "cmw_net")
+    config.compare.methods = methods_of(arg["methods"])
     config.compare.seeds = tuple(range(arg["seeds"]))
     config.epochs = 60
     config.noise.kind = "asymmetric"

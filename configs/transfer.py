@@ -14,7 +14,7 @@ CIFAR-10N (worse), whose classes are of much the same size.
 """
 
 from configs import cifar, fashion_mnist
-from configs.common import parse_arg
+from configs.common import methods_of, parse_arg
 
 
 def long_tail_of_cifar10():
@@ -34,18 +34,21 @@ TARGETS = {
 
 
 def get_config(arg=None):
-    arg = parse_arg(arg, target="fashion_mnist", learned="", authors="")
+    methods = "erm+erm_mixup_ema+constant_sl+cmw_net_sl"
+    arg = parse_arg(
+        arg, target="fashion_mnist", methods=methods, learned="", authors=""
+    )
     if arg["target"] not in TARGETS:
         raise ValueError(
             f"argument target={arg['target']!r} is unknown; choose one of "
             f"{list(TARGETS)}."
         )
     config = TARGETS[arg["target"]]()
-    methods = ["erm", "erm_mixup_ema", "constant_sl", "cmw_net_sl"]
+    chosen = list(methods_of(arg["methods"]))
     rows = {"learned": "cmw_net_sl@learned_elsewhere", "authors": "cmw_net_sl@authors"}
     for name, row in rows.items():
         if arg[name]:
-            methods.append(row)
+            chosen.append(row)
             config.compare.tuned[row] = {"weighting": {"load": arg[name]}}
-    config.compare.methods = tuple(methods)
+    config.compare.methods = tuple(chosen)
     return config

@@ -23,16 +23,17 @@ The paper has 77.9 / 92.6 % (top 1 / top 5) on WebVision's validation set and 69
 from pathlib import Path
 
 from cmwjax.config import base_config
-from configs.common import parse_arg, set_paper_weighting
+from configs.common import methods_of, parse_arg, set_methods, set_paper_weighting
 
 # Learned by results/make.py --cells=cifar10-hybrid-asym (CMW-Net-SL, seed 0).
 LEARNED = Path(__file__).parent / "weighting" / "cifar10_hybrid_asym.safetensors"
 
 
 def get_config(arg=None):
-    arg = parse_arg(arg, mini=False, smoke=False, ilsvrc2012=False)
+    arg = parse_arg(
+        arg, methods="cmw_net_sl", mini=False, smoke=False, ilsvrc2012=False
+    )
     config = base_config()
-    config.method = "cmw_net_sl"
     config.data.labels = "given"  # nobody knows which of them are right
     config.data.standardise = "imagenet"
     config.data.stream.tests = ("validation",)
@@ -50,6 +51,7 @@ def get_config(arg=None):
         full(config)
     if arg["smoke"]:
         smoke(config)
+    set_methods(config, methods_of(arg["methods"]), seeds=1)
     return config
 
 

@@ -47,7 +47,7 @@ def test_the_configuration_chooses_of_the_arrays(tmp_path):
     np.testing.assert_array_equal(problem.dataset.train_inputs, want.train_inputs)
     assert problem.dataset.knows_true_labels
     fields = {"data.name": "mine", "data.labels": "given", "meta_set.policy": "none"}
-    config = tiny(**fields, method="erm")
+    config = tiny(**fields, **{"noise.kind": "none", "noise.rate": 0.0}, method="erm")
     problem = assemble(config, tmp_path / "run", arrays=arrays).problem
     assert not problem.dataset.knows_true_labels
 

@@ -12,12 +12,13 @@ FLOORS = (
     {"core"},
     {"models"},
     {"data", "methods", "tasks"},
-    {"bias", "classifier", "config"},
+    {"bias", "classifier", "config", "defaults"},
     {"config_check", "report"},
     {"config_help"},
     {"training"},
     {"train"},
-    {"compare"},
+    {"compare", "estimator"},
+    {"label_errors"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)

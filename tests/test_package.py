@@ -13,6 +13,7 @@ import optax
 import pytest
 
 import cmwjax
+from cmwjax import defaults
 from cmwjax.classifier import Classifier, save_classifier
 from cmwjax.models import catalogue as models
 
@@ -90,9 +91,21 @@ def test_the_classifier_of_the_readme_predicts(tmp_path, monkeypatch):
     np.testing.assert_array_equal(names["clf"].predict(images), want)
 
 
+def test_the_arrays_of_the_readme_train(monkeypatch):
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 80)
+    X = (random.normal(size=(80, 2)) + 4 * y[:, None]).astype(np.float32)
+    names = {"cmwjax": cmwjax, "X": X, "y": y, "X_new": X + 0.1}
+    monkeypatch.setattr(defaults, "EPOCHS", (2, 2))
+    _, example, *_ = examples()
+    exec(example, names)
+    assert names["clf"].predict(X).shape == names["clf"].label_quality_.shape == (80,)
+    assert sorted(names["issues"]["row"]) == list(range(80))
+
+
 def test_the_loops_of_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, with_trusted, without = examples()
+    *_, with_trusted, without = examples()
     random = np.random.default_rng(0)
     train_labels = np.repeat(np.arange(3), [10, 20, 40])
 

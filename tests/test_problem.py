@@ -285,7 +285,8 @@ def test_files_and_log_tell_the_problem(configured, tmp_path, monkeypatch):
 def test_of_labels_as_given_nobody_knows_which_are_wrong(configured):
     """With noise on top: what is changed is known, not what is wrong."""
     noisy = {"noise.kind": "asymmetric", "noise.rate": 0.4}
-    config = configured(**{"data.labels": "given"}, **noisy)
+    meant = {"data.labels": "given", "noise.on_given": True}
+    config = configured(**meant, **noisy)
     got, known = problem.prepare(config), problem.prepare(configured(**noisy))
     np.testing.assert_array_equal(got.labels, known.labels)
     assert (got.true_labels == -1).all() and not got.is_wrong.any()

@@ -78,6 +78,7 @@ def group_of(labels: np.ndarray, borders: np.ndarray | None) -> np.ndarray:
 def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     """Loads the data, sets samples aside, puts the bias in, groups the classes.
 
+    Samples that the data set sets aside to validate with do that, with observed labels.
     Samples without an observed label (PMD leaves 5,000 of CIFAR, with their true
     labels) validate, and give the held-out meta set. Where there are none, the meta set
     comes out of the training set with true labels, and `config.data.validation`
@@ -96,6 +97,10 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
     data_seed, noise_seed = seeds(config)
     labels, train_index, clean_index = _observe(dataset)
+    chosen = dataset.validation_index
+    if chosen is not None:
+        _check_only_chosen(chosen, clean_index, config)
+        train_index = np.setdiff1d(train_index, chosen).astype(np.int32)
     borders, num_groups = None, num_classes
     if not num_classes:  # noise will draw from the same targets
         borders = targets.borders(labels, config.weighting.num_families)
@@ -131,7 +136,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     labels[train_index] = _corrupt(
         labels[train_index], num_classes, config, seed=noise_seed
     )
-    validation_index = clean_index
+    validation_index = clean_index if chosen is None else np.sort(chosen)
     if config.data.validation:
         _check_no_clean(clean_index, config)
         train_index, validation_index = _split(
@@ -180,6 +185,7 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
             label_kind=task.label_kind,
             csv=config.data.csv,
         )
+        _check_scored(dataset, config)
     if config.data.embed:
         dataset = embedding.embed(dataset, config.data.embed, config.data.embed_size)
     if dataset.label_kind != task.label_kind:
@@ -189,6 +195,17 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
             f"{config.data.name!r} are {dataset.label_kind}: set it to one of {fit}."
         )
     return dataset
+
+
+def _check_scored(dataset: Dataset, config: ConfigDict) -> None:
+    """Refuses data that leave nothing to tell how good a classifier is."""
+    if not dataset.has_test and not config.data.validation:
+        raise ValueError(
+            f"data {config.data.name!r} have no samples to test with, and "
+            "config.data.validation=0: set that to a share to validate with, such as "
+            "0.1, or add a test set (x_test and y_test in an archive, a folder or "
+            "split named in config.data.stream.tests, config.data.csv.test)."
+        )
 
 
 def seeds(config: ConfigDict) -> tuple[int, int]:
@@ -326,6 +343,23 @@ def _check_no_clean(clean_index: np.ndarray, config: ConfigDict) -> None:
             f"{config.data.labels!r} leave {clean_index.size} clean samples to "
             "validate with: set it to 0."
         )
+
+
+def _check_only_chosen(
+    chosen: np.ndarray, clean_index: np.ndarray, config: ConfigDict
+) -> None:
+    """Refuses a second choice of samples to validate with."""
+    others = {
+        f"config.data.validation={config.data.validation}": config.data.validation,
+        f"labels {config.data.labels!r}, which leave {clean_index.size} clean samples "
+        "to validate with": clean_index.size,
+    }
+    for other, is_there in others.items():
+        if is_there:
+            raise ValueError(
+                f"data {config.data.name!r} come with {len(chosen)} samples to "
+                f"validate with, and there is {other}: give one of them."
+            )
 
 
 def _split(

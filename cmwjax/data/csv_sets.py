@@ -76,7 +76,7 @@ def load(
       test: file of the test samples; '': a share of the training samples is taken for
         it, with every class in proportion. Samples to test with that are also trained
         on or trusted are counted in a warning.
-      test_share: this share, in (0, 1).
+      test_share: this share, in [0, 1); 0: there are none to test with.
       trusted: file of further samples whose labels are trusted; '': none. A sample to
         train on that is among them, by its inputs, is left out of training.
       truth: file of the same samples with the right labels, if somebody knows them: for
@@ -132,7 +132,7 @@ def assemble(
     has_test = "test" in files
     size = len(files["train"].labels)
     rows = np.arange(size)
-    if not has_test:
+    if not has_test and test_share:
         files, rows = _split(files, test_share, stratified=label_kind == CLASSES)
     if "trusted" in files:
         _warn_of_overlap(files, "trusted")
@@ -151,8 +151,8 @@ def assemble(
     return Dataset(
         train_inputs=np.concatenate([inputs[part] for part in parts]),
         train_labels=np.concatenate([right[part] for part in parts]),
-        test_inputs=inputs["test"],
-        test_labels=labels["test"],
+        test_inputs=inputs.get("test", inputs["train"][:0]),
+        test_labels=labels.get("test", labels["train"][:0]),
         num_classes=len(class_names),
         class_names=class_names,
         observed_labels=given if "truth" in files else None,

@@ -29,7 +29,7 @@ from cmwjax.randomness import Purpose, generator
 
 
 class Dataset(NamedTuple):
-    """Inputs and labels of a training and a test set.
+    """Inputs and labels of a training set, and of a test set where there is one.
 
     Attributes:
       train_inputs: `[N, ...]`, by `kind`: 'images', uint8 `[N, H, W, C]`, or `[0, H, W,
@@ -37,7 +37,7 @@ class Dataset(NamedTuple):
         'tokens' of texts, int32 `[N, L]`, padded with 0.
       train_labels: classes int32 `[N]`, or targets float64 as the data have them; the
         true ones unless nobody knows them.
-      test_inputs: as `train_inputs`.
+      test_inputs: as `train_inputs`; `[0, ...]` where nothing is to be tested with.
       test_labels: as `train_labels`.
       num_classes: C; 0 where labels are targets.
       class_names: C of them, all different.
@@ -48,6 +48,8 @@ class Dataset(NamedTuple):
       kind: kind of the inputs, one of `view.KINDS`.
       trusted_index: positions of samples whose labels are trusted, if some are:
         integers in [0, N), each once.
+      validation_index: positions of samples to validate with, of nobody's choice but
+        the owner's: as `trusted_index`, and none of these.
       shown: what a person sees of each training sample, N images or texts; None: the
         inputs themselves.
       vocabulary: tokens of texts, where inputs are texts.
@@ -73,6 +75,7 @@ class Dataset(NamedTuple):
     files: on_disk.Encoded | None = None
     kind: str = "images"
     trusted_index: NDArray[np.int32] | None = None
+    validation_index: NDArray[np.int32] | None = None
     shown: Sequence[Any] | None = None
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
@@ -85,6 +88,11 @@ class Dataset(NamedTuple):
     def label_kind(self) -> str:
         """'classes' or 'targets', see `cmwjax.core.labels`."""
         return CLASSES if self.num_classes else TARGETS
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are samples to test with."""
+        return len(self.test_labels) > 0
 
     @property
     def spec(self) -> Spec:
@@ -165,9 +173,11 @@ def select(
         else np.asarray(dataset.observed_labels),
         knows_true_labels=dataset.knows_true_labels and labels != "given",
     )
-    if dataset.trusted_index is not None:
-        trusted_index = np.asarray(dataset.trusted_index, np.int32)
-        dataset = dataset._replace(trusted_index=trusted_index)
+    trusted, validation = dataset.trusted_index, dataset.validation_index
+    if trusted is not None:
+        dataset = dataset._replace(trusted_index=np.asarray(trusted, np.int32))
+    if validation is not None:
+        dataset = dataset._replace(validation_index=np.asarray(validation, np.int32))
     if labels not in ("true", "given"):
         observed = label_sets.read(
             labels,
@@ -189,11 +199,12 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
             f"{len(dataset.train_labels)} training samples: choose a size from 1 to "
             "that, or leave it out for all."
         )
-    if dataset.trusted_index is not None:
-        raise ValueError(
-            f"config.data.train_size={train_size}, but {name} comes with trusted "
-            "samples, which must not be left out: take all samples, or give fewer."
-        )
+    for what in ("trusted", "validation"):
+        if getattr(dataset, f"{what}_index") is not None:
+            raise ValueError(
+                f"config.data.train_size={train_size}, but {name} comes with {what} "
+                "samples, which must not be left out: take all samples, or give fewer."
+            )
     groups = dataset.train_labels if dataset.num_classes else 0 * dataset.train_labels
     first = _stratified_order(groups)[:train_size]
     observed, shown = dataset.observed_labels, dataset.shown
@@ -249,7 +260,9 @@ def validate(dataset: Dataset, *, name: str) -> None:
             f"{name}: kind={dataset.kind!r} is unknown; choose one of {KINDS}."
         )
     _check_names(dataset, name)
-    for split in ("train", "test"):
+    has_test = np.size(dataset.test_labels) or np.size(dataset.test_inputs)
+    splits = ("train", "test") if has_test else ("train",)
+    for split in splits:
         inputs, labels = (
             np.asarray(getattr(dataset, f"{split}_{part}"))
             for part in ("inputs", "labels")
@@ -335,26 +348,37 @@ def _check_parts(dataset: Dataset, name: str) -> None:
         _check_rows(np.asarray(dataset.rows), size, name)
     if dataset.kind == "tokens":
         _check_vocabulary(dataset, name)
-    if dataset.trusted_index is None:
-        return
-    trusted = np.asarray(dataset.trusted_index)
+    for field in ("trusted_index", "validation_index"):
+        if getattr(dataset, field) is not None:
+            index = np.asarray(getattr(dataset, field))
+            _check_index(index, size, f"{name}: {field}")
+    if dataset.trusted_index is not None and dataset.validation_index is not None:
+        both = np.intersect1d(dataset.trusted_index, dataset.validation_index)
+        if both.size:
+            raise ValueError(
+                f"{name}: trusted_index and validation_index both have {both[0]}: a "
+                "sample is trusted, or one to validate with; choose."
+            )
+
+
+def _check_index(index: NDArray[Any], size: int, name: str) -> None:
+    """Refuses what are no positions of training samples."""
     remedy = "give positions of training samples, each once"
-    if trusted.ndim != 1 or not trusted.size or trusted.dtype.kind not in "iu":
+    if index.ndim != 1 or not index.size or index.dtype.kind not in "iu":
         raise ValueError(
-            f"{name}: trusted_index is {trusted.dtype} of shape {list(trusted.shape)} "
+            f"{name} is {index.dtype} of shape {list(index.shape)} "
             f"and must be integers of shape [M], at least one: {remedy}."
         )
-    outside = np.flatnonzero((trusted < 0) | (trusted >= size))
+    outside = np.flatnonzero((index < 0) | (index >= size))
     if outside.size:
         raise ValueError(
-            f"{name}: trusted_index has {trusted[outside[0]]} at position "
+            f"{name} has {index[outside[0]]} at position "
             f"{outside[0]}, outside of [0, {size}): {remedy}."
         )
-    values, counts = np.unique(trusted, return_counts=True)
-    if len(values) < len(trusted):
+    values, counts = np.unique(index, return_counts=True)
+    if len(values) < len(index):
         raise ValueError(
-            f"{name}: trusted_index has {values[counts > 1][0]} more than once: "
-            f"{remedy}."
+            f"{name} has {values[counts > 1][0]} more than once: {remedy}."
         )
 
 
@@ -381,7 +405,9 @@ def _check_vocabulary(dataset: Dataset, name: str) -> None:
             f"{name}: vocabulary={vocabulary!r}, but inputs are tokens: give the "
             "cmwjax.data.text.Vocabulary that they are numbers of."
         )
-    largest = max(np.max(dataset.train_inputs), np.max(dataset.test_inputs))
+    largest = max(
+        np.max(x, initial=0) for x in (dataset.train_inputs, dataset.test_inputs)
+    )
     if largest >= vocabulary.size:
         raise ValueError(
             f"{name}: inputs have token {largest}, but the vocabulary has tokens in "
@@ -418,7 +444,7 @@ def _check_all_targets(dataset: Dataset, name: str) -> None:
                 f"{name}: {len(observed)} observed_labels, but "
                 f"{len(dataset.train_labels)} train_labels: give every sample both."
             )
-    for part in (learned, "test_labels"):
+    for part in (learned, "test_labels") if dataset.has_test else (learned,):
         check_spread(getattr(dataset, part), name=f"{name}: {part}")
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cmwjax.core.labels import CLASSES, TARGETS, check_labels
 from cmwjax.data import csv_sets, on_disk
 from cmwjax.data.archive import read_arrays
+from cmwjax.data.csv_labels import class_numbers
 from cmwjax.data.csv_sets import Rows
 from cmwjax.data.dataset import Dataset, select
 from cmwjax.data.embedded import EMBEDDED
@@ -47,11 +48,11 @@ def load(
 ) -> Dataset:
     """Reads a data set and checks it.
 
-    An archive holds `x_train, y_train, x_test, y_test`. Rows of a table are numbers
-    `[N, D]`. Images are `[N, H, W]` or
+    An archive holds `x_train, y_train, x_test, y_test`; one's own may do without the
+    last two. Rows of a table are numbers `[N, D]`. Images are `[N, H, W]` or
     `[N, H, W, C]`, uint8 or floats in [0, 1], which are scaled to 0..255 and rounded.
-    Labels are integers, `[N]` or `[N, 1]`; without a name for the set, there are as
-    many classes as the largest training label says. `Dataset.rows` are those of
+    Labels are integers or names, `[N]` or `[N, 1]`; without a name for the set, there
+    are as many classes as the largest training label says. `Dataset.rows` are those of
     `x_train`, or of the images on disk, which are in the order of their classes and
     then of their names, or of TFDS.
 
@@ -81,13 +82,21 @@ def load(
     """
     name, archive = os.fspath(name), None
     if on_disk.is_name(name):
-        dataset = _on_disk(on_disk.load(name, tests=tests), image_size)
+        columns = {part: (csv or {}).get(part, "") for part in ("text", "label")}
+        files = on_disk.load(name, tests=tests, **columns)
+        dataset = _on_disk(files, image_size)
+        trusted = (csv or {}).get("trusted", "")
+        if trusted:
+            dataset = _with_trusted_images(dataset, trusted)
     elif csv_sets.is_name(name):
         dataset = csv_sets.load(name, label_kind=label_kind, **(csv or {}))
     elif name in EMBEDDED:
         dataset = EMBEDDED[name]()
     else:
         dataset, archive = _from_archive(name, label_kind), _archive_path(name)
+        trusted = (csv or {}).get("trusted", "")
+        if trusted:
+            dataset = _with_trusted(dataset, name, trusted)
     return select(
         dataset, name=name, train_size=train_size, labels=labels, archive=archive
     )
@@ -103,11 +112,23 @@ def _from_archive(name: str, label_kind: str) -> Dataset:
         )
     arrays, _ = read_arrays(path, ARCHIVE_KEYS)
     missing = [key for key in ARCHIVE_KEYS if key not in arrays]
+    if missing == ["x_test", "y_test"] and name not in CLASS_NAMES:
+        twice = {"x_test": arrays["x_train"], "y_test": arrays["y_train"]}
+        return _without_test(_of_arrays(arrays | twice, name, label_kind))
     if missing:
         raise ValueError(
             f"data: {path} has no {', '.join(missing)}: an archive holds "
             f"{', '.join(ARCHIVE_KEYS)}."
         )
+    return _of_arrays(arrays, name, label_kind)
+
+
+def _without_test(dataset: Dataset) -> Dataset:
+    inputs, labels = dataset.test_inputs[:0], dataset.test_labels[:0]
+    return dataset._replace(test_inputs=inputs, test_labels=labels)
+
+
+def _of_arrays(arrays: Mapping[str, np.ndarray], name: str, label_kind: str) -> Dataset:
     x_train, y_train, x_test, y_test = (arrays[key] for key in ARCHIVE_KEYS)
     for key, inputs in (("x_train", x_train), ("x_test", x_test)):
         if not inputs.size or not 2 <= inputs.ndim <= 4:
@@ -127,6 +148,10 @@ def _from_archive(name: str, label_kind: str) -> Dataset:
     if label_kind == TARGETS:
         return Dataset(x_train, y_train, x_test, y_test, 0, (), kind=kind, shown=shown)
     names = CLASS_NAMES.get(name)
+    by_name = all(y.dtype.kind == "U" and y.ndim == 1 for y in (y_train, y_test))
+    if names is None and by_name:
+        y_train, names = class_numbers(y_train.tolist(), name=f"{name}: y_train")
+        y_test, _ = class_numbers(y_test.tolist(), names, name=f"{name}: y_test")
     if names is None:
         # N samples cannot fill more than N classes, so a label from N on is an error.
         labels = check_labels(y_train, y_train.size, name=f"{name}: y_train")
@@ -148,13 +173,53 @@ def _from_archive(name: str, label_kind: str) -> Dataset:
     )
 
 
+def _with_trusted(dataset: Dataset, name: str, trusted: str) -> Dataset:
+    """The data set with the training samples of another archive, which are trusted."""
+    other = _from_archive(trusted, dataset.label_kind)
+    inputs, labels = other.train_inputs, other.train_labels
+    if other.kind != dataset.kind or inputs.shape[1:] != dataset.train_inputs.shape[1:]:
+        raise ValueError(
+            f"{trusted}: x_train are {other.kind} of shape {list(inputs.shape)}, but "
+            f"{name} has {dataset.kind} of shape {list(dataset.train_inputs.shape)}: "
+            "trust samples of the same form."
+        )
+    if dataset.num_classes:
+        remedy = "trust samples of these classes alone"
+        name = f"{trusted}: y_train"
+        check_labels(labels, dataset.num_classes, name=name, remedy=remedy)
+    every = np.concatenate([dataset.train_inputs, inputs])
+    shown = dataset.shown
+    if isinstance(shown, Rows):
+        shown = Rows(shown.names, every)
+    return dataset._replace(
+        train_inputs=every,
+        train_labels=np.concatenate([dataset.train_labels, labels]),
+        trusted_index=np.arange(len(dataset.train_labels), len(every), dtype=np.int32),
+        shown=shown,
+    )
+
+
+def _with_trusted_images(dataset: Dataset, trusted: str) -> Dataset:
+    """The data set with the images of a folder of classes, which are trusted."""
+    assert dataset.files is not None
+    more = on_disk.load(f"folder:{trusted}", tests=())
+    files = dataset.files.with_more(more, trusted)
+    size = len(dataset.train_labels)
+    return dataset._replace(
+        train_labels=files.train.labels,
+        trusted_index=np.arange(size, len(files.train.labels), dtype=np.int32),
+        files=files,
+    )
+
+
 def _on_disk(files: on_disk.Encoded, image_size: int) -> Dataset:
     none = np.zeros((0, image_size, image_size, 3), np.uint8)
+    tests = [part.labels for part in files.tests.values()]
     return Dataset(
         none,
         files.train.labels,
         none,
-        next(iter(files.tests.values())).labels,
+        tests[0] if tests else files.train.labels[:0],
         len(files.class_names),
         files.class_names,
         files=files,

@@ -1,7 +1,8 @@
 """Image sets that stay on disk: labels in memory, images read one by one when needed.
 
 Two kinds, told apart by the name of the data: `folder:PATH` with files as
-`PATH/train/CLASS/NAME.jpg`, in folders below CLASS or not, and
+`PATH/train/CLASS/NAME.jpg`, in folders below CLASS or not, or without `train` where
+there is no test set, or those that a list `PATH.csv` names, from its own folder on; and
 `tfds:NAME`, a data set prepared by TensorFlow Datasets in the array_record format
 (`NAME` may also be the folder that it was prepared in).
 """
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cmwjax.core.labels import check_labels
+from cmwjax.data import csv_files
+from cmwjax.data.csv_labels import class_numbers
 from cmwjax.files import expanded, replacing
 
 Reader = Callable[[int], bytes]  # position -> file; pickled to worker processes
@@ -46,6 +49,31 @@ class Encoded(NamedTuple):
     class_names: tuple[str, ...]
     identity: str  # changes when the data do
 
+    def with_more(self, other: "Encoded", name: str) -> "Encoded":
+        """The same with the training images of another set behind its own.
+
+        Args:
+          other: a set of these classes, or some of them.
+          name: of the other one, which its files are listed under.
+
+        Raises:
+          ValueError: if it has another class.
+        """
+        unknown = [c for c in other.class_names if c not in self.class_names]
+        if unknown:
+            raise ValueError(
+                f"data: {name} has images of {unknown[0]!r}, which is none of the "
+                f"classes {list(self.class_names)}: leave them out, or correct it."
+            )
+        numbers = np.array([self.class_names.index(c) for c in other.class_names])
+        mine, theirs = self.train, other.train
+        train = EncodedSet(
+            JoinedReader(mine.read, theirs.read, len(mine.labels)),
+            np.append(mine.labels, numbers[theirs.labels]).astype(np.int32),
+            (*mine.names, *(f"{name}/{file}" for file in theirs.names)),
+        )
+        return self._replace(train=train, identity=f"{self.identity}\n{other.identity}")
+
     def subset(self, positions: NDArray[np.int64]) -> "Encoded":
         """The same with fewer training images, which are numbered anew."""
         reader, labels, names = self.train
@@ -68,13 +96,40 @@ class PartReader(NamedTuple):
         return self.read(self.positions[position])
 
 
+class JoinedReader(NamedTuple):
+    """Reads the images of one set, and then those of another one."""
+
+    first: Reader
+    second: Reader
+    size: int  # of the first
+
+    def __call__(self, position: int) -> bytes:
+        """The image at a position of both."""
+        if position < self.size:
+            return self.first(position)
+        return self.second(position - self.size)
+
+
 def is_name(name: str | os.PathLike[str]) -> bool:
     """Whether data of this name stay on disk."""
     name = os.fspath(name)
     return name.startswith(("folder:", "tfds:")) or name.split("/")[0] in OWN_BUILDERS
 
 
-def load(name: str | os.PathLike[str], *, tests: Sequence[str]) -> Encoded:
+def is_list(name: str | os.PathLike[str]) -> bool:
+    """Whether data of this name are a list of files."""
+    name = os.fspath(name)
+    is_table = Path(name).suffix.lower() in csv_files.READERS
+    return name.startswith("folder:") and is_table
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    tests: Sequence[str],
+    text: str = "",
+    label: str = "",
+) -> Encoded:
     """Opens a data set and reads its labels.
 
     Those of a TFDS data set are kept beside it as `labels-SPLIT.npy`, for without this
@@ -83,17 +138,16 @@ def load(name: str | os.PathLike[str], *, tests: Sequence[str]) -> Encoded:
     Args:
       name: see above.
       tests: names of the test sets, folders or splits beside 'train'.
+      text: of a list of files, the column that names them.
+      label: of a list of files, the column of labels; see `csv_files.read_csv`.
 
     Raises:
       ValueError: if there is no such data set, one of its sets or features is missing,
         it has another format, or a test set has classes that are not trained.
     """
     name = os.fspath(name)
-    if not tests:
-        raise ValueError(
-            f"data: {name} is to be read without a test set: name at least one in "
-            "config.data.stream.tests."
-        )
+    if is_list(name):
+        return _from_list(Path(name.removeprefix("folder:")), tests, text, label)
     if name.startswith("folder:"):
         return _from_folder(expanded(name.removeprefix("folder:")), tests)
     if name.startswith("tfds:"):
@@ -101,6 +155,15 @@ def load(name: str | os.PathLike[str], *, tests: Sequence[str]) -> Encoded:
     package, _, config = name.partition("/")
     own = importlib.import_module(f"cmwjax.data.builders.{package}")
     return _from_tfds(own.prepare(config), tests)
+
+
+def splits(name: str) -> tuple[str, ...]:
+    """The splits of a data set `tfds:NAME`.
+
+    Raises:
+      ValueError: if there is no such data set.
+    """
+    return tuple(_builder(name.removeprefix("tfds:")).info.splits)
 
 
 ### Folders
@@ -122,9 +185,12 @@ class FileReader(NamedTuple):
 
 
 def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
-    class_names = _names(folder / "train", os.DirEntry.is_dir)
+    train = "train"
+    if not tests and not (folder / train).is_dir():
+        train = ""  # its classes are in the folder itself
+    class_names = _names(folder / train, os.DirEntry.is_dir)
     sets, identity = {}, []
-    for split in ("train", *tests):
+    for split in (train, *tests):
         found = _names(folder / split, os.DirEntry.is_dir)
         unknown = [name for name in found if name not in class_names]
         if unknown:
@@ -145,12 +211,12 @@ def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
             )
         names, labels = zip(*files, strict=True)
         reader = FileReader(folder / split, names)
-        paths = tuple(f"{split}/{name}" for name in names)
+        paths = tuple(f"{split}/{name}" if split else name for name in names)
         sets[split] = EncodedSet(reader, np.array(labels, np.int32), paths)
         identity += names
-    train = sets.pop("train")
+    own = sets.pop(train)
     shown = tuple(map(in_text, class_names))
-    return Encoded(train, sets, shown, "\n".join(identity))
+    return Encoded(own, sets, shown, "\n".join(identity))
 
 
 def _images(folder: Path) -> tuple[list[str], list[str]]:
@@ -206,6 +272,32 @@ def _warn_of_others(folder: Path, others: Sequence[str]) -> None:
         in_text(folder),
         ", ".join(f"{number} of {suffix}" for suffix, number in counts.most_common(5)),
     )
+
+
+def _from_list(path: Path, tests: Sequence[str], text: str, label: str) -> Encoded:
+    if tests:
+        raise ValueError(
+            f"data: {path} is a list of files to train on, but config.data.stream."
+            f"tests={tuple(tests)!r}: set it to ()."
+        )
+    if not text:
+        raise ValueError(
+            f"data: which column of {path} names the files? Set config.data.csv.text, "
+            "after the colon of configs/own_data.py: image=COLUMN."
+        )
+    listed = csv_files.read_csv(path, text=text, label=label)
+    labels, class_names = class_numbers(
+        listed.labels, name=f"data: {path}", lines=listed.lines
+    )
+    names = tuple(map(str, listed.inputs))
+    absent = [name for name in names if not (path.parent / name).is_file()]
+    if len(absent) == len(names):
+        raise ValueError(
+            f"data: no file that {path} lists in {text!r} is there, as "
+            f"{path.parent / names[0]}: paths are from the folder of the list on."
+        )
+    train = EncodedSet(FileReader(path.parent, names), labels, names)
+    return Encoded(train, {}, class_names, "\n".join(names))
 
 
 def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:

@@ -24,6 +24,7 @@ from cmwjax.report.read import (
     find_runs,
     read_curves,
     read_scores,
+    scored_on,
     task_of,
 )
 from cmwjax.report.samples import is_known, is_wrong, samples_of
@@ -73,7 +74,9 @@ def comparison_figures(comparison_dir: str | os.PathLike) -> list[Path]:
 
 @styled()
 def training_curves(comparison_dir: str | os.PathLike) -> "Figure":
-    """Test score of each method over the epochs: mean ± std (ddof 1) over seeds.
+    """Score of each method over the epochs: mean ± std (ddof 1) over seeds.
+
+    It is that of the test set, or where there is none of the validation set.
 
     Of one seed there is no deviation, and the line is alone.
     """
@@ -82,7 +85,7 @@ def training_curves(comparison_dir: str | os.PathLike) -> "Figure":
     axes = figure.subplots()
     draw = _score_panel(axes, scores)
     draw(next(iter(scores.values())).shape[1])
-    axes.set_title(f"Test {_score_title(comparison_dir)} (%), {_over_seeds(scores)}")
+    axes.set_title(f"{_score_title(comparison_dir)} (%), {_over_seeds(scores)}")
     return figure
 
 
@@ -90,7 +93,7 @@ def animation(comparison_dir: str | os.PathLike, path: str | os.PathLike) -> Pat
     """Writes a looping GIF of the weighting functions and scores over the epochs.
 
     Left, the family curves of CMW-Net's first seed, with MW-Net's single curve; right,
-    the test scores so far, mean ± std over seeds. One frame per epoch, at most 60
+    the scores so far, mean ± std over seeds. One frame per epoch, at most 60
     (then of evenly spaced epochs); the last is held for two seconds.
 
     Raises:
@@ -178,7 +181,7 @@ def _scene(comparison_dir: str | os.PathLike):
     wrong = _wrong_share(shown)
     _heading(
         right,
-        f"Test {_score_title(comparison_dir)}",
+        _score_title(comparison_dir),
         f"%, {_over_seeds(scores)}{wrong}",
     )
     clock = figure.text(
@@ -282,9 +285,11 @@ def _heading(axes: "Axes", title: str, subtitle: str) -> None:
 
 
 def _score_title(comparison_dir: str | os.PathLike) -> str:
-    """What the score is: accuracy, or R²."""
+    """What the score is: accuracy or R², and of what."""
     run = next(iter(find_runs(comparison_dir).values()))[0]
-    return task_of(run).title
+    of, name = scored_on(run), task_of(run).title
+    by = " by given labels" if of == "validation" else ""
+    return f"{of.capitalize()} {name}{by}"
 
 
 def _over_seeds(scores: dict[str, np.ndarray]) -> str:

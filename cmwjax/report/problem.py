@@ -83,6 +83,9 @@ def data_digest(dataset: Dataset) -> bytes:
     for optional in (dataset.observed_labels, dataset.trusted_index):
         if optional is not None:
             digest.update(np.ascontiguousarray(optional))
+    if dataset.validation_index is not None:
+        digest.update(b"validation")  # else it might be that these are trusted
+        digest.update(np.ascontiguousarray(dataset.validation_index))
     if dataset.files is not None:
         digest.update(os.fsencode(dataset.files.identity))
     return digest.digest()

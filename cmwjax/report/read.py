@@ -106,9 +106,10 @@ def task_of(run_dir: str | os.PathLike) -> Task:
 
 
 def read_scores(comparison_dir: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Test score in percent, [seeds, E], of each method that was run.
+    """Score in percent, [seeds, E], of each method that was run.
 
-    The score is the criterion of the task: accuracy, or R² of a regression.
+    The score is the criterion of the task, accuracy or R² of a regression, on the test
+    set, or where there is none on the validation set.
 
     Raises:
       FileNotFoundError: if the folder holds no run.
@@ -129,9 +130,17 @@ def read_scores(comparison_dir: str | os.PathLike) -> dict[str, np.ndarray]:
     }
 
 
+def scored_on(run_dir: str | os.PathLike) -> str:
+    """The set whose scores stand for a run: 'test', or 'validation' without one."""
+    criterion = task_of(run_dir).criterion
+    has = read_metrics(run_dir)[0].keys()
+    without_test = f"test_{criterion}" not in has and f"validation_{criterion}" in has
+    return "validation" if without_test else "test"
+
+
 def _scores(run_dir: Path) -> list[float]:
     rows = read_metrics(run_dir)
-    name = f"test_{task_of(run_dir).criterion}"
+    name = f"{scored_on(run_dir)}_{task_of(run_dir).criterion}"
     for row in rows:
         if row.get(name) is None:
             raise ValueError(

@@ -5,29 +5,30 @@ from typing import Any
 import numpy as np
 
 from cmwjax.methods.catalogue import title
+from cmwjax.report.result import epoch_of_choice
 
 
 def cells(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Headings of a comparison, and a row of cells for each method.
 
-    Where the test set was split off a file of which nobody knows the right labels, the
-    headings say that the scores are by given ones.
+    Where samples to score with were split off data of which nobody knows the right
+    labels, the headings say that the scores are by given ones.
 
     Args:
       summary: content of `summary.json`.
     """
-    score = summary.get("criterion", "accuracy")
-    labels = summary.get("labels", "labels")
+    of, labels = summary.get("scored_on", "test"), summary.get("labels", "labels")
+    score = f"{of} {summary.get('criterion', 'accuracy')}"
     by = f" (given {labels})" if summary.get("test_labels") == "given" else ""
     columns = {  # heading -> number per seed, and its digits
-        f"test {score}{by}, selected epoch": ("selected_epoch", 1),
+        f"{score}{by}, {epoch_of_choice(of)} epoch": ("selected_epoch", 1),
         f"average precision{by}": ("average_precision", 1),
         f"AUROC of wrong {labels}": ("wrong_label_auroc", 3),
     }
     methods = summary["methods"]
     if not any(any(m.get("average_precision", ())) for m in methods.values()):
         del columns[f"average precision{by}"]
-    headings = ["method", f"test {score}{by}, last epoch", *columns]
+    headings = ["method", f"{score}{by}, last epoch", *columns]
     rows = [
         [
             title(method),

@@ -11,10 +11,11 @@ from cmwjax.bias import meta_set
 from cmwjax.core import weighting_file
 from cmwjax.core.labels import CLASSES
 from cmwjax.core.weighting import summarise_weights
-from cmwjax.files import SAMPLES, WEIGHTING
+from cmwjax.files import SAMPLES, VALIDATION, WEIGHTING
 from cmwjax.report.samples import ranking, write_samples
 from cmwjax.report.shown import COUNT, write_suspects
 from cmwjax.training import health, history, sets, steps
+from cmwjax.training.evaluate import Scores
 from cmwjax.training.run import Progress, Run
 from cmwjax.training.state import RunState
 
@@ -55,7 +56,8 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
             same = (one.teacher is None) == (judged.teacher is None)
             scores = tests if same else _test_metrics(run, one)
             criterion = program.task.criterion
-            metrics[f"{name}_{criterion}"] = scores[f"test_{criterion}"]
+            if scores:
+                metrics[f"{name}_{criterion}"] = scores[f"test_{criterion}"]
     if moments is not None:
         metrics |= summarise_weights(moments)
     if program.curve is not None:
@@ -101,10 +103,11 @@ def write_results(run: Run, progress: Progress) -> None:
       Diverged: if their scores are not finite; nothing is written then.
     """
     problem, method, config = run.problem, run.program.method, run.config
-    dataset, files = problem.dataset, problem.dataset.file_names
+    dataset = problem.dataset
     judged = run.program.evaluated(progress.state)
     scores = run.score_training(judged)
-    quality = progress.quality_with(run, scores) / (progress.looks + 1)
+    others = run.score_validation(judged)
+    quality = progress.quality_with(run, scores, others) / (progress.looks + 1)
     weights = run.weights(progress.state, scores)
     run.unreadable.write()
     index = problem.train_index[scores.seen]
@@ -137,20 +140,35 @@ def write_results(run: Run, progress: Progress) -> None:
     shown = sets.shown(config, dataset)
     seen = None if shown is None else [shown[i] for i in index[first]]
     write_suspects(run.workdir, rows[index[first]], seen)
+    if others is not None and others.seen.any():
+        _write_samples(run, VALIDATION, problem.validation_index, others, quality)
     # Last, and in one piece: that it exists means that the run is finished.
+    scores = scores._replace(weights=weights)
+    _write_samples(run, SAMPLES, problem.train_index, scores, quality)
+
+
+def _write_samples(
+    run: Run, name: str, index: np.ndarray, scores: Scores, quality: np.ndarray
+) -> None:
+    """Writes what is known of the samples at the positions `index`, but the unread."""
+    problem, dataset, files = run.problem, run.problem.dataset, None
+    index, seen = index[scores.seen], scores.seen
+    if dataset.file_names is not None:
+        files = [dataset.file_names[i] for i in index]
+    family = None
+    if run.program.method.net is not None:
+        family = np.asarray(run.sets.train.table.family)[index]
     write_samples(
-        run.workdir / SAMPLES,
-        row=rows[index],
-        file=None if files is None else [files[i] for i in index],
+        run.workdir / name,
+        row=dataset.row_numbers[index],
+        file=files,
         given_label=dataset.in_words(problem.labels[index]),
-        suggested_label=dataset.in_words(
-            dataset.in_units(scores.predictions[scores.seen])
-        ),
+        suggested_label=dataset.in_words(dataset.in_units(scores.predictions[seen])),
         true_label=dataset.in_words(problem.true_labels[index]),
-        family=None if net is None else np.asarray(run.sets.train.table.family)[index],
+        family=family,
         quality=quality[index],
-        weights=weights[scores.seen],
-        losses=losses,
+        weights=scores.weights[seen],
+        losses=scores.losses[seen],
     )
 
 

@@ -92,6 +92,13 @@ class Run(NamedTuple):
         index = self.problem.train_index
         return self.score(state, self.sets.train, index, of="training")
 
+    def score_validation(self, state: RunState) -> Scores | None:
+        """Scores in the order of `problem.validation_index`; None if that is empty."""
+        index = self.problem.validation_index
+        if not index.size:
+            return None
+        return self.score(state, self.sets.train, index, of="validation")
+
     def weights(self, state: RunState, scores: Scores) -> NDArray[np.floating]:
         """Weights of the training samples, `[N]`: by their scores, or remembered."""
         memory = self.program.method.memory
@@ -174,10 +181,20 @@ class Progress:
         self.state, self.meta_set = state, meta_set
         self.began, self.stall = clock, 0.0
 
-    def quality_with(self, run: Run, scores: Scores) -> NDArray[np.float32]:
-        """Sums of the qualities of labels, of another look as well; `[N]`."""
+    def quality_with(
+        self, run: Run, scores: Scores, validation: Scores | None
+    ) -> NDArray[np.float32]:
+        """Sums of the qualities of labels, of another look as well; `[N]`.
+
+        Args:
+          run: what is trained.
+          scores: of `Run.score_training`.
+          validation: of `Run.score_validation`.
+        """
         total = self.quality.copy()
         total[run.problem.train_index] += scores.quality
+        if validation is not None:
+            total[run.problem.validation_index] += validation.quality
         return total
 
     def save(self, run: Run) -> None:

@@ -27,13 +27,17 @@ class Sets(NamedTuple):
     """The samples to train on, and those to test with."""
 
     train: Samples
-    tests: dict[str, Samples]  # the first one is *the* test set, called 'test'
+    # The first one is *the* test set, called 'test'; empty where there is none.
+    tests: dict[str, Samples]
     statistics: Statistics  # by which inputs are standardised, on the host
 
 
 def set_names(problem: Problem) -> tuple[str, ...]:
     """Names of the sets, 'train' first."""
-    files = problem.dataset.files
+    dataset = problem.dataset
+    if not dataset.has_test:
+        return ("train",)
+    files = dataset.files
     return ("train", "test", *(() if files is None else list(files.tests)[1:]))
 
 
@@ -89,15 +93,14 @@ def build_sets(
 
     if dataset.files is None:
         memory = InMemory(layout)
-        train, test = (
-            table(view.place(inputs, statistics), labels)
-            for inputs, labels in (
-                (dataset.train_inputs, problem.labels),
-                (dataset.test_inputs, dataset.test_labels),
-            )
-        )
-        tests = {"test": Samples(test, memory)}
-        return Sets(Samples(train, memory), tests, statistics)
+        parts = {"train": (dataset.train_inputs, problem.labels)}
+        if dataset.has_test:
+            parts["test"] = (dataset.test_inputs, dataset.test_labels)
+        every = {
+            name: Samples(table(view.place(inputs, statistics), labels), memory)
+            for name, (inputs, labels) in parts.items()
+        }
+        return Sets(every.pop("train"), every, statistics)
 
     streamed = partial(
         Streamed,
