@@ -9,6 +9,8 @@ and standard deviation over seeds: test accuracy, and AUROC of wrong labels by t
 weight and by their loss, both of the last epoch.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,6 @@ from sklearn.metrics import roc_auc_score
 
 import cmwjax
 from cmwjax.bias.problem import prepare
-from cmwjax.core.reweighting import Reweighting
 from cmwjax.data import view as views
 from cmwjax.models import catalogue
 from configs import text
@@ -26,7 +27,7 @@ from configs import text
 _FOLDER = flags.DEFINE_string("folder", None, "where the files are", required=True)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "how many seeds, from 0", lower_bound=1)
 EPOCHS, BATCH = 10, 52
-WAYS = {  # and options of `reweight`
+WAYS: dict[str, Any] = {  # and options of `reweight`
     "ordinary": None,
     "trusted alone": None,
     "reweight": {},
@@ -92,14 +93,14 @@ def trained(problem, way, seed):
     labels = np.asarray(train["label"])
     rw = cmwjax.reweight(loss_fn, tx, labels=labels, **options or {})
     rng = np.random.default_rng(seed)
-    learner = ordinary(loss_fn, tx) if options is None else rw
-    step = jax.jit(learner.step)
+    init, step = ordinary(loss_fn, tx) if options is None else rw
+    step = jax.jit(step)
     first = {name: column[:BATCH] for name, column in train.items()}
-    state = learner.init(params, batch=first) if untrusted else learner.init(params)
+    state = init(params, batch=first) if untrusted else init(params)
     for _ in range(steps):
         chosen = rng.choice(len(learned["label"]), BATCH, replace=False)
         batch = {name: column[chosen] for name, column in learned.items()}
-        if learner is rw and not untrusted:
+        if options is not None and not untrusted:
             chosen = rng.choice(len(trusted["label"]), BATCH, replace=False)
             others = {name: column[chosen] for name, column in trusted.items()}
             state, _ = step(state, batch, others)
@@ -110,7 +111,7 @@ def trained(problem, way, seed):
     accuracy = np.mean(found == data.test_labels)
     losses, _ = loss_fn(state.params, {}, train, None)
     weights = np.zeros(len(index))
-    if learner is rw:
+    if options is not None:
         weights = np.asarray(rw.weights(state, losses, train["label"]))
     wrong = problem.labels[index] != problem.true_labels[index]
     return accuracy, roc_auc_score(wrong, -weights), roc_auc_score(wrong, losses)
@@ -120,7 +121,8 @@ def ordinary(loss_fn, tx):
     """`reweight` with weights of one and no weighting net."""
     options = dict(loss_fn=loss_fn, weight_fn=lambda v, losses, batch: 0 * losses + 1)
 
-    def init(params):
+    def init(params, batch=None):
+        del batch
         return cmwjax.MetaState.create(
             params=params, meta_params={}, tx=tx, meta_tx=None
         )
@@ -128,7 +130,7 @@ def ordinary(loss_fn, tx):
     def step(state, batch):
         return cmwjax.weighted_step(state, batch, tx=tx, **options)
 
-    return Reweighting(init, step, None, None)
+    return init, step
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ MUTATIONS = [
     Mutation(
         "normaliser unguarded at zero",
         "core/forward.py",
-        "loss / jnp.where(weight > 0, weight, 1)",
+        "loss / jnp.maximum(weight, SMALLEST_WEIGHT)",
         "loss / weight",
         "test_meta.py",
     ),
@@ -420,10 +420,31 @@ MUTATIONS = [
     ),
     # The weighting net, its families and its file.
     Mutation(
+        "a weighting net is anchored at no loss in particular",
+        "core/weighting.py",
+        "jnp.where(both, moved, hidden - nn.relu(offsets))",
+        "jnp.where(both, moved, hidden)",
+        "test_weighting.py",
+    ),
+    Mutation(
+        "the file of an anchored net does not know where it is anchored",
+        "core/weighting.py",
+        'bias = ANCHOR - jnp.maximum(shared["bias"], 0) @ kernel',
+        'bias = ANCHOR + 0 * jnp.maximum(shared["bias"], 0) @ kernel',
+        "test_weighting.py",
+    ),
+    Mutation(
+        "trusted samples count by their number alone",
+        "training/run.py",
+        "len(trusted) / (len(trusted) + len(problem.train_index))",
+        "len(trusted) / len(problem.train_index)",
+        "test_trusted_share.py",
+    ),
+    Mutation(
         "gate takes the opposite head",
         "core/weighting.py",
-        "every_weight = nn.sigmoid(heads(nn.relu(shared(losses[:, None]))))",
-        "every_weight = nn.sigmoid(heads(nn.relu(shared(losses[:, None]))))[:, ::-1]",
+        "return _chosen(nn.sigmoid(logits), family)",
+        "return _chosen(nn.sigmoid(logits)[:, ::-1], family)",
         "test_weighting.py test_weighting_file.py",
     ),
     Mutation(
@@ -692,8 +713,8 @@ MUTATIONS = [
     Mutation(
         "regression: a target that nobody knows is -1",
         "report/samples.py",
-        'unknown = np.nan if name == "true_label" else UNKNOWN',
-        "unknown = UNKNOWN",
+        'unknown = "nan" if name == "true_label" else str(UNKNOWN)',
+        "unknown = str(UNKNOWN)",
         "test_audit.py",
     ),
     Mutation(
@@ -706,8 +727,8 @@ MUTATIONS = [
     Mutation(
         "regression: the figure has suggested targets for given ones",
         "report/plots.py",
-        '            samples["given_label"][chosen],\n',
-        '            samples["suggested_label"][chosen],\n',
+        '            samples["given_label"][group.chosen],\n',
+        '            samples["suggested_label"][group.chosen],\n',
         "test_plots.py::test_targets_are_a_dot_each_by_what_is_known_of_them",
     ),
     Mutation(
@@ -933,7 +954,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the deviation over seeds is that of a population",
-        "compare.py",
+        "report/summary.py",
         "numbers.std(ddof=1)",
         "numbers.std()",
         "test_compare.py::test_the_deviation_is_that_of_a_sample_and_one_value_has_none",

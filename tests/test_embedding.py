@@ -20,6 +20,7 @@ from cmwjax.data.decode import View, look, look_at_pixels
 from cmwjax.models.efficientnet_lite import Depthwise, EfficientNetLite0
 from cmwjax.models.pretrained import load_weights
 from cmwjax.report.samples import read_samples
+from configs import own_data
 from image_files import encoded, files, random_pixels, write_folder
 from runs import run, tiny
 
@@ -207,6 +208,15 @@ def test_images_in_memory_are_seen_as_their_files(channels, shape):
     view = View(16, 16)
     want = look(content, view, RNG)
     np.testing.assert_array_equal(look_at_pixels(pixels, view, RNG), want)
+
+
+def test_own_data_takes_a_folder_of_photographs(net, tmp_path):
+    write_folder(tmp_path, size=40)
+    config = own_data.get_config(f"data={tmp_path},embed={NET}")
+    assert config.data.embed == NET and config.model.name == "mlp"
+    data = prepare(config).dataset
+    assert data.kind == "rows" and data.file_names[0] == "train/class0/0000.png"
+    assert not data.knows_true_labels and set(net) == {96}
 
 
 # ---- texts

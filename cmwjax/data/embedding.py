@@ -98,9 +98,11 @@ def embed(dataset: Dataset, net: str, size: int) -> Dataset:
         numbers = np.arange(len(part.names))
         left_out += _listed("test", numbers, part.names, test_codes)
     good = np.flatnonzero(codes == 0)
-    observed, trusted = dataset.observed_labels, dataset.trusted_index
-    if trusted is not None:
-        trusted = np.flatnonzero(np.isin(good, trusted)).astype(np.int32)
+    observed = dataset.observed_labels
+    trusted, validating = (
+        None if index is None else np.flatnonzero(np.isin(good, index)).astype(np.int32)
+        for index in (dataset.trusted_index, dataset.validation_index)
+    )
     embedded = dataset._replace(
         train_inputs=found[good],
         train_labels=dataset.train_labels[good],
@@ -110,6 +112,7 @@ def embed(dataset: Dataset, net: str, size: int) -> Dataset:
         files=None,
         kind="rows",
         trusted_index=trusted,
+        validation_index=validating,
         shown=Pictures(train.read, good, size),
         rows=dataset.row_numbers[good],
         names=[train.names[i] for i in good.tolist()],
