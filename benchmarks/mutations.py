@@ -129,7 +129,7 @@ MUTATIONS = [
     Mutation(
         "normaliser unguarded at zero",
         "core/forward.py",
-        "loss / jnp.maximum(weight, SMALLEST_WEIGHT)",
+        "loss / jnp.where(weight > SMALLEST_WEIGHT, weight, 1)",
         "loss / weight",
         "test_meta.py",
     ),

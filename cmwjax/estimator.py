@@ -66,7 +66,7 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
         whole numbers `[N, L]` from 1 on, with 0 behind the last, which has to be said.
       config: fields of a run's configuration to change, such as
         `{'optim.learning_rate': 0.1}`; docs/configuration.md lists them.
-      random_state: seed of everything random: a whole number, a `RandomState`, or None.
+      random_state: seed of everything random, as scikit-learn takes it.
       progress: whether to show a progress bar.
       workdir: folder that the run is kept in, and where an unfinished one of the same
         data and settings goes on; None: a temporary one, which is removed.

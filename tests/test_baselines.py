@@ -291,6 +291,7 @@ def linear_config(method):
     c.optim.learning_rate, c.optim.momentum, c.optim.weight_decay = 0.2, 0.0, 0.0
     c.baseline.mcw.step = 4.0  # that it matters
     c.data.imbalance_factor = 4.0
+    c.weighting.normalisation = "mean"
     return c
 
 

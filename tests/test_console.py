@@ -84,6 +84,7 @@ def test_configurations_tell_what_may_follow_the_colon():
     assert found["configs/quickstart.py"].arguments == {
         "rate": 0.6,
         "meta": "held_out",
+        "methods": "erm+mw_net+cmw_net",
         "seeds": 3,
     }
     for each in found.values():

@@ -71,7 +71,7 @@ def test_scores_equal_a_per_sample_loop(table, num_devices, mode, monkeypatch):
         np.testing.assert_allclose(suits, odds[label] / (odds[label] + rival), 1e-4)
         assert prediction == np.argmax(logits)
         assert in_top == (label == np.argmax(logits))
-        p = net_params["params"]
+        p = method.net.plain(net_params["params"])
         hidden = np.maximum(
             want * np.asarray(p["shared"]["kernel"])[0] + p["shared"]["bias"], 0
         )

@@ -27,6 +27,7 @@ CONVOLUTIONS = [
     (K3, 2, "VALID", False),
     (K3, 1, "VALID", False),
     (K3, 1, "SAME", False),
+    (K3, 2, "SAME", False),
     ((5, 5), 1, "SAME", False),
     (K1, 1, "SAME", False),
     ((1, 7), 1, "SAME", False),

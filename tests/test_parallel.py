@@ -50,7 +50,8 @@ def on_four_devices(tmp_path_factory):
 )
 def test_devices_and_modes(tmp_path, on_four_devices, mode, num_devices):
     run(small_config(mode), tmp_path / "run", devices=num_devices)
-    np.testing.assert_allclose(learned(tmp_path / "run"), on_four_devices, rtol=2e-3)
+    found = learned(tmp_path / "run")
+    np.testing.assert_allclose(found, on_four_devices, rtol=2e-3, atol=1e-4)
 
 
 TRAIN = """

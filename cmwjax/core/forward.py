@@ -82,7 +82,7 @@ def forward_pass(
         if normalisation == "weights":
             # A mean of ratios over devices would weight devices, not examples.
             weight = lax.stop_gradient(mean(jnp.sum(coefficients) / size))
-            loss = loss / jnp.maximum(weight, SMALLEST_WEIGHT)
+            loss = loss / jnp.where(weight > SMALLEST_WEIGHT, weight, 1)
         return loss
 
     def loss_and_gradient(meta_params):

@@ -11,7 +11,7 @@ from jax import lax
 from cmwjax.models import heads
 from cmwjax.models.batch_norm import BatchNorm
 from cmwjax.models.initializers import kaiming_normal, kaiming_normal_fan_out
-from cmwjax.models.layers import fence
+from cmwjax.models.layers import Conv, fence
 
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -119,7 +119,7 @@ class EfficientNetLite0(nn.Module):
         def norm(name):
             return _norm(name, train, self.axis_name, self.dtype)
 
-        x = nn.Conv(
+        x = Conv(
             STEM,
             (3, 3),
             2,
@@ -150,7 +150,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def _pointwise(features: int, name: str, dtype: Any) -> nn.Module:
-    return nn.Conv(
+    return Conv(
         features,
         (1, 1),
         use_bias=False,
