@@ -20,7 +20,6 @@ EPOCHS = (15, 60)
 # Words of their own soon tell every text apart, whatever its label.
 EPOCHS_OF_TEXTS = 10
 BATCH = (8, 128)  # samples in a step, for small and for large sets
-TRUSTED_SHARE_OF_TEXTS = 0.5  # more than of others, for texts say little of each other
 
 
 class Size(NamedTuple):
@@ -158,7 +157,6 @@ def _network(config: Any, size: Size) -> None:
         model.name, model.options = "text", {"embedding": 64, "hidden": ()}
         optim.name = "adam"  # the mean over a text leaves small gradients
         optim.learning_rate, optim.weight_decay = 3e-3, 0.0
-        _weighting_of_texts(config, size)
     elif size.kind == "images" and min(size.shape[:2]) >= SMALLEST_CONV:
         model.name, model.options = "small_conv", {}
         optim.learning_rate = 0.05
@@ -167,14 +165,3 @@ def _network(config: Any, size: Size) -> None:
         model.name = "mlp"
         model.options = {"hidden": (256,) if wide else (128, 64)}
         optim.learning_rate = 0.03
-
-
-def _weighting_of_texts(config: Any, size: Size) -> None:
-    if size.trusted is not None:
-        config.meta_set.trusted_share = TRUSTED_SHARE_OF_TEXTS
-        return
-    # The easiest texts are those with frequent words, right or wrong: a net that learns
-    # from them as fast as from others comes to trust the wrong ones most.
-    optimizer = config.weighting.optimizer
-    optimizer.name = "adam"
-    optimizer.learning_rate, optimizer.weight_decay = 1e-3, 1e-4

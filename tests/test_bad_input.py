@@ -42,6 +42,7 @@ def changed(changes):
 
 
 KNOWN_AS = {  # where an error does not call it config.FIELD
+    "data.imbalance_factor": "imbalance_factor is",
     "data.labels": "labels '",
     "data.name": "data '",
     "method": "PLC relies on predictions",

@@ -209,7 +209,12 @@ def finished(tmp_path_factory, broken_folder):
     return workdir
 
 
-LOWEST = {"meta_set.policy": "lowest_loss", "data.labels": "given", "meta_every": 1}
+LOWEST = {
+    "meta_set.policy": "lowest_loss",
+    "data.labels": "given",
+    "noise.on_given": True,
+    "meta_every": 1,
+}
 SOFT_LABELS = LOWEST | {  # and batch norm, as in configs/webvision.py
     "method": "cmw_net_sl",
     "model.name": "small_conv",
@@ -328,6 +333,7 @@ def test_several_test_sets_and_the_five_likeliest(tmp_path, monkeypatch):
     fields = {
         "data.stream.tests": ("val", "far"),
         "data.labels": "given",
+        "noise.on_given": True,
         "meta_set.policy": "balanced",
         "method": "erm",
         "epochs": 1,
