@@ -23,7 +23,11 @@ from unittest import mock
 import numpy as np
 from absl import app, flags, logging
 from scipy.special import expit
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    roc_auc_score,
+)
 
 from benchmarks.variants import fields_and_variants, variant
 from cmwjax import compare, load_classifier, train
@@ -137,10 +141,9 @@ def measured(config, files):
             metrics = run.summary(scores, problem.true_labels[index])
             row["validation"] = 100 * metrics[run.program.task.criterion]
             probabilities = run.program.predict(state, run.sets.train, index)
-            right = probabilities.argmax(axis=1) == problem.true_labels[index]
-            truth = problem.true_labels[index]
-            recalls = [right[truth == c].mean() for c in np.unique(truth)]
-            row["balanced"] = 100 * float(np.mean(recalls))
+            found = probabilities.argmax(axis=1)
+            balanced = balanced_accuracy_score(problem.true_labels[index], found)
+            row["balanced"] = 100 * float(balanced)
         if config.data.name.endswith("train_clean_noisy_labels.tsv"):
             row["validation"] = on_others(workdir, f"{files['yoruba']}/dev.tsv")
     row["test"] = 100 * result.test_score

@@ -165,6 +165,12 @@ def check_config(config: ConfigDict) -> None:
                     f"config.{field}={values!r} must hold whole numbers in [0, {_BIG}];"
                     f" correct {value!r}."
                 )
+    share = config.meta_set.trusted_share
+    if -1 < share < 0:
+        raise ValueError(
+            f"config.meta_set.trusted_share={share} is no share: choose one in [0, 1), "
+            "or -1 for what trusted samples are of all."
+        )
     freeze_epoch = config.ema.freeze_epoch
     if freeze_epoch >= config.epochs:
         raise ValueError(

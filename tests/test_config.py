@@ -45,6 +45,7 @@ def test_every_config_file_is_valid(path):
         ("meta_set.policy", "magic", r"config.meta_set.policy='magic'"),
         ("weighting.normalisation", "sum", r"config.weighting.normalisation='sum'"),
         ("weighting.num_families", 0, r"config.weighting.num_families=0"),
+        ("meta_set.trusted_share", -0.5, r"trusted_share=-0.5 is no share: choose"),
         ("compare.methods", ("erm",), r"give both, or neither"),
         ("ema.freeze_epoch", 60, r"config.ema.freeze_epoch=60 never comes .*epochs=60"),
     ],

@@ -13,6 +13,13 @@ from image_files import encoded, random_pixels, write_folder
 from runs import run, tiny
 
 PIXELS = random_pixels(0)
+SMALL = {
+    "data.train_size": 0,
+    "data.stream.image_size": 10,
+    "data.stream.resize": 0,
+    "data.batch_size": 16,
+    "meta_set.batch_size": 8,
+}
 
 
 def put(path, content=None):
@@ -137,14 +144,7 @@ def test_a_test_set_that_cannot_be_read_is_an_error(tmp_path):
     write_folder(tmp_path)
     for path in (tmp_path / "test").glob("*/*.png"):
         path.write_bytes(b"<html>")
-    fields = {
-        "data.name": f"folder:{tmp_path}",
-        "data.train_size": 0,
-        "data.stream.image_size": 10,
-        "data.stream.resize": 0,
-        "data.batch_size": 16,
-        "meta_set.batch_size": 8,
-    }
+    fields = {"data.name": f"folder:{tmp_path}", **SMALL}
     with pytest.raises(ValueError, match="none of the 21 images of .*, test, could"):
         run(tiny(**fields), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -154,11 +154,7 @@ def test_a_meta_set_that_cannot_be_read_is_an_error(tmp_path):
     write_folder(tmp_path)
     fields = {
         "data.name": f"folder:{tmp_path}",
-        "data.train_size": 0,
-        "data.stream.image_size": 10,
-        "data.stream.resize": 0,
-        "data.batch_size": 16,
-        "meta_set.batch_size": 8,
+        **SMALL,
         "method": "erm",
         "epochs": 1,
         "warmup_epochs": 0,

@@ -29,6 +29,19 @@ from configs import (
     webvision,
 )
 
+FILES = [
+    cifar,
+    cifar_lt,
+    embeddings,
+    fashion_mnist,
+    own_data,
+    quickstart,
+    regression,
+    tabular,
+    text,
+    transfer,
+    webvision,
+]
 PIXELS, DIGITS = load_digits(n_class=3, return_X_y=True)
 IMAGES = np.rint(PIXELS[:120] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
 LABELS = DIGITS[:120].astype(np.int32)
@@ -212,22 +225,7 @@ def test_noise_on_given_labels_has_to_be_meant():
     check_config(config)
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        cifar,
-        cifar_lt,
-        embeddings,
-        fashion_mnist,
-        own_data,
-        quickstart,
-        regression,
-        tabular,
-        text,
-        transfer,
-        webvision,
-    ],
-)
+@pytest.mark.parametrize("file", FILES)
 def test_method_and_methods_are_one(file):
     one, other = (
         file.get_config(f"{word}=mw_net+erm") for word in ("method", "methods")
