@@ -3,12 +3,12 @@
     python benchmarks/fitted.py --seeds=3 --json=results/fitted.json
 
 Trusted samples that train too (`meta_set.trusted_share`) are soon fitted, and then
-their loss has no gradient to speak of, of which the weighting net could learn. Here its
-rate is 0 until then: for two thirds of the quickstart, with 40 % of four digits called
-others and 100 trusted samples. The table has, in the mean over seeds and for nets plain,
-with dropout and with batch norm: the loss on the trusted samples, a step ahead, when the
-weighting net begins to learn; AUROC of wrong labels by a low weight at the end of the
-run; and the test accuracy at both times.
+their loss has no gradient to speak of, of which the weighting net could learn. Here
+its rate is 0 until then: for two thirds of the quickstart, with 40 % of four digits
+called others and 100 trusted samples. The table has, in the mean over seeds and for
+nets plain, with dropout and with batch norm: the loss on the trusted samples, a step
+ahead, when the weighting net begins to learn; AUROC of wrong labels by a low weight at
+the end of the run; and the test accuracy at both times.
 """
 
 import tempfile
