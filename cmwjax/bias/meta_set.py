@@ -159,7 +159,7 @@ def warn_of_other_shares(
     if shares[worst] > OTHER * usual[worst]:
         logging.warning(
             "%.0f %% of the trusted samples are of class %s, and %.2g %% of those to "
-            "train on. Weights are judged by how good the classifier is on samples like "
+            "train on. Weights are judged by how good a classifier is on samples like "
             "the trusted ones, so it will find this class more often than it is there. "
             "If that is not what you want, trust samples as they come.",
             100 * shares[worst],
