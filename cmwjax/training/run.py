@@ -73,6 +73,8 @@ class Run(NamedTuple):
           Diverged: if a score is not; it says what the samples are `of`.
           ValueError: if no input could be read.
         """
+        if samples is self.sets.train:
+            samples = self.program.remembered(state, samples)
         scores = self.program.score(state, samples, index)
         if not np.any(scores.seen):
             self.unreadable.write()
