@@ -156,7 +156,7 @@ def check_config(config: ConfigDict) -> None:
     catalogue.check_options(config)
     if TASKS[config.task].label_kind == TARGETS:
         _check_targets(config)
-    _check_candidates(config)
+    candidates.check_config(config)
     if on_disk.is_name(config.data.name) and not config.data.embed:
         _check_stream(config)
     if not csv_sets.is_name(config.data.name):
@@ -228,27 +228,6 @@ def _check_targets(config: ConfigDict) -> None:
         raise ValueError(
             f"config.data.csv.classes={data.csv.classes!r} puts classes in order, and "
             f"config.task={task!r} has none: leave it empty."
-        )
-
-
-def _check_candidates(config: ConfigDict) -> None:
-    """Refuses candidates where labels are no sets, and a rate where none are made."""
-    kind, rate = config.candidates.kind, config.candidates.rate
-    if kind != "none" and not TASKS[config.task].has_sets:
-        raise ValueError(
-            f"config.candidates.kind={kind!r} makes sets of labels, and config.task="
-            f"{config.task!r} has none: set it to 'none', or task='partial'."
-        )
-    if kind == "none" and rate:
-        raise ValueError(
-            f"config.candidates.rate={rate} has no effect with config.candidates.kind="
-            f"'none': choose one of {tuple(candidates.KINDS)[1:]}, or set the rate to "
-            "0."
-        )
-    if TASKS[config.task].has_sets and not config.data.csv.separator:
-        raise ValueError(
-            "config.data.csv.separator='' separates no candidates: choose what stands "
-            "between them, such as '|'."
         )
 
 

@@ -16,8 +16,9 @@ csv file in its column of labels, with `separator` between them.
 
 `loss` is the base: `proden`, whose targets follow the predictions, or `cc`, the
 likelihood that the label is a candidate. `methods` weight it: erm is the base alone,
-constant the base with constant weights, cmw_net weights by the loss and the size of the
-class, which is the sum of what is believed of the samples. No clean data is used: the
+cmw_net weights by the loss and the size of the class, which is the sum of what is
+believed of the samples. (With constant weights, which `constant` has, the base is
+itself to the last bit: losses are divided by the sum.) No clean data is used: the
 meta set is what the classifier finds easiest of each class, after `warmup` epochs;
 `meta=held_out` takes `per_class` samples of each class with their right labels. Scores
 are those of the true labels of a test set; without one, `validation` is a share of the
@@ -65,7 +66,7 @@ def get_config(arg=None):
     _check_stage(arg)
     stage = arg["stage"]
     config = base_config()
-    methods = "erm" if stage == FIRST else "erm+constant+cmw_net"
+    methods = "erm" if stage == FIRST else "erm+cmw_net"
     config.compare.methods = methods_of(arg["methods"] or methods)
     config.compare.seeds = tuple(range(arg["seeds"]))
     config.data.name, config.data.labels = arg["data"], arg["labels"]
@@ -131,6 +132,7 @@ def _as_the_paper(config, stage):
     config.data.batch_size = config.meta_set.batch_size = 256
     config.model.options = {"hidden": (300, 301, 302, 303), "batch_norm": True}
     config.meta_every = 20
+    config.audit_every = 10
     set_paper_weighting(config, 1e-3)
     config.weighting.normalisation = "weights"
     config.optim.schedule.name = "steps"

@@ -6,10 +6,13 @@ A set is a row of a bool `[N, C]` array; the label is always in it.
 from collections.abc import Callable
 
 import numpy as np
+from ml_collections import ConfigDict
 from numpy.typing import ArrayLike, NDArray
 
 from cmwjax.core.labels import check_labels
+from cmwjax.data.dataset import Dataset
 from cmwjax.randomness import Purpose, Seed, generator
+from cmwjax.tasks.catalogue import TASKS
 
 
 def one_hot(labels: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
@@ -129,3 +132,81 @@ def class_sizes(candidates: NDArray[np.bool_]) -> NDArray[np.float64]:
     together are N.
     """
     return (candidates / candidates.sum(axis=1, keepdims=True)).sum(axis=0)
+
+
+def of(
+    dataset: Dataset, labels: NDArray[np.int32], config: ConfigDict, *, seed: int
+) -> NDArray[np.bool_] | None:
+    """Candidates of samples: those of the data, or made around their labels `[N]`.
+
+    Returns:
+      bool `[N, C]`; None for a task in which every sample has one label.
+    """
+    if not TASKS[config.task].has_sets:
+        return None
+    if dataset.candidates is not None:
+        return np.array(dataset.candidates, bool)
+    return make(
+        labels,
+        kind=config.candidates.kind,
+        rate=config.candidates.rate,
+        smallest=config.candidates.smallest,
+        num_classes=dataset.num_classes,
+        seed=seed,
+    )
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses candidates where labels are no sets, and a rate where none are made."""
+    kind, rate = config.candidates.kind, config.candidates.rate
+    if kind != "none" and not TASKS[config.task].has_sets:
+        raise ValueError(
+            f"config.candidates.kind={kind!r} makes sets of labels, and config.task="
+            f"{config.task!r} has none: set it to 'none', or task='partial'."
+        )
+    if kind == "none" and rate:
+        raise ValueError(
+            f"config.candidates.rate={rate} has no effect with config.candidates.kind="
+            f"'none': choose one of {tuple(KINDS)[1:]}, or set the rate to "
+            "0."
+        )
+    if TASKS[config.task].has_sets and not config.data.csv.separator:
+        raise ValueError(
+            "config.data.csv.separator='' separates no candidates: choose what stands "
+            "between them, such as '|'."
+        )
+
+
+def check_data(dataset: Dataset, config: ConfigDict) -> None:
+    """Refuses a task of sets without any, sets made twice, and sets for other tasks."""
+    name, kind = config.data.name, config.candidates.kind
+    if not TASKS[config.task].has_sets:
+        if dataset.candidates is not None:
+            raise ValueError(
+                f"config.task={config.task!r} is for one label per sample, but those "
+                f"of {name!r} are sets of candidates: set it to 'partial'."
+            )
+        return
+    if (dataset.candidates is None) == (kind == "none"):
+        has = "no sets of candidates" if kind == "none" else "sets of candidates"
+        remedy = f"choose one of {tuple(KINDS)[1:]}, or give sets as labels"
+        if kind != "none":
+            remedy = "set it to 'none'"
+        raise ValueError(
+            f"config.candidates.kind={kind!r}, but data {name!r} come with {has}: "
+            f"{remedy}."
+        )
+    if dataset.candidates is None:
+        return
+    if config.noise.kind != "none":
+        raise ValueError(
+            f"config.noise.kind={config.noise.kind!r} is for labels, but those of "
+            f"{name!r} are sets of candidates: set it to 'none'."
+        )
+    if config.meta_set.policy == "held_out" and not dataset.knows_true_labels:
+        raise ValueError(
+            "config.meta_set.policy='held_out' trusts the labels that it holds out, "
+            f"and of the candidates of {name!r} nobody knows which are right: choose "
+            "'lowest_loss', or 'external' with a file of trusted samples in "
+            "config.data.csv.trusted."
+        )

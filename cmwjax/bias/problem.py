@@ -153,7 +153,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     labels[train_index] = _corrupt(
         labels[train_index], num_classes, config, seed=noise_seed
     )
-    sets = _candidates(dataset, labels, config, seed=noise_seed)
+    sets = candidates.of(dataset, labels, config, seed=noise_seed)
     if sets is not None:
         if meta_index is not None:  # of which the labels are known
             sets[meta_index] = candidates.one_hot(labels[meta_index], num_classes)
@@ -226,43 +226,8 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
             f"config.task={config.task!r} is for {task.label_kind}, but the labels of "
             f"{config.data.name!r} are {dataset.label_kind}: set it to one of {fit}."
         )
-    _check_sets(dataset, config)
+    candidates.check_data(dataset, config)
     return dataset
-
-
-def _check_sets(dataset: Dataset, config: ConfigDict) -> None:
-    """Refuses a task of sets without any, sets made twice, and sets for other tasks."""
-    name, kind = config.data.name, config.candidates.kind
-    if not TASKS[config.task].has_sets:
-        if dataset.candidates is not None:
-            raise ValueError(
-                f"config.task={config.task!r} is for one label per sample, but those "
-                f"of {name!r} are sets of candidates: set it to 'partial'."
-            )
-        return
-    if (dataset.candidates is None) == (kind == "none"):
-        has = "no sets of candidates" if kind == "none" else "sets of candidates"
-        remedy = f"choose one of {tuple(candidates.KINDS)[1:]}, or give sets as labels"
-        if kind != "none":
-            remedy = "set it to 'none'"
-        raise ValueError(
-            f"config.candidates.kind={kind!r}, but data {name!r} come with {has}: "
-            f"{remedy}."
-        )
-    if dataset.candidates is None:
-        return
-    if config.noise.kind != "none":
-        raise ValueError(
-            f"config.noise.kind={config.noise.kind!r} is for labels, but those of "
-            f"{name!r} are sets of candidates: set it to 'none'."
-        )
-    if config.meta_set.policy == "held_out" and not dataset.knows_true_labels:
-        raise ValueError(
-            "config.meta_set.policy='held_out' trusts the labels that it holds out, "
-            f"and of the candidates of {name!r} nobody knows which are right: choose "
-            "'lowest_loss', or 'external' with a file of trusted samples in "
-            "config.data.csv.trusted."
-        )
 
 
 def _check_scored(dataset: Dataset, config: ConfigDict) -> None:
@@ -402,24 +367,6 @@ def _corrupt(
         seed=seed,
         class_map=config.noise.class_map,
     ).labels
-
-
-def _candidates(
-    dataset: Dataset, labels: np.ndarray, config: ConfigDict, *, seed: int
-) -> np.ndarray | None:
-    """Candidates of each label, of the data or made around it; None: there are none."""
-    if not TASKS[config.task].has_sets:
-        return None
-    if dataset.candidates is not None:
-        return np.array(dataset.candidates, bool)
-    return candidates.make(
-        labels,
-        kind=config.candidates.kind,
-        rate=config.candidates.rate,
-        smallest=config.candidates.smallest,
-        num_classes=dataset.num_classes,
-        seed=seed,
-    )
 
 
 def _check_no_clean(clean_index: np.ndarray, config: ConfigDict) -> None:
