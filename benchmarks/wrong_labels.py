@@ -121,9 +121,9 @@ def given_by(text: str, seed: int) -> Given:
     config = compare.one_run(read_config(text), "erm", seed)
     problem = prepare(config)
     index, data = problem.train_index, problem.dataset
-    inputs = data.train_inputs[index]
-    if data.kind == "tokens":
-        inputs = [data.shown[i] for i in index]
+    inputs, shown = data.train_inputs[index], data.shown
+    if data.kind == "tokens" and shown is not None:
+        inputs = [shown[i] for i in index]
     options = config.model.options.to_dict()
     fields = {
         "optim": config.optim.to_dict(),
