@@ -8,6 +8,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from cmwjax import compare, train
+from cmwjax.bias.noise import CLASS_MAPS
 from cmwjax.config_check import check_config
 from cmwjax.data import datasets, label_sets
 from cmwjax.report.samples import read_samples
@@ -17,7 +18,7 @@ from results.biases import CELLS, LEARNER, Cell, read_config
 
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_can_be_run(name):
-    text = make.with_files(CELLS[name].config, "a/b.npz", "c.npz", lambda cell: cell)
+    text = make.with_files(CELLS[name].config, "a/{}.npz".format, "{}.cell".format)
     config = read_config(text)
     assert "{" not in text
     check_config(config)
@@ -30,16 +31,30 @@ def test_every_cell_can_be_run(name):
     labelled = any(word in name for word in ("pmd", "human", "hybrid"))
     assert (config.data.labels != "true") == labelled
     if name.startswith("fashion") and labelled:
-        assert config.data.labels.startswith("a/b.npz:type")
+        assert config.data.labels.startswith("a/pmd.npz:type")
+    if "rrm" in config.compare.methods:
+        told = config.baseline.rrm.noise_rate
+        assert told == pytest.approx(share_of_wrong_labels(config), abs=0.005)
     assert (config.meta_set.policy == "balanced") == (
         "-lt-" in name and config.noise.kind == "none"
     )
 
 
+def share_of_wrong_labels(config):
+    """What makes labels wrong, one after the other."""
+    rate = config.noise.rate
+    class_map = CLASS_MAPS.get(config.noise.class_map[0], {})
+    affected = {"none": 0, "asymmetric": len(class_map) / 10, "symmetric": 0.9}
+    labels = config.data.labels
+    given = {"035": 0.35, "070": 0.7, "worse_label": 0.4, "aggre_label": 0.09}
+    first = next((x for name, x in given.items() if labels.endswith(name)), 0)
+    return first + rate * affected[config.noise.kind] * (1 - first)
+
+
 def test_functions_applied_elsewhere_are_learned_under_another_bias():
     sources = []
     for cell in CELLS.values():
-        make.with_files(cell.config, "", "", sources.append)
+        make.with_files(cell.config, str, sources.append)
     assert sources
     for name in sources:
         assert LEARNER in read_config(CELLS[name].config).compare.methods

@@ -19,6 +19,8 @@ from cmwjax.data.dataset import Dataset, keys_of, select
 from cmwjax.randomness import Purpose, generator
 from cmwjax.tasks.catalogue import TASKS
 
+ALIKE = 2.0  # mean family sizes within this factor say little about a class
+
 
 class Problem(NamedTuple):
     """Arrays over the whole training set, `[N]`, and who plays which part in it."""
@@ -146,7 +148,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     counts = class_counts(groups, num_groups)
     _check_counts(counts, config, names)
     if borders is None:
-        families = group_classes(counts, _num_families(counts, config))
+        families = _families(counts, config)
     else:  # the ranges of targets are families already, in ascending order
         _check_measured(labels, "meta_set", meta_index)
         _check_measured(labels, "data.validation", validation_index)
@@ -306,8 +308,12 @@ def _without_trusted(
     return kept
 
 
-def _num_families(counts: np.ndarray, config: ConfigDict) -> int:
-    """As many as are wanted, but no more than there are class sizes."""
+def _families(counts: np.ndarray, config: ConfigDict) -> Families:
+    """As many as are wanted, but no more than there are class sizes.
+
+    Where a function from elsewhere is applied and sizes differ by little, there is one:
+    it would trust a class for its rank among sizes that tell nothing.
+    """
     wanted, sizes = config.weighting.num_families, len(np.unique(counts))
     if 1 < sizes < wanted:  # one size for all is a balanced set, and no surprise
         logging.warning(
@@ -316,7 +322,18 @@ def _num_families(counts: np.ndarray, config: ConfigDict) -> int:
             sizes,
             wanted,
         )
-    return min(wanted, sizes)
+    families = group_classes(counts, min(wanted, sizes))
+    smallest, largest = families.centres[[0, -1]]
+    if config.weighting.load and 1 < largest / smallest < ALIKE:
+        logging.warning(
+            "weighting.load: the mean class sizes of the families, %s, differ by a "
+            "factor of %.2f at most, so that small and large mean little here: all "
+            "classes are one family, with the mean weight of the function's families.",
+            np.round(families.centres).astype(int).tolist(),
+            largest / smallest,
+        )
+        return group_classes(counts, 1)
+    return families
 
 
 def _corrupt(
