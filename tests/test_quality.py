@@ -44,7 +44,7 @@ def margins(probabilities, given, shares):
     found = []
     for label, odds in zip(given, probabilities / np.sqrt(shares), strict=True):
         other = np.max(np.delete(odds, label))
-        found.append(odds[label] / (odds[label] + other))
+        found.append(1 / (1 + np.cbrt(other / odds[label])))
     return np.array(found)
 
 
