@@ -975,6 +975,13 @@ MUTATIONS = [
         "test_quality.py",
     ),
     Mutation(
+        "quality: margins are not softened",
+        "tasks/classification.py",
+        "(given - other) / TEMPERATURE",
+        "given - other",
+        "test_evaluate.py",
+    ),
+    Mutation(
         "quality: a look is not counted",
         "train.py",
         "progress.quality_with(run, scores, others), looks + 1",
@@ -1004,10 +1011,10 @@ MUTATIONS = [
         "test_estimator.py",
     ),
     Mutation(
-        "front: who was trained on a row judges it out of fold",
+        "front: who was trained on a row suggests a label for it",
         "label_errors.py",
-        "judges |= ~judges.any(axis=0)",
-        "judges |= True",
+        "            suggested[mine] =",
+        "            mine = np.arange(rows)\n            suggested[mine] =",
         "test_estimator.py",
     ),
     Mutation(
