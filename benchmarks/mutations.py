@@ -963,7 +963,7 @@ MUTATIONS = [
     Mutation(
         "quality: all of the classes' sizes are taken back",
         "tasks/classification.py",
-        "0.5 * jnp.log(frequencies)",
+        "0.25 * jnp.log(frequencies)",
         "1.0 * jnp.log(frequencies)",
         "test_evaluate.py",
     ),

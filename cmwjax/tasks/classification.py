@@ -41,9 +41,9 @@ def quality(logits: jax.Array, batch: Batch, frequencies: jax.Array) -> jax.Arra
     """The given label against the likeliest other one, `[B]` in [0, 1].
 
     That is `sigmoid(margin / 3)` after adjusting logits: the classifier has learned
-    that a large class is likely, also where it is large because of wrong labels. Half
-    of that is taken back: all of it would call the labels of truly frequent classes
-    wrong.
+    that a large class is likely, also where it is large because of wrong labels. A
+    quarter of that is taken back: all of it would call the labels of truly frequent
+    classes wrong.
 
     Args:
       logits: `[B, C]`.
@@ -57,7 +57,7 @@ def quality(logits: jax.Array, batch: Batch, frequencies: jax.Array) -> jax.Arra
       learning via logit adjustment <https://arxiv.org/abs/2007.07314>`_, 2021, which
       takes back all.
     """
-    adjusted = logits - 0.5 * jnp.log(frequencies)[None]
+    adjusted = logits - 0.25 * jnp.log(frequencies)[None]
     is_given = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=bool)
     given = jnp.max(adjusted, axis=-1, where=is_given, initial=-jnp.inf)
     other = jnp.max(adjusted, axis=-1, where=~is_given, initial=-jnp.inf)
