@@ -7,8 +7,9 @@ import pytest
 from sklearn.datasets import make_blobs
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmarks import wrong_labels
+from benchmarks import label_scores, wrong_labels
 from benchmarks.wrong_labels import Given, Ranking
+from cmwjax import CMWClassifier, find_label_errors
 from cmwjax.config_check import check_config
 from results.biases import read_config
 
@@ -89,6 +90,26 @@ def test_everybody_finds_wrong_labels_of_groups_far_apart(given, judge):
         assert row["wrong"] == 12
         assert row["auroc"] > 0.95
         assert row["right_suggestions"] > 0.9
+
+
+def test_the_score_of_the_package_is_one_of_those_compared(given):
+    """That of its own temperature and share, of one fit and of several."""
+    settings = given.settings | {"epochs": 3}
+    found = label_scores.average_precisions(given._replace(settings=settings), "erm")
+    assert len(found) == 60
+    estimator = CMWClassifier("erm", **settings).fit(given.inputs, given.labels)
+    [fit] = label_scores.kept(lambda: estimator.fit(given.inputs, given.labels))
+    quality = label_scores.quality(fit, given.labels, 0.25, 3)
+    np.testing.assert_allclose(quality, estimator.label_quality_, rtol=1e-4)
+    wrong = given.labels != given.true_labels
+    want = average_precision_score(wrong, -estimator.label_quality_)
+    assert found["one fit", "0.25", "3"] == pytest.approx(want)
+    issues = find_label_errors(
+        given.inputs, given.labels, cv=5, method="erm", **settings
+    )
+    wrong, quality = wrong[issues["row"]], issues["label_quality"]
+    want = average_precision_score(wrong, -quality)
+    assert found["all five", "0.25", "3"] == pytest.approx(want)
 
 
 def test_rows_that_are_there_are_not_measured_again(given, tmp_path, monkeypatch):
