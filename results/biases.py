@@ -1,6 +1,7 @@
 """The cells of the tables: every bias that methods are compared under."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,20 @@ def read_config(text):
     pairs = (field.split("=") for field in fields)
     config.update_from_flattened_dict({name: float(value) for name, value in pairs})
     return config
+
+
+def with_files(text, given, learned):
+    """A cell's configuration with paths in place of what stands for them.
+
+    `given(name)` is the path of a file, `learned(cell)` that of a weighting function.
+    """
+    text = re.sub(LEARNED.format("([^}]*)"), lambda match: str(learned(match[1])), text)
+    return re.sub(r"\{(\w+)\}", lambda match: str(given(match[1])), text)
+
+
+def in_words(text):
+    """A cell's configuration with a word for each file, as tables have it."""
+    return with_files(text, lambda name: f"{name.upper()}.npz", lambda _: "LEARNED")
 
 
 def told(wrong):

@@ -18,7 +18,6 @@ import datetime
 import json
 import os
 import platform
-import re
 from pathlib import Path
 
 import jax
@@ -29,7 +28,7 @@ from cmwjax.files import write_json
 from cmwjax.methods.catalogue import title
 from cmwjax.training.workdir import is_finished
 from results import make_pmd
-from results.biases import CELLS, LEARNED, LEARNER, PMD, read_config
+from results.biases import CELLS, LEARNER, PMD, in_words, read_config, with_files
 from results.tables import kept, write_tables
 
 _CELLS = flags.DEFINE_list("cells", [], "cells to run; by default all")
@@ -61,9 +60,7 @@ def run_cell(name, cell):
     jax.clear_caches()
     summary = json.loads((workdir / "summary.json").read_text())
     summary |= {
-        "config": with_files(
-            cell.config, lambda name: f"{name.upper()}.npz", lambda _: "LEARNED"
-        ),
+        "config": in_words(cell.config),
         "date": datetime.date.today().isoformat(),
         "hardware": hardware(),
         "jax": jax.__version__,
@@ -113,15 +110,6 @@ def learned(name):
     if not is_finished(folder):
         run_cell(name, CELLS[name])
     return folder / "weighting.safetensors"
-
-
-def with_files(text, given, learned):
-    """A cell's configuration with paths in place of what stands for them.
-
-    `given(name)` is the path of a file, `learned(cell)` that of a weighting function.
-    """
-    text = re.sub(LEARNED.format("([^}]*)"), lambda match: str(learned(match[1])), text)
-    return re.sub(r"\{(\w+)\}", lambda match: str(given(match[1])), text)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from cmwjax.config_check import check_config
 from cmwjax.data import datasets, label_sets
 from cmwjax.report.samples import read_samples
 from results import make, make_pmd, tables
-from results.biases import CELLS, LEARNER, Cell, read_config
+from results.biases import CELLS, LEARNER, Cell, read_config, with_files
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_can_be_run(name):
-    text = make.with_files(CELLS[name].config, "a/{}.npz".format, "{}.cell".format)
+    text = with_files(CELLS[name].config, "a/{}.npz".format, "{}.cell".format)
     config = read_config(text)
     assert "{" not in text
     check_config(config)
@@ -54,7 +54,7 @@ def share_of_wrong_labels(config):
 def test_functions_applied_elsewhere_are_learned_under_another_bias():
     sources = []
     for cell in CELLS.values():
-        make.with_files(cell.config, str, sources.append)
+        with_files(cell.config, str, sources.append)
     assert sources
     for name in sources:
         assert LEARNER in read_config(CELLS[name].config).compare.methods
@@ -69,11 +69,11 @@ def test_matrix_shows_the_best_and_what_diverged():
     first = {"erm": method(80.0, 82.0), "elr": method(90.0, None)}
     second = {"cmw_net": method(70.0, 70.02), "erm": method(70.0, 70.04)}
     cells = [
-        (Cell("one", "x.py", {"erm": 77.123}), {"methods": first}),
-        (Cell("two", "x.py"), {"methods": second}),
+        (Cell("one", "x.py", {"erm": 77.123}), {"methods": first, "config": "x.py"}),
+        (Cell("two", "{pmd}:a"), {"methods": second, "config": "PMD.npz:b"}),
     ]
     assert tables.matrix(cells).splitlines() == [
-        "| method | one | two |",
+        "| method | one | two † |",
         "|---|---|---|",
         "| ERM | **81.0 ± 1.4** (77.1) | **70.0 ± 0.0** |",
         "| ELR | diverged (1 of 2) |  |",

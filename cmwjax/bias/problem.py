@@ -147,6 +147,9 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     groups = group_of(labels[train_index], borders)
     counts = class_counts(groups, num_groups)
     _check_counts(counts, config, names)
+    if meta_index is not None:
+        trusted = class_counts(group_of(labels[meta_index], borders), num_groups)
+        meta_set.warn_of_other_shares(trusted, counts, names)
     if borders is None:
         families = _families(counts, config)
     else:  # the ranges of targets are families already, in ascending order
