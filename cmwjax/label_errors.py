@@ -30,10 +30,8 @@ def find_label_errors(
       X: inputs, N, as `CMWClassifier` takes them.
       y: their labels as they were given, `[N]`.
       cv: None judges every label by a classifier that was trained on all of them. A
-        number k trains k classifiers, each on all rows but one part in k: the quality
-        of a label is the mean of what all of them say, and its better one is suggested
-        by who was not trained on it. So does a splitter of scikit-learn. That takes k
-        times as long.
+        number k trains k classifiers, each on all rows but one part in k, which it
+        judges; so does a splitter of scikit-learn. That takes k times as long.
       trusted: as for `CMWClassifier.fit`.
       **parameters: of `CMWClassifier`.
 
@@ -70,29 +68,29 @@ def find_label_errors(
 def _out_of_fold(
     estimator: CMWClassifier, X: Any, y: Any, trusted: Any, cv: Any
 ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Quality of each row's label by all classifiers, and a label by one without it.
+    """Quality and suggested label of each row, by who was not trained on it.
 
-    Those who were trained on a row judge its label, too: they are more, they know its
-    class better, and the mean over the epochs is from before they know it by heart.
-    The only sample of a class is never set aside: who has not seen the class has no
-    label for it. The last one suggests it.
+    The only sample of a class is never set aside: who has not seen the class cannot
+    judge it. It is judged by all.
     """
     dataset, rows = estimator._prepare(X, y, trusted)
     parts = _parts(dataset.train_labels[:rows], cv, seed_of(estimator.random_state))
-    alone = np.setdiff1d(np.arange(rows), np.concatenate(parts))
+    judges = np.zeros((len(parts), rows), bool)  # which classifier judges which row
+    for judge, part in zip(judges, parts, strict=True):
+        judge[part] = True
+    judges |= ~judges.any(axis=0)
     total, suggested = np.zeros(rows), np.empty(rows, estimator.classes_.dtype)
     # One configuration for all, so that nothing is compiled twice.
     fewest = dataset._replace(validation_index=max(parts, key=len))
     epochs = estimator._configured(dataset).epochs  # as if all were trained on
     config = estimator._configured(fewest, epochs=epochs)
     with estimator._folder() as workdir:
-        for number, part in enumerate(parts):
+        for number, (part, mine) in enumerate(zip(parts, judges, strict=True)):
             chosen = dataset._replace(validation_index=part)
             estimator._train(config, chosen, workdir / f"part_{number}", rows)
-            total += estimator.label_quality_
-            mine = np.append(part, alone)
+            total[mine] += estimator.label_quality_[mine]
             suggested[mine] = estimator.suggested_label_[mine]
-    return total / len(parts), suggested
+    return total / judges.sum(axis=0), suggested
 
 
 def _parts(labels: NDArray[np.int32], cv: Any, seed: int) -> list[NDArray[np.int32]]:

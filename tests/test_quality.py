@@ -42,9 +42,9 @@ def test_one_look_is_the_margin_to_the_likeliest_other_class(tmp_path):
 def margins(probabilities, given, shares):
     """The given label against the likeliest other one, one sample at a time."""
     found = []
-    for label, odds in zip(given, probabilities / shares**0.25, strict=True):
+    for label, odds in zip(given, probabilities / np.sqrt(shares), strict=True):
         other = np.max(np.delete(odds, label))
-        found.append(1 / (1 + np.cbrt(other / odds[label])))
+        found.append(odds[label] / (odds[label] + other))
     return np.array(found)
 
 

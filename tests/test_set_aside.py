@@ -56,8 +56,8 @@ def test_what_is_known_of_them_is_in_a_file_of_their_own(mine, tmp_path):
     trained = np.setdiff1d(np.arange(300), PART)
     shares = np.bincount(mine.train_labels[trained]) / len(trained)
     want = []
-    for p, label in zip(probabilities / shares**0.25, labels, strict=True):
-        odds = np.cbrt(p[label] / max(np.delete(p, label)))
+    for p, label in zip(probabilities / np.sqrt(shares), labels, strict=True):
+        odds = p[label] / max(np.delete(p, label))
         want.append(odds / (1 + odds))
     quality = [float(r["quality"]) for r in rows]
     np.testing.assert_allclose(quality, want, rtol=1e-3)

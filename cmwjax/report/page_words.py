@@ -210,8 +210,8 @@ def quality(found: Facts) -> str:
     return (
         "Quality, from 0 to 1, is how well the given label suits its sample, in the "
         "mean over the epochs: what the classifier thinks of it against the likeliest "
-        "other class, a quarter of the classes’ sizes taken back. Below 0.5, another "
-        "class suits it better."
+        "other class, half of the classes’ sizes taken back. Below 0.5, another class "
+        "suits it better."
     )
 
 

@@ -10,10 +10,6 @@ from cmwjax.core.losses import cross_entropy
 from cmwjax.tasks.task import Batch, Scores, Task
 
 TOP = 5
-# Of margins. With 1, a look at a classifier that has hardly learned anything counts as
-# much as one at a sure classifier; with far more, early looks count for nothing, and
-# late ones are at what is known by heart. See results/wrong_labels.md.
-TEMPERATURE = 3.0
 
 
 def losses(logits: jax.Array, batch: Batch) -> jax.Array:
@@ -40,10 +36,9 @@ def scores(logits: jax.Array, batch: Batch) -> Scores:
 def quality(logits: jax.Array, batch: Batch, frequencies: jax.Array) -> jax.Array:
     """The given label against the likeliest other one, `[B]` in [0, 1].
 
-    That is `sigmoid(margin / 3)` after adjusting logits: the classifier has learned
-    that a large class is likely, also where it is large because of wrong labels. A
-    quarter of that is taken back: all of it would call the labels of truly frequent
-    classes wrong.
+    That is `sigmoid(margin)` after adjusting logits: the classifier has learned that a
+    large class is likely, also where it is large because of wrong labels. Half of that
+    is taken back: all of it would call the labels of truly frequent classes wrong.
 
     Args:
       logits: `[B, C]`.
@@ -57,11 +52,11 @@ def quality(logits: jax.Array, batch: Batch, frequencies: jax.Array) -> jax.Arra
       learning via logit adjustment <https://arxiv.org/abs/2007.07314>`_, 2021, which
       takes back all.
     """
-    adjusted = logits - 0.25 * jnp.log(frequencies)[None]
+    adjusted = logits - 0.5 * jnp.log(frequencies)[None]
     is_given = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=bool)
     given = jnp.max(adjusted, axis=-1, where=is_given, initial=-jnp.inf)
     other = jnp.max(adjusted, axis=-1, where=~is_given, initial=-jnp.inf)
-    return jax.nn.sigmoid((given - other) / TEMPERATURE)
+    return jax.nn.sigmoid(given - other)
 
 
 def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
