@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.datasets import load_digits
 from cmwjax import compare, defaults, train
 from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
-from cmwjax.data import datasets
+from cmwjax.data import datasets, on_disk
 from cmwjax.report.result import sentence, summarise
 from configs import (
     cifar,
@@ -142,6 +143,11 @@ def test_photos_that_are_trusted(folder):
     problem = prepare(config)
     assert config.meta_set.policy == "external" and config.data.shards == 1
     assert problem.meta_index.tolist() == [24] and 24 not in problem.train_index
+    (repeated,) = problem.repeats  # the same bytes in another place are one photo
+    assert Path(problem.dataset.file_names[repeated]).name == source.name
+    assert sorted([*problem.train_index, *problem.validation_index, repeated]) == list(
+        range(24)
+    )
     assert problem.labels[24] == 2
     files = problem.dataset.files.train
     assert files.read(24) == source.read_bytes()
@@ -149,6 +155,34 @@ def test_photos_that_are_trusted(folder):
     trusted.parent.rename(trusted.parent.with_name("d"))
     with pytest.raises(ValueError, match="right has images of 'd', which is none of"):
         own(data=folder / "photos", trusted=folder / "right")
+
+
+def test_a_photo_is_itself_by_its_bytes_and_by_nothing_else(folder, caplog):
+    """Of the same folder, in a list, of the same size but other bytes, and gone."""
+    paths = sorted((folder / "photos").rglob("*.png"))
+    listed = on_disk.load(f"folder:{folder / 'list.csv'}", tests=(), text="file")
+    more = on_disk.load(f"folder:{folder / 'photos'}", tests=())
+    read = listed.with_more(more, "right").train.read
+    size = len(paths)
+    every, theirs = np.arange(size), np.arange(size, 2 * size)
+    assert on_disk.are_copies(read, every, theirs).all()
+    some = on_disk.are_copies(read, every, theirs[:5])
+    assert [listed.train.names[i] for i in np.flatnonzero(some)] == sorted(
+        (str(path.relative_to(folder)) for path in paths[:5]),
+        key=listed.train.names.index,
+    )
+    other = bytearray(paths[0].read_bytes())
+    other[-1] ^= 1
+    (folder / "photos" / "a" / "other.png").write_bytes(other)
+    alone = on_disk.load(f"folder:{folder / 'photos'}", tests=()).train
+    place = alone.names.index("a/other.png")
+    others = np.delete(np.arange(size + 1), place)
+    assert not on_disk.are_copies(alone.read, np.array([place]), others).any()
+    (folder / "photos" / "a" / "other.png").unlink()
+    assert not on_disk.are_copies(alone.read, np.array([place]), others).any()
+    trusted = own(data=folder / "list.csv", image="file", trusted=folder / "photos")
+    with pytest.raises(ValueError, match="every training sample of class 'a' has the"):
+        prepare(trusted)
 
 
 def test_a_folder_with_a_test_set(folder):

@@ -12,7 +12,7 @@ from absl import logging
 from cmwjax.core.labels import CLASSES, TARGETS
 from cmwjax.data.csv_files import READERS, CsvFile, read_csv
 from cmwjax.data.csv_labels import class_numbers, target_numbers
-from cmwjax.data.dataset import Dataset, keys_of
+from cmwjax.data.dataset import TEST, Dataset, keys_of
 from cmwjax.data.text import Vocabulary, build_vocabulary
 
 PURPOSES = {  # of each file
@@ -131,9 +131,10 @@ def assemble(
             target_numbers(file.labels, name=name, lines=file.lines)
     has_test = "test" in files
     size = len(files["train"].labels)
-    rows = np.arange(size)
+    rows, unused = np.arange(size), ()
     if not has_test and test_share:
         files, rows = _split(files, test_share, stratified=label_kind == CLASSES)
+        unused = ((TEST, np.setdiff1d(np.arange(size), rows)),)
     if "trusted" in files:
         _warn_of_overlap(files, "trusted")
     if has_test:  # rows of one file may well be alike
@@ -162,6 +163,7 @@ def assemble(
         vocabulary=vocabulary,
         rows=rows,
         test_texts=_shown([files["test"]], True) if is_text and "test" in files else (),
+        unused=unused,
     )
 
 

@@ -27,6 +27,8 @@ from cmwjax.data.text import Vocabulary
 from cmwjax.data.view import KINDS, Spec
 from cmwjax.randomness import Purpose, generator
 
+TEST = "test"  # why a row is no training sample: it is one to test with
+
 
 class Dataset(NamedTuple):
     """Inputs and labels of a training set, and of a test set where there is one.
@@ -62,6 +64,8 @@ class Dataset(NamedTuple):
         files any more; None: there is none, or `files` has it.
       left_out: images that could not be read and are no samples, each with its set,
         row, file and the reason.
+      unused: rows of what the owner gave that are none of these training samples: why
+        not, and where they are, integers `[M]`.
     """
 
     train_inputs: NDArray[Any]
@@ -83,6 +87,7 @@ class Dataset(NamedTuple):
     test_texts: Sequence[str] = ()
     names: Sequence[str] | None = None
     left_out: tuple[tuple[str, int, str, str], ...] = ()
+    unused: tuple[tuple[str, NDArray[np.int64]], ...] = ()
 
     @property
     def label_kind(self) -> str:
@@ -206,7 +211,8 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
                 "samples, which must not be left out: take all samples, or give fewer."
             )
     groups = dataset.train_labels if dataset.num_classes else 0 * dataset.train_labels
-    first = _stratified_order(groups)[:train_size]
+    order = _stratified_order(groups)
+    first, others = order[:train_size], np.sort(order[train_size:])
     observed, shown = dataset.observed_labels, dataset.shown
     dataset = dataset._replace(
         train_inputs=dataset.train_inputs[first if dataset.files is None else []],
@@ -216,6 +222,7 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
         shown=None if shown is None else [shown[i] for i in first],
         rows=dataset.row_numbers[first],
         names=None if dataset.names is None else [dataset.names[i] for i in first],
+        unused=(*dataset.unused, ("data.train_size", dataset.row_numbers[others])),
     )
     validate(dataset, name=f"{name} with config.data.train_size={train_size}")
     return dataset

@@ -7,6 +7,7 @@ there is no test set, or those that a list `PATH.csv` names, from its own folder
 (`NAME` may also be the folder that it was prepared in).
 """
 
+import hashlib
 import importlib
 import os
 from collections import Counter
@@ -108,6 +109,66 @@ class JoinedReader(NamedTuple):
         if position < self.size:
             return self.first(position)
         return self.second(position - self.size)
+
+
+def file_of(read: Reader, position: int) -> tuple[Path, str] | None:
+    """The folder and the name of an image that is a file of its own; else None."""
+    while not isinstance(read, FileReader):
+        if isinstance(read, PartReader):
+            read, position = read.read, read.positions[position]
+        elif isinstance(read, JoinedReader):
+            behind = position >= read.size
+            position -= read.size * behind
+            read = read.second if behind else read.first
+        else:
+            return None
+    return read.folder, read.names[position]
+
+
+def are_copies(
+    read: Reader, positions: NDArray[Any], of: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Whether images are files of the same bytes as one of others.
+
+    Only files of equal size are read. What is no file of its own, or has gone, is the
+    copy of none.
+
+    Args:
+      read: reads the images.
+      positions: of those that may be copies, `[N]`.
+      of: positions of the others.
+
+    Returns:
+      bool `[N]`.
+    """
+
+    def size_of(position: int) -> int | None:
+        file = file_of(read, position)
+        try:
+            return None if file is None else (file[0] / file[1]).stat().st_size
+        except OSError:
+            return None
+
+    def content_of(position: int) -> bytes | None:
+        try:
+            return hashlib.sha256(read(position)).digest()
+        except OSError:
+            return None
+
+    others: dict[int | None, list[int]] = {}  # by their sizes
+    for position in of.tolist():
+        others.setdefault(size_of(position), []).append(position)
+    others.pop(None, None)
+    contents: dict[int, set[bytes | None]] = {}
+    same = np.zeros(len(positions), bool)
+    for i, position in enumerate(positions.tolist()):
+        size = size_of(position)
+        if size is None or size not in others:
+            continue
+        if size not in contents:
+            contents[size] = {content_of(other) for other in others[size]} - {None}
+        same[i] = content_of(position) in contents[size]
+    return same
 
 
 def is_name(name: str | os.PathLike[str]) -> bool:

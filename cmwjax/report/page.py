@@ -15,7 +15,10 @@ from cmwjax.files import (
     METRICS,
     REPORT,
     SAMPLES,
+    SET_ASIDE,
     SUMMARY,
+    UNREADABLE,
+    VALIDATION,
     WEIGHTING,
     replacing,
 )
@@ -336,6 +339,9 @@ def _files(found: Facts) -> str:
     """What lies beside the page."""
     about = {
         SAMPLES: "all training samples, the most suspicious first",
+        VALIDATION: "those that validate, in the same form",
+        SET_ASIDE: "all other rows, and why they are there",
+        UNREADABLE: "images that could not be read",
         METRICS: "the numbers of every epoch",
         CLASSIFIER_SELECTED: "the classifier of the selected epoch, for "
         "cmwjax.load_classifier",
