@@ -599,10 +599,24 @@ MUTATIONS = [
     ),
     Mutation(
         "inputs: what is trusted is trained on where it stands in both files",
-        "bias/problem.py",
-        "index[~np.array(repeats, bool)]",
-        "index",
+        "bias/trusted.py",
+        "np.setdiff1d(index, repeats).astype(np.int32)",
+        "index.astype(np.int32)",
         "test_problem.py",
+    ),
+    Mutation(
+        "inputs: files of one size are the same",
+        "data/on_disk.py",
+        "same[i] = content_of(position) in contents[size]",
+        "same[i] = True",
+        "test_own_data.py",
+    ),
+    Mutation(
+        "identity: who repeats a trusted sample is in no file",
+        "report/set_aside.py",
+        "REPEATED: problem.repeats,",
+        "REPEATED: problem.repeats[:0],",
+        "test_identity.py",
     ),
     Mutation(
         "inputs: one class may be written in two ways",
@@ -991,9 +1005,9 @@ MUTATIONS = [
     ),
     Mutation(
         "front: a copy of a trusted row is right whatever it says",
-        "estimator.py",
-        "quality[left_out] = agrees",
-        "quality[left_out] = agrees | True",
+        "fitting.py",
+        "quality[left_out] = suggested[left_out] == dataset.train_labels[left_out]",
+        "quality[left_out] = 1",
         "test_estimator.py",
     ),
     Mutation(

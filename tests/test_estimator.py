@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import cmwjax
-from cmwjax import CMWClassifier, defaults, find_label_errors, label_errors
+from cmwjax import CMWClassifier, defaults, find_label_errors, fitting, label_errors
 from cmwjax.classifier import load_classifier
 from cmwjax.config import base_config
 from cmwjax.data import arrays
@@ -225,14 +225,14 @@ def test_wrong_labels_by_one_fit_and_out_of_fold(fitted):
 def test_out_of_fold_is_the_mean_of_who_has_not_seen_a_row(monkeypatch):
     calls = []
 
-    def train(self, config, dataset, workdir, rows):
-        part = dataset.validation_index
-        calls.append(part)
-        self.label_quality_ = np.full(rows, len(calls) / 10)
-        self.suggested_label_ = np.full(rows, self.classes_[len(calls) % 3])
+    def fit(settings, config, samples, workdir):
+        calls.append(samples.dataset.validation_index)
+        quality = np.full(samples.count, len(calls) / 10)
+        suggested = np.full(samples.count, len(calls) % 3)
         assert config.data.validation == 0
+        return fitting.Fitted(None, None, quality, suggested, quality, {})
 
-    monkeypatch.setattr(CMWClassifier, "_train", train)
+    monkeypatch.setattr(fitting, "fit", fit)
     labels = np.append(CLASSES, 3)  # the only one of its class
     rows = np.append(ROWS, ROWS[:1], axis=0)
     found = find_label_errors(rows, labels, cv=3, random_state=0)

@@ -17,7 +17,8 @@ FLOORS = (
     {"config_help"},
     {"training"},
     {"train"},
-    {"compare", "estimator"},
+    {"compare", "fitting"},
+    {"estimator"},
     {"label_errors"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

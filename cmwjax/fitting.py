@@ -1,0 +1,383 @@
+"""Runs on samples in memory, and what they leave of each: what is behind the front.
+
+`CMWClassifier` fits once, `find_label_errors` several times; both say what they were
+told, gather the samples, and then train in a folder that is removed.
+"""
+
+import dataclasses
+import functools
+import os
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_consistent_length, validate_data
+
+from cmwjax import defaults, train
+from cmwjax.classifier import Classifier, load_classifier
+from cmwjax.config import base_config
+from cmwjax.console import Progress
+from cmwjax.core.weighting_file import WeightingFunction, load_weighting
+from cmwjax.data import arrays
+from cmwjax.data.dataset import Dataset, keys_of
+from cmwjax.files import (
+    CLASSIFIER,
+    CLASSIFIER_SELECTED,
+    LOCK,
+    REPORT,
+    SAMPLES,
+    VALIDATION,
+    WEIGHTING,
+)
+from cmwjax.methods.catalogue import METHODS, title
+from cmwjax.models.catalogue import MODELS
+from cmwjax.report.samples import read_samples
+from cmwjax.stopping import Interrupted
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The parameters of `CMWClassifier`, checked.
+
+    Raises:
+      ValueError: for a parameter that no data would suit.
+    """
+
+    method: str
+    model: nn.Module | str | None
+    epochs: int | None
+    inputs: str
+    config: Mapping[str, Any] | None
+    random_state: Any
+    progress: bool
+    workdir: str | os.PathLike | None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(
+                f"method={self.method!r} is unknown; choose one of {tuple(METHODS)}."
+            )
+        if isinstance(self.model, str) and self.model not in MODELS:
+            raise ValueError(
+                f"model={self.model!r} is unknown; choose one of {tuple(MODELS)}, or "
+                "give a Linen module."
+            )
+        if self.model is not None and not isinstance(self.model, nn.Module | str):
+            raise ValueError(
+                f"model={self.model!r} is a {type(self.model).__name__}: give a Linen "
+                f"module, called as module(inputs, train), or one of {tuple(MODELS)}."
+            )
+        epochs = self.epochs
+        if epochs is not None and (
+            not isinstance(epochs, int | np.integer) or isinstance(epochs, bool)
+        ):
+            raise ValueError(f"epochs={epochs!r} must be a whole number from 1 on.")
+        if self.config is not None and not isinstance(self.config, Mapping):
+            raise ValueError(
+                f"config={self.config!r} must be a dict of fields and values, such as "
+                "{'optim.learning_rate': 0.1}."
+            )
+
+    @functools.cached_property
+    def seed(self) -> int:
+        """A seed, from what scikit-learn calls a random state; the same every time."""
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    @property
+    def own_model(self) -> nn.Module | None:
+        """The module, if it is none of the catalogue."""
+        return self.model if isinstance(self.model, nn.Module) else None
+
+
+class Samples(NamedTuple):
+    """What somebody gave, as a data set.
+
+    Attributes:
+      dataset: all samples, those of X first.
+      count: N, how many these are.
+      classes: as they were given, `[C]`.
+      kind: what inputs are, see `arrays.kind_of`.
+    """
+
+    dataset: Dataset
+    count: int
+    classes: NDArray[Any]
+    kind: str
+
+    def validating(self, index: NDArray[np.int32]) -> "Samples":
+        """The same with other samples to validate with, by their positions `[M]`."""
+        return self._replace(dataset=self.dataset._replace(validation_index=index))
+
+
+class Fitted(NamedTuple):
+    """What a run leaves.
+
+    Attributes:
+      classifier: of the selected epoch where samples validate, else of the last one.
+      weighting: the learned weighting function, if the method has one.
+      quality: how well its label suits each row of X, float64 `[N]`.
+      suggested: the number of the class that suits it best, int32 `[N]`.
+      weight: what it counted in training at its end, float64 `[N]`.
+      files: what a page about the run is made of, by their names.
+    """
+
+    classifier: Classifier
+    weighting: WeightingFunction | None
+    quality: NDArray[np.float64]
+    suggested: NDArray[np.int32]
+    weight: NDArray[np.float64]
+    files: Mapping[str, bytes]
+
+
+def gather(
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any,
+    trusted: Any = None,
+    validation: Any = None,
+) -> Samples:
+    """All samples, as `CMWClassifier.fit` takes them.
+
+    Args:
+      estimator: is told number and names of the columns, as scikit-learn wants it; its
+        `inputs` say what X is.
+      X: inputs, N.
+      y: their labels, `[N]`.
+      trusted: a pair of inputs and labels, or None.
+      validation: likewise; a share changes nothing here.
+
+    Raises:
+      ValueError: for what does not fit, naming it.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but "
+            "the target y is None: give the labels."
+        )
+    kind = arrays.kind_of(X, estimator.get_params()["inputs"])
+    inputs, codes = {"X": check_inputs(estimator, X, kind, "X", reset=True)}, {}
+    labels = arrays.as_labels(y, name="y")
+    check_consistent_length(inputs["X"], labels)
+    classes, codes["X"] = arrays.number_classes(labels, name="y")
+    for part, pair in (("trusted", trusted), ("validation", validation)):
+        if pair is None or _is_share(part, pair):
+            continue
+        some_inputs, some_labels = _pair(part, pair)
+        name = f"{part}[0]"
+        inputs[part] = check_inputs(estimator, some_inputs, kind, name, reset=False)
+        labels = arrays.as_labels(some_labels, name=f"{part}[1]")
+        check_consistent_length(inputs[part], labels)
+        codes[part] = arrays.numbered(labels, classes, name=f"{part}[1]")
+    columns = getattr(estimator, "feature_names_in_", None)
+    dataset = arrays.to_dataset(
+        inputs, codes, kind=kind, classes=classes, columns=columns
+    )
+    return Samples(dataset, len(codes["X"]), classes, kind)
+
+
+def check_inputs(
+    estimator: BaseEstimator, inputs: Any, kind: str, name: str, *, reset: bool
+) -> Any:
+    """Inputs as an array or, of texts, a list.
+
+    Args:
+      estimator: as for `gather`.
+      inputs: N samples.
+      kind: what they are, see `arrays.kind_of`.
+      name: what an error calls them.
+      reset: whether the estimator is to learn of their columns, or to check them.
+
+    Raises:
+      ValueError: if they are something else.
+    """
+    if kind == "rows":
+        arrays.check_columns(inputs, name=name)
+        dtype = [np.float64, np.float32]
+        return validate_data(estimator, inputs, reset=reset, dtype=dtype)
+    if kind == "images":
+        return arrays.as_images(inputs, name=name)
+    if kind == "tokens" or getattr(inputs, "ndim", 1) == 2:
+        return arrays.as_tokens(inputs, name=name)
+    return arrays.as_texts(inputs, name=name)
+
+
+def configure(
+    settings: Settings,
+    dataset: Dataset,
+    share: float = 0.0,
+    epochs: int | None = None,
+) -> ConfigDict:
+    """The configuration of a run on a data set.
+
+    Args:
+      settings: what was told.
+      dataset: all samples.
+      share: of the rows of X to validate with.
+      epochs: where nobody chose; None: by the data.
+
+    Raises:
+      ValueError: for a field that no run has.
+    """
+    epochs = epochs if settings.epochs is None else settings.epochs
+    config = base_config()
+    with config.unlocked():
+        config.method, config.seed = settings.method, settings.seed
+        config.data.name, config.data.validation = "X", share
+        defaults.fit_to(config, defaults.size_of(dataset, share))
+        if settings.workdir is None:  # there is nothing to go on with
+            config.checkpoint.every_steps = 0
+        if epochs is not None:
+            config.epochs = epochs
+            config.warmup_epochs = min(config.warmup_epochs, epochs)
+        if isinstance(settings.model, str):
+            config.model.name, config.model.options = settings.model, {}
+        config.update(defaults.of_methods(config.epochs).get(settings.method, {}))
+        for field, value in (settings.config or {}).items():
+            _set(config, field, value)
+    return config.lock()
+
+
+@contextmanager
+def folder_of(settings: Settings) -> Generator[Path, None, None]:
+    """The folder of a run, or of several."""
+    if settings.workdir is not None:
+        yield Path(settings.workdir).expanduser()
+        return
+    with tempfile.TemporaryDirectory(prefix="cmwjax-") as folder:
+        yield Path(folder) / "run"
+
+
+def fit(
+    settings: Settings, config: ConfigDict, samples: Samples, workdir: Path
+) -> Fitted:
+    """Trains, and reads what the run left of the rows of X.
+
+    Raises:
+      ValueError: for unfit samples or settings; nothing is trained then.
+      cmwjax.training.health.Diverged: if numbers are not finite any more.
+    """
+    dataset, model = samples.dataset, settings.own_model
+    bar = Progress(config.epochs) if settings.progress else nullcontext()
+    try:
+        with bar as progress:
+            if progress is not None:
+                progress.describe(title(config.method))
+
+            def on_epoch(metrics):
+                if progress is not None:
+                    progress.reach(metrics["epoch"])
+
+            train.run(
+                config,
+                workdir,
+                on_epoch=on_epoch,
+                devices=_devices(config, samples.count),
+                arrays=dataset,
+                model=model,
+                header=False,
+                report=settings.workdir is not None,
+            )
+    except Interrupted as stop:
+        raise KeyboardInterrupt("" if settings.workdir is None else stop) from None
+    validates = dataset.validation_index is not None or config.data.validation
+    which = "selected" if validates else "last"
+    weighting, has_one = workdir / WEIGHTING, (workdir / WEIGHTING).is_file()
+    skipped = (CLASSIFIER, CLASSIFIER_SELECTED, LOCK, REPORT)
+    quality, suggested, weight = _judged(workdir, samples)
+    return Fitted(
+        classifier=load_classifier(workdir, model=model, which=which),
+        weighting=load_weighting(weighting) if has_one else None,
+        quality=quality,
+        suggested=suggested,
+        weight=weight,
+        files={
+            path.name: path.read_bytes()
+            for path in workdir.iterdir()
+            if path.is_file() and path.name not in skipped
+        },
+    )
+
+
+def _judged(
+    workdir: Path, samples: Samples
+) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.float64]]:
+    """Quality, suggested class and weight of each row of X, from the files of a run."""
+    dataset, rows = samples.dataset, samples.count
+    names = {name: number for number, name in enumerate(dataset.class_names)}
+    quality, weight = np.full(rows, np.nan), np.zeros(rows)
+    suggested = np.zeros(rows, np.int32)
+    for file in (SAMPLES, VALIDATION):
+        if not (workdir / file).is_file():
+            continue
+        found = read_samples(workdir / file)
+        mine = found["row"] < rows
+        row = found["row"][mine]
+        quality[row] = found["quality"][mine]
+        suggested[row] = [names[x] for x in found["suggested_label"][mine]]
+        if file == SAMPLES:
+            weight[row] = found["weight"][mine]
+    left_out = np.flatnonzero(np.isnan(quality))
+    if left_out.size:  # they repeat a trusted sample
+        right = dict(
+            zip(
+                keys_of(dataset.train_inputs[dataset.trusted_index]),
+                dataset.train_labels[dataset.trusted_index].tolist(),
+                strict=True,
+            )
+        )
+        keys = keys_of(dataset.train_inputs[left_out])
+        suggested[left_out] = [right[key] for key in keys]
+        quality[left_out] = suggested[left_out] == dataset.train_labels[left_out]
+    return quality, suggested, weight
+
+
+def _is_share(part: str, value: Any) -> bool:
+    return part == "validation" and isinstance(value, float) and 0 < value < 1
+
+
+def _pair(part: str, value: Any) -> tuple[Any, Any]:
+    """Inputs and labels of the argument `part` of `fit`."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        share = ", or a share in (0, 1)" if part == "validation" else ""
+        given = f" is a {type(value).__name__} and"
+        if isinstance(value, int | float | str):
+            given = f"={value!r}"
+        raise ValueError(
+            f"{part}{given} must be a pair (X, y) of samples and their labels{share}."
+        )
+    return value[0], value[1]
+
+
+def _set(config: ConfigDict, field: str, value: Any) -> None:
+    """Sets a field by its whole name; its value is checked with all others."""
+    *groups, name = field.split(".")
+    for part in groups:
+        config = config.get(part)
+        if not isinstance(config, ConfigDict):
+            break
+    else:
+        if name in config or groups == ["model", "options"]:
+            config[name] = value
+            return
+    raise ValueError(
+        f"config has {field!r}, which is no field of a run: docs/configuration.md "
+        "lists them."
+    )
+
+
+def _devices(config: ConfigDict, rows: int) -> tuple[jax.Device, ...]:
+    """All devices if there is enough to do for them, else the first."""
+    devices = tuple(jax.devices())
+    fits = config.data.shards % len(devices) == 0
+    return devices if fits and rows >= 1000 * len(devices) else devices[:1]
