@@ -982,6 +982,13 @@ MUTATIONS = [
         "test_evaluate.py",
     ),
     Mutation(
+        "quality: sizes count as they are, not as they are weighted",
+        "training/sets.py",
+        "np.bincount(groups, weights, minlength",
+        "np.bincount(groups, minlength",
+        "test_quality.py",
+    ),
+    Mutation(
         "quality: a look is not counted",
         "train.py",
         "progress.quality_with(run, scores, others), looks + 1",

@@ -121,7 +121,7 @@ def measured(config, files):
     looks = []
 
     def epoch_metrics(run, progress):
-        looks.append(look(run, progress.state))
+        looks.append(look(run, progress.state, looks[-1] if looks else None))
         return measured_by_trainer(run, progress)
 
     measured_by_trainer = measure.epoch_metrics
@@ -173,26 +173,43 @@ def on_others(workdir, path):
     return 100 * float(np.mean(right))
 
 
-def look(run, state):
-    """What one look says of the label of each training sample; low is suspicious."""
+def look(run, state, last):
+    """What one look says of the label of each training sample; low is suspicious.
+
+    `last` is what the look before said, None at the first.
+    """
     problem, judged = run.problem, run.program.evaluated(state)
     index, every = problem.train_index, np.arange(len(problem.train_index))
     labels = problem.labels[index]
     scores = run.score_training(judged)
     probabilities = run.program.predict(judged, run.sets.train, index)
     logits = np.log(np.maximum(probabilities, 1e-7))
-    sizes = np.bincount(labels, minlength=logits.shape[1]).clip(1)
+    sizes = np.bincount(labels, minlength=logits.shape[1]).clip(1) / len(labels)
+    weights = scores.weights if last is None else last["weight"]
+    weighted = np.bincount(labels, weights, logits.shape[1]).clip(1e-3)
+    priors = {
+        "sizes": sizes,
+        "own": probabilities.mean(axis=0),
+        "weighted sizes": weighted / weighted.sum(),
+    }
     found = {
         "weight": scores.weights,
         "loss": -scores.losses,
         "probability": probabilities[every, labels],
+        "margin": margin(logits, labels),
     }
-    for title, share in {"": 0, ", half of sizes": 0.5, ", sizes": 1}.items():
-        adjusted = logits - share * np.log(sizes / len(labels))
-        given = adjusted[every, labels]
-        adjusted[every, labels] = -np.inf
-        found[f"margin{title}"] = expit(given - adjusted.max(axis=1))
+    for title, prior in priors.items():
+        for name, share in {"half of ": 0.5, "": 1}.items():
+            adjusted = logits - share * np.log(prior)
+            found[f"margin, {name}{title}"] = margin(adjusted, labels)
     return found
+
+
+def margin(logits, labels):
+    """The logit of the label less the highest other one, in [0, 1]."""
+    every, others = np.arange(len(labels)), logits.copy()
+    others[every, labels] = -np.inf
+    return expit(logits[every, labels] - others.max(axis=1))
 
 
 def over_epochs(looks):

@@ -25,7 +25,7 @@ from cmwjax.report.page import write_missing_report
 from cmwjax.report.problem import check_data, data_digest, log_header, write_problem
 from cmwjax.report.result import Result, summarise
 from cmwjax.stopping import Interrupted, Signals
-from cmwjax.training import export, history, measure
+from cmwjax.training import export, history, measure, sets
 from cmwjax.training.evaluate import Scores
 from cmwjax.training.health import check_skips, warn_if_collapsed, warn_if_exploded
 from cmwjax.training.run import Progress, Run, assemble
@@ -148,14 +148,16 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
     clock = time.perf_counter()
     state, chosen = progress.state, progress.meta_set
     quality, looks = progress.quality, progress.looks
-    seen_before = progress.history
+    frequencies, seen_before = progress.frequencies, progress.history
     judged, scores = run.program.evaluated(state), None
     is_drawn_anew = run.problem.meta_index is None
     with signals.at_once():
         if run.looks_before(epoch):
-            scores, others = run.score_training(judged), run.score_validation(judged)
+            scores = run.score_training(judged, frequencies)
+            others = run.score_validation(judged, frequencies)
             quality, looks = progress.quality_with(run, scores, others), looks + 1
             weights = run.weights(state, scores)
+            frequencies = sets.frequencies(run.problem, weights)
             seen_before = history.with_look(
                 seen_before, run.config, epoch, scores, weights
             )
@@ -165,7 +167,7 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
         since_warmup = epoch - run.config.warmup_epochs
         state = run.program.refresh(state, run.sets.train, run.problem, since_warmup)
     progress.quality, progress.looks = quality, looks
-    progress.history = seen_before
+    progress.frequencies, progress.history = frequencies, seen_before
     progress.begin_epoch(run.program.reset_sums(state), chosen, clock)
 
 

@@ -59,6 +59,7 @@ def whole_run():
         seconds=np.array([7.5, 0.25]),
         quality=np.linspace(0, 3, 7, dtype=np.float32),
         looks=np.array(3, np.int32),
+        frequencies=np.full(3, 1 / 3, np.float32),
         history=np.full((2, 2, 3), np.nan, np.float32),
         data=np.zeros(32, np.uint8),
         labels=np.zeros(7, np.int32),

@@ -16,7 +16,7 @@ class Table(NamedTuple):
     family: Any  # int32 [N], family of the sample's class
     statistics: Any  # what inputs are standardised by, see `view`
     features: Mapping[str, Any] = {}  # more of the sample's class, [N, ...]
-    # Share of each class, or group of targets, in what is trained on, [G]
+    # How much of what is learned is of each class, or group of targets, [G]
     frequencies: Any = ()
 
 

@@ -43,8 +43,8 @@ def quality(logits: jax.Array, batch: Batch, frequencies: jax.Array) -> jax.Arra
     Args:
       logits: `[B, C]`.
       batch: its `label`, `[B]`.
-      frequencies: share of each class in the given labels of the training set, `[C]`,
-        positive.
+      frequencies: share of each class in what the classifier learns, `[C]`, positive:
+        in the given labels of the training set as they are weighted.
 
     References:
       Pleiss et al., `Identifying mislabeled data using the area under the margin

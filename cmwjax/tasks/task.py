@@ -30,7 +30,7 @@ class Task(NamedTuple):
       title: its name in tables and figures, where it is in percent.
       quality: `(outputs [B, width], batch, frequencies [G]) -> [B]`: how well the given
         label suits its sample, in [0, 1], given the share of each class or group of
-        targets in what is trained on, positive. By default the likelihood, exp(-loss).
+        targets in what is learned, positive. By default the likelihood, exp(-loss).
       outputs: 'logits' or 'predictions', for the methods and losses that compute with
         these, see `cmwjax.core.labels`. None: neither, so that only those do that
         take losses as they come; these get `losses` by `config.loss='task'`.

@@ -106,8 +106,8 @@ def write_results(run: Run, progress: Progress) -> None:
     problem, method, config = run.problem, run.program.method, run.config
     dataset = problem.dataset
     judged = run.program.evaluated(progress.state)
-    scores = run.score_training(judged)
-    others = run.score_validation(judged)
+    scores = run.score_training(judged, progress.frequencies)
+    others = run.score_validation(judged, progress.frequencies)
     quality = progress.quality_with(run, scores, others) / (progress.looks + 1)
     weights = run.weights(progress.state, scores)
     run.unreadable.write()

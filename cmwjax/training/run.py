@@ -35,7 +35,7 @@ from cmwjax.training.health import (
     warn_if_sizes_alike,
 )
 from cmwjax.training.program import Program
-from cmwjax.training.sets import Sets, build_sets, listed_sets
+from cmwjax.training.sets import Sets, build_sets, frequencies, listed_sets
 from cmwjax.training.state import RunState, Saved, first
 from cmwjax.training.workdir import check_folder
 
@@ -87,17 +87,33 @@ class Run(NamedTuple):
         """Metrics of scores, against labels `[N]` in the units of the data."""
         return scores.summary(self.program.task, labels, self.problem.dataset.in_units)
 
-    def score_training(self, state: RunState) -> Scores:
-        """Scores of the training samples, in the order of `problem.train_index`."""
-        index = self.problem.train_index
-        return self.score(state, self.sets.train, index, of="training")
+    def score_training(
+        self, state: RunState, frequencies: NDArray | None = None
+    ) -> Scores:
+        """Scores of the training samples, in the order of `problem.train_index`.
 
-    def score_validation(self, state: RunState) -> Scores | None:
+        Args:
+          state: whose classifier judges.
+          frequencies: `[G]`, see `sets.frequencies`; by default class sizes.
+        """
+        samples = self._with(frequencies)
+        return self.score(state, samples, self.problem.train_index, of="training")
+
+    def score_validation(
+        self, state: RunState, frequencies: NDArray | None = None
+    ) -> Scores | None:
         """Scores in the order of `problem.validation_index`; None if that is empty."""
         index = self.problem.validation_index
         if not index.size:
             return None
-        return self.score(state, self.sets.train, index, of="validation")
+        return self.score(state, self._with(frequencies), index, of="validation")
+
+    def _with(self, frequencies: NDArray | None) -> Samples:
+        samples = self.sets.train
+        if frequencies is None:
+            return samples
+        frequencies = self.program.layout.replicate(frequencies)
+        return samples._replace(table=samples.table._replace(frequencies=frequencies))
 
     def weights(self, state: RunState, scores: Scores) -> NDArray[np.floating]:
         """Weights of the training samples, `[N]`: by their scores, or remembered."""
@@ -138,6 +154,7 @@ class Progress:
       stall: seconds of the epoch in which training waited for checkpoints.
       quality: of labels, float32 `[N]`, summed over the looks at all training samples.
       looks: how many there were.
+      frequencies: float32 `[G]`, by which the next one judges; see `sets.frequencies`.
       history: of a few samples, see `cmwjax.training.history`.
       warned: whether it was said that the weights have collapsed.
       exploded: whether it was said that losses are far too large.
@@ -148,6 +165,7 @@ class Progress:
     step: int
     began: float
     quality: NDArray[np.float32]
+    frequencies: NDArray[np.float32]
     history: NDArray[np.float32]
     looks: int = 0
     stall: float = 0.0
@@ -164,6 +182,7 @@ class Progress:
             step=int(saved.run.learner.step),
             began=time.perf_counter() - seconds,
             quality=saved.quality,
+            frequencies=saved.frequencies,
             history=saved.history,
             looks=int(saved.looks),
             stall=stall,
@@ -213,6 +232,7 @@ class Progress:
             seconds,
             self.quality,
             self.looks,
+            self.frequencies,
             self.history,
         )
         host = to_host(now)
@@ -279,7 +299,7 @@ def assemble(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
     initial = to_host(program.init(config.seed, problem))
-    start = first(initial, problem, history.blank(config))
+    start = first(initial, problem, frequencies(problem), history.blank(config))
     check_data(workdir, start.data.tobytes())
     return Run(
         config=config,

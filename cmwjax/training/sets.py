@@ -22,6 +22,8 @@ from cmwjax.randomness import Purpose, generator
 
 STATISTICS_OF = 1000  # images on disk, drawn at random, give mean and deviation
 
+TINY = 1e-12  # where nothing has a weight, all classes are as frequent
+
 
 class Sets(NamedTuple):
     """The samples to train on, and those to test with."""
@@ -39,6 +41,27 @@ def set_names(problem: Problem) -> tuple[str, ...]:
         return ("train",)
     files = dataset.files
     return ("train", "test", *(() if files is None else list(files.tests)[1:]))
+
+
+def frequencies(
+    problem: Problem, weights: NDArray[np.floating] | None = None
+) -> NDArray[np.float32]:
+    """How much of what is learned is of each class, or group of targets, `[G]`.
+
+    That is the share of the class in the weights of all training samples. A classifier
+    takes it for the frequency of the class, and what it says of a given label is to
+    be judged by how much it has learned of it, not by how many there are: a class that
+    weights bring up is frequent, and one that they leave out is rare.
+
+    Args:
+      problem: what the run learns from.
+      weights: of its training samples, `[N]`; by default all count alike.
+    """
+    groups = problem.groups[problem.train_index]
+    sums = np.bincount(groups, weights, minlength=problem.num_groups)
+    # What is not learned has no logarithm: it counts as one sample of mean weight.
+    sums = np.maximum(sums, max(sums.sum() / len(groups), TINY))
+    return (sums / sums.sum()).astype(np.float32)
 
 
 def listed_sets(problem: Problem) -> dict[str, Listed]:
@@ -73,10 +96,8 @@ def build_sets(
     dataset, replicate = problem.dataset, layout.replicate
     statistics = _statistics(config, dataset, view)
     family = method.families(problem.families.family)
-    counts = problem.group_counts
-    features = method.class_features(counts)
-    seen = np.maximum(counts, 1)  # a class without a sample has no logarithm
-    frequencies = (seen / seen.sum()).astype(np.float32)
+    features = method.class_features(problem.group_counts)
+    sizes = frequencies(problem)
 
     def table(inputs, labels):
         group = problem.group_of(labels)
@@ -87,7 +108,7 @@ def build_sets(
                 family[group],
                 statistics,
                 {name: values[group] for name, values in features.items()},
-                frequencies,
+                sizes,
             )
         )
 

@@ -43,6 +43,7 @@ class Saved(NamedTuple):
     seconds: np.ndarray  # float64 [2], of this epoch so far, and saving's share of them
     quality: np.ndarray  # float32 [N], of labels, summed over looks at all samples
     looks: np.ndarray  # int32, how many there were
+    frequencies: np.ndarray  # float32 [G], of the next one; see `sets.frequencies`
     history: np.ndarray  # float32 [T, 2, n], see `cmwjax.training.history`
     # What it learns from. It is made anew each time, and must not have changed.
     data: np.ndarray  # uint8 [32], see `data_digest`
@@ -63,6 +64,7 @@ class Saved(NamedTuple):
         seconds: tuple[float, float],
         quality: np.ndarray,
         looks: int,
+        frequencies: np.ndarray,
         history: np.ndarray,
     ) -> "Saved":
         """The same run at another moment."""
@@ -72,11 +74,14 @@ class Saved(NamedTuple):
             seconds=np.array(seconds),
             quality=quality,
             looks=np.array(looks, np.int32),
+            frequencies=frequencies,
             history=history,
         )
 
 
-def first(run: RunState, problem: Problem, history: np.ndarray) -> Saved:
+def first(
+    run: RunState, problem: Problem, frequencies: np.ndarray, history: np.ndarray
+) -> Saved:
     """What would be saved before the first step."""
     return Saved(
         run=run,
@@ -84,6 +89,7 @@ def first(run: RunState, problem: Problem, history: np.ndarray) -> Saved:
         seconds=np.zeros(2),
         quality=np.zeros(len(problem.labels), np.float32),
         looks=np.zeros((), np.int32),
+        frequencies=frequencies,
         history=history,
         data=np.frombuffer(data_digest(problem.dataset), np.uint8),
         labels=problem.labels,
