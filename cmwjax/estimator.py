@@ -34,6 +34,10 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
       epochs: passes over the training set.
       inputs: what `X` is: 'auto', 'rows', 'images', 'texts' or 'tokens'. Tokens are
         whole numbers `[N, L]` from 1 on, with 0 behind the last, which has to be said.
+      embed: a frozen net that turns inputs into rows, once, of which a small head
+        learns: 'efficientnet_lite0' for images, 'wordllama' for texts, where these are
+        installed; see `cmwjax.data.embedding`. Predictions are of images or texts all
+        the same.
       config: fields of a run's configuration to change, such as
         `{'optim.learning_rate': 0.1}`; docs/configuration.md lists them.
       random_state: seed of everything random, as scikit-learn takes it.
@@ -61,6 +65,7 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
         model: nn.Module | str | None = None,
         epochs: int | None = None,
         inputs: str = "auto",
+        embed: str | None = None,
         config: Mapping[str, Any] | None = None,
         random_state: Any = None,
         progress: bool = False,
@@ -70,6 +75,7 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
         self.model = model
         self.epochs = epochs
         self.inputs = inputs
+        self.embed = embed
         self.config = config
         self.random_state = random_state
         self.progress = progress

@@ -29,6 +29,8 @@ from cmwjax.console import Progress
 from cmwjax.core.weighting_file import WeightingFunction, load_weighting
 from cmwjax.data import arrays
 from cmwjax.data.dataset import Dataset, keys_of
+from cmwjax.data.embedding import NETS, width_of
+from cmwjax.data.text_embedding import VECTORS
 from cmwjax.files import (
     CLASSIFIER,
     CLASSIFIER_SELECTED,
@@ -56,6 +58,7 @@ class Settings:
     model: nn.Module | str | None
     epochs: int | None
     inputs: str
+    embed: str | None
     config: Mapping[str, Any] | None
     random_state: Any
     progress: bool
@@ -85,6 +88,12 @@ class Settings:
             raise ValueError(
                 f"config={self.config!r} must be a dict of fields and values, such as "
                 "{'optim.learning_rate': 0.1}."
+            )
+
+        if self.embed not in (None, "", *NETS, *VECTORS):
+            raise ValueError(
+                f"embed={self.embed!r} is unknown; choose one of {tuple(NETS)} for "
+                f"images, {tuple(VECTORS)} for texts, or None."
             )
 
     @functools.cached_property
@@ -234,7 +243,12 @@ def configure(
     with config.unlocked():
         config.method, config.seed = settings.method, settings.seed
         config.data.name, config.data.validation = "X", share
-        defaults.fit_to(config, defaults.size_of(dataset, share))
+        # A frozen net may be chosen by the name of the field, too.
+        net = (settings.config or {}).get("data.embed", settings.embed) or ""
+        config.data.embed, size = net, defaults.size_of(dataset, share)
+        if net:
+            size = size._replace(kind="rows", shape=(width_of(net),))
+        defaults.fit_to(config, size)
         if settings.workdir is None:  # there is nothing to go on with
             config.checkpoint.every_steps = 0
         if epochs is not None:

@@ -20,6 +20,8 @@ small head learns from these: photographs without a GPU, after `pip install
 
 No label is changed. `trusted` is a file, an archive or a folder of classes, of samples
 whose labels are right; without it, the meta set is what the classifier finds easiest.
+A sample of `data` with the same numbers, text or bytes of its file as a trusted one is
+that one, and is not trained on.
 Beside a csv file `test` is one to test with; so are x_test and y_test in an archive,
 test/ in a folder, or that split of TFDS. Where there is none,
 the share `validation` is set aside, and the scores are those of its given labels.

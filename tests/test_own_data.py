@@ -117,6 +117,12 @@ def test_a_table_keeps_all_rows(tmp_path):
     tested = own(data=tmp_path / "own.csv", test=tmp_path / "own.csv")
     assert len(prepare(tested).dataset.test_labels) == 90
     assert tested.data.validation == 0
+    with (tmp_path / "right.csv").open("w") as file:
+        csv.writer(file).writerows([["a", "b", "class"], *cells[10:20]])
+    trusted = own(data=tmp_path / "own.csv", trusted=tmp_path / "right.csv")
+    problem = prepare(trusted)
+    assert problem.repeats.tolist() == list(range(10, 20))
+    assert problem.meta_index.tolist() == list(range(90, 100))
 
 
 @pytest.mark.parametrize("form", ["folder", "list"])

@@ -135,7 +135,7 @@ def assemble(
     if not has_test and test_share:
         files, rows = _split(files, test_share, stratified=label_kind == CLASSES)
         unused = ((TEST, np.setdiff1d(np.arange(size), rows)),)
-    if "trusted" in files:
+    if "trusted" in files and "test" in files:
         _warn_of_overlap(files, "trusted")
     if has_test:  # rows of one file may well be alike
         _warn_of_overlap(files, "train")
