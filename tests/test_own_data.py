@@ -245,6 +245,11 @@ def test_a_comparison_has_a_table_without_a_test(archive, tmp_path):
     summary = json.loads((tmp_path / "runs" / "summary.json").read_text())
     assert summary["scored_on"] == "validation" and summary["test_labels"] == "given"
     assert (tmp_path / "runs" / "training_curves.png").is_file()
+    for folder in (tmp_path / "runs", tmp_path / "runs" / "mw_net" / "seed_1"):
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        page = re.sub("<style.*?</style>|data:[^\"']*", "", page, flags=re.DOTALL)
+        assert "validation accuracy" in page.lower()
+        assert not re.search(r"\btest\b", page, re.IGNORECASE)
     result = summarise(tmp_path / "runs" / "erm" / "seed_0")
     assert summary["methods"]["erm"]["last_epoch"][0] == 100 * result.validation_score
 
