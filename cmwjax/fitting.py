@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import validate_data
 
 from cmwjax import defaults, train
 from cmwjax.classifier import Classifier, load_classifier
@@ -83,13 +83,21 @@ class Settings:
         if epochs is not None and (
             not isinstance(epochs, int | np.integer) or isinstance(epochs, bool)
         ):
-            raise ValueError(f"epochs={epochs!r} must be a whole number from 1 on.")
+            raise ValueError(
+                f"epochs={epochs!r} must be a whole number from 1 on, or None: correct "
+                "it."
+            )
         if self.config is not None and not isinstance(self.config, Mapping):
             raise ValueError(
                 f"config={self.config!r} must be a dict of fields and values, such as "
                 "{'optim.learning_rate': 0.1}."
             )
 
+        if not isinstance(self.workdir, str | os.PathLike | None):
+            raise ValueError(
+                f"workdir={self.workdir!r} is a {type(self.workdir).__name__}: give "
+                "the path of a folder, or None."
+            )
         if self.embed not in (None, "", *NETS, *VECTORS):
             raise ValueError(
                 f"embed={self.embed!r} is unknown; choose one of {tuple(NETS)} for "
@@ -101,7 +109,14 @@ class Settings:
         """A seed, from what scikit-learn calls a random state; the same every time."""
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(
+                f"random_state={self.random_state!r} is no seed ({error}): give a "
+                "whole number, a numpy.random.RandomState or None."
+            ) from None
+        return int(state.randint(2**31 - 1))
 
     @property
     def own_model(self) -> nn.Module | None:
@@ -177,7 +192,7 @@ def gather(
     kind = arrays.kind_of(X, estimator.get_params()["inputs"])
     inputs, codes = {"X": check_inputs(estimator, X, kind, "X", reset=True)}, {}
     labels = arrays.as_labels(y, name="y")
-    check_consistent_length(inputs["X"], labels)
+    _check_lengths(inputs["X"], labels, "X", "y")
     classes, codes["X"] = arrays.number_classes(labels, name="y")
     for part, pair in (("trusted", trusted), ("validation", validation)):
         if pair is None or _is_share(part, pair):
@@ -186,7 +201,7 @@ def gather(
         name = f"{part}[0]"
         inputs[part] = check_inputs(estimator, some_inputs, kind, name, reset=False)
         labels = arrays.as_labels(some_labels, name=f"{part}[1]")
-        check_consistent_length(inputs[part], labels)
+        _check_lengths(inputs[part], labels, name, f"{part}[1]")
         codes[part] = arrays.numbered(labels, classes, name=f"{part}[1]")
     columns = getattr(estimator, "feature_names_in_", None)
     dataset = arrays.to_dataset(
@@ -211,14 +226,55 @@ def check_inputs(
       ValueError: if they are something else.
     """
     if kind == "rows":
-        arrays.check_columns(inputs, name=name)
-        dtype = [np.float64, np.float32]
-        return validate_data(estimator, inputs, reset=reset, dtype=dtype)
+        return _rows(estimator, inputs, name, reset=reset)
     if kind == "images":
         return arrays.as_images(inputs, name=name)
     if kind == "tokens" or getattr(inputs, "ndim", 1) == 2:
         return arrays.as_tokens(inputs, name=name)
     return arrays.as_texts(inputs, name=name)
+
+
+def _rows(
+    estimator: BaseEstimator, inputs: Any, name: str, *, reset: bool
+) -> NDArray[np.floating]:
+    """Rows of numbers `[N, D]`; what scikit-learn says of others, in one line."""
+    arrays.check_columns(inputs, name=name)
+    try:
+        rows = validate_data(
+            estimator,
+            inputs,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,
+        )
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        if text.startswith("The feature names"):  # and lists them, a line each
+            raise
+        first, *others = text.splitlines()
+        others = [line for line in others if line.startswith("Reshape")]
+        text = ". ".join([first.removesuffix(" instead:"), *others]).rstrip(".")
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"{name}: {text}: give rows of numbers [N, D], or say by inputs= what "
+            "they are."
+        ) from None
+    bad = np.argwhere(~np.isfinite(rows))
+    if bad.size:
+        row, column = bad[0]
+        raise ValueError(
+            f"{name} has {rows[row, column]} (NaN or infinity) in row {row}, column "
+            f"{column}: fill in a number, or remove the row."
+        )
+    return rows
+
+
+def _check_lengths(inputs: Any, labels: Any, name: str, of_labels: str) -> None:
+    if len(inputs) != len(labels):
+        raise ValueError(
+            f"{name} has {len(inputs)} samples, but {of_labels} has {len(labels)} "
+            "labels: give every sample one."
+        )
 
 
 def configure(
@@ -382,7 +438,14 @@ def _set(config: ConfigDict, field: str, value: Any) -> None:
             break
     else:
         if name in config or groups == ["model", "options"]:
-            config[name] = value
+            try:
+                config[name] = value
+            except TypeError:
+                kind = type(config[name]).__name__
+                raise ValueError(
+                    f"config has {field!r}={value!r}, a {type(value).__name__}: give "
+                    f"a value of type {kind}."
+                ) from None
             return
     raise ValueError(
         f"config has {field!r}, which is no field of a run: docs/configuration.md "

@@ -53,6 +53,16 @@ def get_config(arg=None):
         seeds=1,
         epochs=0,
     )
+    if not arg["data"]:
+        raise ValueError(
+            "argument data='' after the colon of --config names no data: give a file, "
+            "a folder or tfds:NAME."
+        )
+    if not 0 <= arg["validation"] < 1:
+        raise ValueError(
+            f"argument validation={arg['validation']} after the colon of --config is "
+            "no share: choose one in [0, 1)."
+        )
     config = base_config()
     config.data.name = name_of(arg)
     if (arg["text"] or arg["test"]) and not is_table(config.data.name):
@@ -62,7 +72,9 @@ def get_config(arg=None):
         )
     config.data.labels = "given"
     csv = config.data.csv
-    csv.text, csv.length = arg["image"] or arg["text"], 256
+    csv.text = arg["image"] or arg["text"]
+    if arg["text"]:
+        csv.length = 256
     csv.label, csv.test, csv.trusted = arg["label"], arg["test"], arg["trusted"]
     csv.test_share = base_config().data.csv.test_share
     if not arg["test"] and is_table(config.data.name):

@@ -153,9 +153,8 @@ def test_targets_are_those_of_their_rows(tmp_path):
     fields = {"data.name": "diabetes", "task": "regression", "loss": "squared_error"}
     _, workdir, lines = finished(tmp_path, **fields, **{"data.validation": 0.2})
     for line in lines:
-        assert (
-            line["given_label"] == line["true_label"] == str(target[int(line["row"])])
-        )
+        whole = str(int(target[int(line["row"])]))
+        assert line["given_label"] == line["true_label"] == whole
     one = load_classifier(workdir, which="last")
     found = one.predict(load_diabetes().data[[int(line["row"]) for line in lines]])
     suggested = [float(line["suggested_label"]) for line in lines]

@@ -71,6 +71,11 @@ def embed(dataset: Dataset, net: str, size: int) -> Dataset:
         net, or if images that cannot be read leave a class without samples.
     """
     field = f"config.data.embed={net!r}"
+    if net not in (*NETS, *VECTORS):
+        raise ValueError(
+            f"{field} is unknown; choose one of {tuple(NETS)} for images, "
+            f"{tuple(VECTORS)} for texts, or ''."
+        )
     wanted = "tokens" if net in VECTORS else "images"
     if dataset.kind != wanted:
         what = {"tokens": "texts"}

@@ -207,6 +207,11 @@ def load(
         it has another format, or a test set has classes that are not trained.
     """
     name = os.fspath(name)
+    if name in ("folder:", "tfds:"):
+        raise ValueError(
+            f"data {name!r} names nothing: write folder:PATH or tfds:NAME as "
+            "config.data.name."
+        )
     if is_list(name):
         return _from_list(Path(name.removeprefix("folder:")), tests, text, label)
     if name.startswith("folder:"):
@@ -224,7 +229,8 @@ def splits(name: str) -> tuple[str, ...]:
     Raises:
       ValueError: if there is no such data set.
     """
-    return tuple(_builder(name.removeprefix("tfds:")).info.splits)
+    short = name.removeprefix("tfds:")
+    return tuple(_builder(short).info.splits) if short else ()
 
 
 ### Folders
@@ -419,11 +425,11 @@ def _builder(name: str) -> Any:
         return tfds.builder_from_directory(expanded(name))
     try:
         return tfds.builder(name)
-    except tfds.core.DatasetNotFoundError as error:
+    except tfds.core.DatasetNotFoundError:  # which lists all that there are
         raise ValueError(
-            f"data: TFDS knows no data set {name!r} ({error}): correct "
-            "config.data.name, or prepare it first and set TFDS_DATA_DIR."
-        ) from error
+            f"data: TFDS knows no data set {name!r}: correct config.data.name, or "
+            "prepare it first and set TFDS_DATA_DIR."
+        ) from None
 
 
 def _from_tfds(builder: Any, tests: Sequence[str]) -> Encoded:

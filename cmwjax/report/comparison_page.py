@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.files import CONFIG, REPORT, SUMMARY, read_json
+from cmwjax.files import CONFIG, REPORT, read_json
 from cmwjax.methods.catalogue import title
 from cmwjax.report import page_words as words
 from cmwjax.report.comparison_plots import method_style, score_title
@@ -29,7 +29,7 @@ from cmwjax.report.panels import draw_over_time, draw_weighting, weighting_of
 from cmwjax.report.plot_style import styled
 from cmwjax.report.read import find_runs, read_metrics, read_scores
 from cmwjax.report.samples import samples_of
-from cmwjax.report.summary import cells, choice, score
+from cmwjax.report.summary import cells, choice, read_summary, score
 
 Runs = dict[str, list[Path]]
 
@@ -41,7 +41,7 @@ def comparison_page(folder: Path, *, is_inside: bool) -> str:
       folder: of a comparison that has its `summary.json`.
       is_inside: whether the page lies in it, so that it can lead to those of the runs.
     """
-    summary = read_json(folder / SUMMARY)
+    summary = read_summary(folder)
     config = read_json(folder / CONFIG)
     runs = _runs(folder)
     name = data_title(config.get("data", {}).get("name", "data"))

@@ -46,6 +46,7 @@ from cmwjax.report.panels import Samples
 from cmwjax.report.plot_style import one_line
 from cmwjax.report.samples import is_known, is_regression
 from cmwjax.report.shown import COUNT
+from cmwjax.report.summary import read_summary
 from cmwjax.stopping import Interrupted
 
 # What a page shows at most, however large the data are.
@@ -97,6 +98,7 @@ def write_reports(folder: str | os.PathLike) -> list[Path]:
     """
     folder, runs = Path(folder).expanduser(), []
     if (folder / SUMMARY).is_file():
+        read_summary(folder)  # before a page is written
         runs = [file.parent for file in sorted(folder.glob(f"*/seed_*/{SAMPLES}"))]
     return [write_report(each) for each in (*runs, folder)]
 

@@ -1,11 +1,29 @@
 """The table of a comparison of runs, from what its `summary.json` says."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cmwjax.files import SUMMARY, read_json
 from cmwjax.methods.catalogue import title
 from cmwjax.report.result import epoch_of_choice
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Reads `summary.json` of a finished comparison.
+
+    Raises:
+      ValueError: if it is damaged.
+    """
+    summary = read_json(folder / SUMMARY)
+    missing = [part for part in ("methods", "seeds", "seconds") if part not in summary]
+    if missing:
+        raise ValueError(
+            f"{folder / SUMMARY} has no {', '.join(missing)}: it is damaged; run the "
+            "command of the comparison again, which writes it anew."
+        )
+    return summary
 
 
 def score(summary: dict[str, Any]) -> str:
