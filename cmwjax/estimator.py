@@ -14,7 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cmwjax.classifier import save_classifier
-from cmwjax.fitting import Settings, check_inputs, configure, fit, folder_of, gather
+from cmwjax.fitting import Settings, configure, fit, folder_of
+from cmwjax.gathering import check_inputs, gather
 from cmwjax.report.page import write_report
 
 

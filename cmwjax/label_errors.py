@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from cmwjax import fitting
 from cmwjax.data.arrays import as_labels
 from cmwjax.estimator import CMWClassifier
+from cmwjax.gathering import gather
 
 
 class LabelErrors(np.ndarray):
@@ -75,7 +76,7 @@ def _out_of_fold(
     judge it. It is judged by all.
     """
     settings = fitting.Settings(**estimator.get_params(deep=False))
-    samples = fitting.gather(estimator, X, y, trusted)
+    samples = gather(estimator, X, y, trusted)
     dataset, rows = samples.dataset, samples.count
     parts = _parts(dataset.train_labels[:rows], cv, settings.seed)
     judges = np.zeros((len(parts), rows), bool)  # which classifier judges which row

@@ -13,7 +13,7 @@ FLOORS = (
     {"models"},
     {"data", "methods", "tasks"},
     {"bias", "classifier", "config", "defaults"},
-    {"config_check", "report"},
+    {"config_check", "gathering", "report"},
     {"config_help"},
     {"training"},
     {"train"},
