@@ -216,6 +216,20 @@ def test_the_network_is_chosen_by_the_data(size, model):
     assert config.model.name == model
 
 
+@pytest.mark.parametrize("samples", [300, 5000])
+def test_long_rows_are_learned_from_in_small_steps(samples):
+    """Gradient descent with momentum m is stable for rate x curvature < 2 (1 + m).
+
+    The curvature of cross entropy in a layer's weights is at most half the squared
+    length of its input, which is D for standardised rows.
+    """
+    config = own()
+    for length in (256, 1280):
+        defaults.fit_to(config, defaults.Size("rows", (length,), [samples // 4] * 4))
+        stable = 2 * (1 + config.optim.momentum)
+        assert config.optim.learning_rate * length / 2 < stable
+
+
 def test_nothing_is_called_a_test_without_one(archive, tmp_path):
     config = own(data=archive(), epochs=2, methods="erm")
     result = train.run(config, tmp_path / "run")
