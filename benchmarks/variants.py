@@ -21,6 +21,7 @@ from cmwjax.core.families import Families, group_classes
 from cmwjax.core.initializers import torch_uniform
 from cmwjax.core.weighting import CMWNet
 from cmwjax.methods import cmw_net
+from cmwjax.methods.teacher import Averaging
 from cmwjax.training import program
 
 NET = "weighting.optimizer."
@@ -30,6 +31,7 @@ FIELDS = {
     "decay": (f"{NET}weight_decay", float),
     "families": ("weighting.num_families", int),
     "mean": ("weighting.normalisation", lambda _: "mean"),
+    "ema": ("ema.decay", float),
 }
 
 
@@ -147,6 +149,17 @@ def clipped(norm):
     return [(optimizers, "build", built)]
 
 
+def corrected(_):
+    """A teacher that forgets how it began: the mean over what it has seen."""
+    decay_at = Averaging.decay_at
+
+    def of_step(self, step, steps_per_epoch):
+        decay = decay_at(self, step, steps_per_epoch)
+        return decay * (1 - decay**step) / (1 - decay ** (step + 1))
+
+    return [(Averaging, "decay_at", of_step)]
+
+
 def within(power):
     """Weights over the mean weight of their family in the batch, to a power."""
 
@@ -184,6 +197,7 @@ REPLACED = {
     "continuous": continuous,
     "median": median,
     "clip": clipped,
+    "corrected": corrected,
     "within": within,
     "prior": in_proportion,
     "anchored": lambda logit: [(weighting, "ANCHOR", float(logit))],

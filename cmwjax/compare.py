@@ -181,7 +181,8 @@ def _check_every_run(config: ConfigDict, workdir: Path) -> Problem:
     for method in config.compare.methods:
         single = one_run(config, method, config.compare.seeds[0])
         groups = [single[name].to_dict() for name in ("data", "noise", "meta_set")]
-        read = repr((groups, single.weighting.num_families, single.task))
+        families = single.weighting.num_families, bool(single.weighting.load)
+        read = repr((groups, families, single.task))
         if read not in problems:
             problems[read] = prepare(single)
             digests[read] = data_digest(problems[read].dataset)

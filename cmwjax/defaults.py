@@ -118,7 +118,10 @@ def of_methods(epochs: int) -> dict[str, dict[str, Any]]:
     Args:
       epochs: of a run.
     """
+    learned_before = {"warmup_epochs": max(1, epochs // 10)}
     return {
+        "plc": learned_before,  # what an untrained classifier says means nothing
+        "rrm": learned_before,
         "ldam_drw": {
             "model": {"options": {"head": "cosine"}},
             # Its deferred weights, from epoch 160 of 200 in its paper.

@@ -90,11 +90,12 @@ NOISE = {
 }
 # What the names of asymmetric noise stand for on CIFAR-100.
 NOISE_OF_CIFAR100 = {"asym": "superclass", "hybrid_asym": "blocks"}
-MAIN = ("erm", "erm_mixup_ema", "constant", "mw_net", "cmw_net")
+# Not `constant`: without a teacher it is ERM.
+MAIN = ("erm", "erm_mixup_ema", "mw_net", "cmw_net")
 # fmt: off
 EVERY = (
     "erm", "erm_mixup_ema", "label_smoothing", "focal", "class_balanced", "ldam_drw",
-    "gce", "forward", "elr", "plc", "l2rw", "mcw", "constant",
+    "gce", "forward", "elr", "plc", "l2rw", "mcw",
     "mw_net", "cmw_net", "per_class",
 )
 # fmt: on

@@ -19,6 +19,7 @@ without). `smoke`, and no file at all, is on scikit-learn's digits.
 """
 
 from cmwjax.config import base_config
+from cmwjax.defaults import of_methods
 from configs.common import BIAS, methods_of, parse_arg, set_bias
 
 
@@ -54,6 +55,7 @@ def get_config(arg=None):
     config.epochs = 12
     config.optim.learning_rate = 0.03
     config.optim.schedule.name = "cosine"
+    config.compare.tuned = of_methods(config.epochs)
     if arg["smoke"] or arg["data"] == "digits":
         config.meta_set.per_class = min(arg["per_class"], 10)
     if arg["smoke"]:

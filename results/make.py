@@ -1,6 +1,7 @@
 """Makes the tables of results/README.md: cells x methods x seeds.
 
-    CMWJAX_DATA_DIR=FOLDER python results/make.py --runs=runs/results
+    CMWJAX_DATA_DIR=FOLDER python results/make.py --runs=runs/results \
+        --files=embeddings=FILE.npz,human=FILE.npz,authors=FILE.npz
     ... python results/make.py --cells=cifar10-asym-0.8,cifar10-human-worse
     python results/make.py --tables_only
 
@@ -8,14 +9,15 @@ A cell is one bias; its runs are a comparison in `--runs`/CELL, which continues 
 was stopped and repeats nothing. What they gave is kept in results/cells/CELL.json, from
 which the tables are written. A cell with such a file is not run again unless it is
 named; one without has no table. Feature-dependent labels are made when a cell first
-needs them.
+needs them, unless `--files` has their archive as `pmd`; `embeddings` are those of
+CIFAR-10, `human` has their labels `worse_label` and `aggre_label` (CIFAR-10N), and
+`authors` is the CMW-Net authors' vnet_119.npz or .pth.
 """
 
 import datetime
 import json
 import os
 import platform
-import re
 from pathlib import Path
 
 import jax
@@ -26,14 +28,12 @@ from cmwjax.files import write_json
 from cmwjax.methods.catalogue import title
 from cmwjax.training.workdir import is_finished
 from results import make_pmd
-from results.biases import AUTHORS, CELLS, LEARNED, LEARNER, PMD, read_config
+from results.biases import CELLS, LEARNER, PMD, in_words, read_config, with_files
 from results.tables import kept, write_tables
 
 _CELLS = flags.DEFINE_list("cells", [], "cells to run; by default all")
 _RUNS = flags.DEFINE_string("runs", "runs/results", "folder for the runs")
-_AUTHORS = flags.DEFINE_string(
-    "authors", None, "the CMW-Net authors' vnet_119.npz or .pth, which two cells apply"
-)
+_FILES = flags.DEFINE_list("files", [], "NAME=PATH of data that some cells need")
 _TABLES_ONLY = flags.DEFINE_bool("tables_only", False, "run nothing")
 
 
@@ -61,9 +61,7 @@ def run_cell(name, cell):
     jax.clear_caches()
     summary = json.loads((workdir / "summary.json").read_text())
     summary |= {
-        "config": with_files(
-            cell.config, "PMD.npz", "AUTHORS.npz", lambda _: "LEARNED"
-        ),
+        "config": in_words(cell.config),
         "date": datetime.date.today().isoformat(),
         "hardware": hardware(),
         "jax": jax.__version__,
@@ -91,12 +89,20 @@ def report(method, seed, result):
 
 def configuration(text):
     """The configuration of a cell; makes the files that it needs and does not find."""
+    return read_config(with_files(text, given, learned))
+
+
+def given(name):
+    """A file that cells need, by its name."""
+    files = dict(text.split("=", 1) for text in _FILES.value)
+    if name in files:
+        return files[name]
+    if f"{{{name}}}" != PMD:
+        raise app.UsageError(f"this cell needs a file: give --files={name}=FILE")
     archive = Path(_RUNS.value) / "pmd_fashion_mnist.npz"
-    if PMD in text and not archive.exists():
+    if not archive.exists():
         make_pmd.write(archive, config=make_pmd.classifier("fashion_mnist"))
-    if AUTHORS in text and not _AUTHORS.value:
-        raise app.UsageError("this cell applies the authors' file: give --authors=FILE")
-    return read_config(with_files(text, archive, _AUTHORS.value, learned))
+    return archive
 
 
 def learned(name):
@@ -105,12 +111,6 @@ def learned(name):
     if not is_finished(folder):
         run_cell(name, CELLS[name])
     return folder / "weighting.safetensors"
-
-
-def with_files(text, archive, authors, of_cell):
-    """A cell's configuration with paths in place of what stands for them."""
-    text = text.replace(PMD, str(archive)).replace(AUTHORS, str(authors))
-    return re.sub(LEARNED.format("([^}]*)"), lambda match: str(of_cell(match[1])), text)
 
 
 if __name__ == "__main__":

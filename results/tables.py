@@ -7,7 +7,7 @@ import numpy as np
 
 from cmwjax import compare
 from cmwjax.methods.catalogue import METHODS, method_of, title
-from results.biases import SECTIONS
+from results.biases import SECTIONS, in_words
 
 HERE = Path(__file__).parent
 
@@ -41,11 +41,13 @@ def matrix(found):
     """Markdown of pairs (cell, summary): methods by cells, last epoch, best in bold.
 
     The paper's accuracy, where it has one, follows in parentheses. A method that
-    diverged says so, however many of its seeds did.
+    diverged says so, however many of its seeds did. A column of another configuration
+    than the cell has now is marked.
     """
     columns = [texts_of(*pair) for pair in found]
+    titles = [cell.title + " †" * is_older(cell, summary) for cell, summary in found]
     lines = [
-        f"| method | {' | '.join(cell.title for cell, _ in found)} |",
+        f"| method | {' | '.join(titles)} |",
         "|---|" + "---|" * len(found),
     ]
     rows = {row: None for column in columns for row in column}
@@ -53,6 +55,11 @@ def matrix(found):
         texts = [column.get(row, "") for column in columns]
         lines.append(f"| {title(row)} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
+
+
+def is_older(cell, summary):
+    """Whether the runs were made with another configuration than the cell has now."""
+    return summary["config"] != in_words(cell.config)
 
 
 def texts_of(cell, summary):

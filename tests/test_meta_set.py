@@ -143,3 +143,18 @@ def test_bad_losses_are_named():
 def test_empty_meta_set_has_no_purity():
     with pytest.raises(ValueError, match="meta_index is empty"):
         meta_set.purity([], [0], [0])
+
+
+@pytest.mark.parametrize(
+    ("trusted", "is_told"),
+    [([20, 20], True), ([1, 49], False), ([2, 38], False), ([9, 31], True)],
+)
+def test_trusted_samples_of_other_proportions_are_told(caplog, trusted, is_told):
+    """A fiftieth of class 0 is too few for more than a fifth of the trusted."""
+    counts = np.array([200, 9800])
+    meta_set.warn_of_other_shares(np.array(trusted), counts, ["rare", "usual"])
+    assert ("of the trusted samples are of class rare" in caplog.text) == is_told
+    if is_told:
+        share = 100 * trusted[0] / sum(trusted)
+        assert f"{share:.0f} % of the trusted" in caplog.text
+        assert "rare, and 2 % of those" in caplog.text

@@ -8,16 +8,17 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from cmwjax import compare, train
+from cmwjax.bias.noise import CLASS_MAPS
 from cmwjax.config_check import check_config
 from cmwjax.data import datasets, label_sets
 from cmwjax.report.samples import read_samples
 from results import make, make_pmd, tables
-from results.biases import CELLS, LEARNER, Cell, read_config
+from results.biases import CELLS, LEARNER, Cell, read_config, with_files
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_can_be_run(name):
-    text = make.with_files(CELLS[name].config, "a/b.npz", "c.npz", lambda cell: cell)
+    text = with_files(CELLS[name].config, "a/{}.npz".format, "{}.cell".format)
     config = read_config(text)
     assert "{" not in text
     check_config(config)
@@ -30,16 +31,30 @@ def test_every_cell_can_be_run(name):
     labelled = any(word in name for word in ("pmd", "human", "hybrid"))
     assert (config.data.labels != "true") == labelled
     if name.startswith("fashion") and labelled:
-        assert config.data.labels.startswith("a/b.npz:type")
+        assert config.data.labels.startswith("a/pmd.npz:type")
+    if "rrm" in config.compare.methods:
+        told = config.baseline.rrm.noise_rate
+        assert told == pytest.approx(share_of_wrong_labels(config), abs=0.005)
     assert (config.meta_set.policy == "balanced") == (
         "-lt-" in name and config.noise.kind == "none"
     )
 
 
+def share_of_wrong_labels(config):
+    """What makes labels wrong, one after the other."""
+    rate = config.noise.rate
+    class_map = CLASS_MAPS.get(config.noise.class_map[0], {})
+    affected = {"none": 0, "asymmetric": len(class_map) / 10, "symmetric": 0.9}
+    labels = config.data.labels
+    given = {"035": 0.35, "070": 0.7, "worse_label": 0.4, "aggre_label": 0.09}
+    first = next((x for name, x in given.items() if labels.endswith(name)), 0)
+    return first + rate * affected[config.noise.kind] * (1 - first)
+
+
 def test_functions_applied_elsewhere_are_learned_under_another_bias():
     sources = []
     for cell in CELLS.values():
-        make.with_files(cell.config, "", "", sources.append)
+        with_files(cell.config, str, sources.append)
     assert sources
     for name in sources:
         assert LEARNER in read_config(CELLS[name].config).compare.methods
@@ -54,11 +69,11 @@ def test_matrix_shows_the_best_and_what_diverged():
     first = {"erm": method(80.0, 82.0), "elr": method(90.0, None)}
     second = {"cmw_net": method(70.0, 70.02), "erm": method(70.0, 70.04)}
     cells = [
-        (Cell("one", "x.py", {"erm": 77.123}), {"methods": first}),
-        (Cell("two", "x.py"), {"methods": second}),
+        (Cell("one", "x.py", {"erm": 77.123}), {"methods": first, "config": "x.py"}),
+        (Cell("two", "{pmd}:a"), {"methods": second, "config": "PMD.npz:b"}),
     ]
     assert tables.matrix(cells).splitlines() == [
-        "| method | one | two |",
+        "| method | one | two † |",
         "|---|---|---|",
         "| ERM | **81.0 ± 1.4** (77.1) | **70.0 ± 0.0** |",
         "| ELR | diverged (1 of 2) |  |",

@@ -99,14 +99,31 @@ def test_a_function_knows_the_loss_that_it_was_learned_on(tmp_path, caplog):
         train.run(config_for(learned, method="cmw_net"), tmp_path / "other")
 
 
-@pytest.mark.parametrize(("factor", "is_told"), [(1.5, True), (10.0, False)])
-def test_a_run_whose_classes_are_of_like_size_is_warned(
-    tmp_path, function, caplog, factor, is_told
+@pytest.mark.parametrize(
+    ("fields", "is_told"),
+    [
+        ({"data.imbalance_factor": 1.5}, True),
+        ({"data.imbalance_factor": 10.0}, False),
+        ({"data.imbalance_factor": 10.0, "method": "mw_net"}, False),
+    ],
+)
+def test_classes_of_like_size_have_the_mean_weight_of_all_families(
+    tmp_path, function, caplog, fields, is_told
 ):
-    fields = {"method": "cmw_net", "epochs": 1, "data.imbalance_factor": factor}
+    fields = {"method": "cmw_net", "epochs": 1, **fields}
     fields |= {"noise.kind": "none", "noise.rate": 0.0}
     train.run(config_for(tmp_path / "learned.safetensors", **fields), tmp_path / "run")
     assert ("differ by a factor of 1." in caplog.text) == is_told
+    samples = read_samples(tmp_path / "run" / "samples.csv")
+    losses = samples["loss"].astype(np.float32)
+    if is_told or fields["method"] == "mw_net":
+        assert set(samples["family"]) == {0}
+        each = [function(losses, np.full(len(losses), k)) for k in range(3)]
+        want = sum(each) / 3
+    else:
+        assert set(samples["family"]) == {0, 1, 2}
+        want = function(losses, samples["family"])
+    np.testing.assert_allclose(samples["weight"], want, rtol=1e-4)
 
 
 def test_the_authors_state_dict_is_read_as_well(tmp_path, function):
@@ -153,7 +170,7 @@ def test_a_step_costs_what_an_ordinary_one_does_and_the_teachers_forward(
     ("fields", "message"),
     [
         ({"method": "erm"}, "ERM applies no weighting function"),
-        ({"method": "mw_net"}, "tells 3 class families apart, this run 1"),
+        ({"weighting.num_families": 2}, "tells 3 class families apart, this run 2"),
         ({"loss": "focal"}, "weights by cross_entropy, and config.loss is 'focal'"),
         ({"weighting.load": ""}, "'none', but CMW-Net learns from a meta set"),
         ({"weighting.load": "gone.safetensors"}, "no weighting file at gone"),

@@ -8,11 +8,13 @@ several; other functions draw something else from it.
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 from numpy.typing import ArrayLike, NDArray
 
 from cmwjax.core.labels import check_labels
 from cmwjax.randomness import Purpose, Seed, generator
 
+OTHER = 10  # times as much of a class among the trusted as elsewhere is worth a word
 POLICIES = ("held_out", "external", "balanced", "lowest_loss", "none")
 TRUSTED = ("held_out", "external")  # of which the labels are known to be right
 
@@ -140,6 +142,30 @@ def purity(meta_index: ArrayLike, labels: ArrayLike, true_labels: ArrayLike) -> 
         raise ValueError("meta_index is empty: choose at least one sample per class.")
     same = np.asarray(labels)[meta_index] == np.asarray(true_labels)[meta_index]
     return float(np.mean(same))
+
+
+def warn_of_other_shares(
+    trusted: NDArray[np.integer], counts: NDArray[np.integer], names: Sequence[str]
+) -> None:
+    """Warns where trusted samples have far more of a class than there is to train on.
+
+    Args:
+      trusted: trusted samples of each class, `[C]`, at least one.
+      counts: samples to train on, `[C]`, positive.
+      names: of the classes, C.
+    """
+    shares, usual = trusted / trusted.sum(), counts / counts.sum()
+    worst = int(np.argmax(shares / usual))
+    if shares[worst] > OTHER * usual[worst]:
+        logging.warning(
+            "%.0f %% of the trusted samples are of class %s, and %.2g %% of those to "
+            "train on. Weights are judged by how good a classifier is on samples like "
+            "the trusted ones, so it will find this class more often than it is there. "
+            "If that is not what you want, trust samples as they come.",
+            100 * shares[worst],
+            names[worst],
+            100 * usual[worst],
+        )
 
 
 def _members(

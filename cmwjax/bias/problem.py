@@ -11,13 +11,15 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cmwjax.bias import long_tail, noise, targets, trusted
+from cmwjax.bias import long_tail, meta_set, noise, targets, trusted
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
 from cmwjax.data import datasets, embedding
 from cmwjax.data.dataset import Dataset, select
 from cmwjax.randomness import Purpose, generator
 from cmwjax.tasks.catalogue import TASKS
+
+ALIKE = 2.0  # mean family sizes within this factor say little about a class
 
 
 class Problem(NamedTuple):
@@ -149,8 +151,11 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     groups = group_of(labels[train_index], borders)
     counts = class_counts(groups, num_groups)
     _check_counts(counts, config, names)
+    if meta_index is not None:
+        sizes = class_counts(group_of(labels[meta_index], borders), num_groups)
+        meta_set.warn_of_other_shares(sizes, counts, names)
     if borders is None:
-        families = group_classes(counts, _num_families(counts, config))
+        families = _families(counts, config)
     else:  # the ranges of targets are families already, in ascending order
         _check_measured(labels, "meta_set", meta_index)
         _check_measured(labels, "data.validation", validation_index)
@@ -247,8 +252,12 @@ def _observe(
     return labels, with_label.astype(np.int32), without.astype(np.int32)
 
 
-def _num_families(counts: np.ndarray, config: ConfigDict) -> int:
-    """As many as are wanted, but no more than there are class sizes."""
+def _families(counts: np.ndarray, config: ConfigDict) -> Families:
+    """As many as are wanted, but no more than there are class sizes.
+
+    Where a function from elsewhere is applied and sizes differ by little, there is one:
+    it would trust a class for its rank among sizes that tell nothing.
+    """
     wanted, sizes = config.weighting.num_families, len(np.unique(counts))
     if 1 < sizes < wanted:  # one size for all is a balanced set, and no surprise
         logging.warning(
@@ -257,7 +266,18 @@ def _num_families(counts: np.ndarray, config: ConfigDict) -> int:
             sizes,
             wanted,
         )
-    return min(wanted, sizes)
+    families = group_classes(counts, min(wanted, sizes))
+    smallest, largest = families.centres[[0, -1]]
+    if config.weighting.load and 1 < largest / smallest < ALIKE:
+        logging.warning(
+            "weighting.load: the mean class sizes of the families, %s, differ by a "
+            "factor of %.2f at most, so that small and large mean little here: all "
+            "classes are one family, with the mean weight of the function's families.",
+            np.round(families.centres).astype(int).tolist(),
+            largest / smallest,
+        )
+        return group_classes(counts, 1)
+    return families
 
 
 def _corrupt(

@@ -124,6 +124,22 @@ class PerClassNet(CMWNet):
         return _chosen(every_weight, family)
 
 
+class SizeBlind(CMWNet):
+    """The mean weight of all families of a net, for classes of much the same size.
+
+    What a net has learned of small and of large classes says nothing where there are
+    none: a class is then as likely to be the one as the other. `num_families` is 1;
+    parameters are those of a net of any number of families.
+    """
+
+    def __call__(self, losses: jax.Array, family: jax.Array) -> jax.Array:
+        """Losses `[B]`, families int `[B]`, all 0 -> weights `[B]`, NaN outside."""
+        params = self.variables["params"]
+        net = CMWNet(params["heads"]["kernel"].shape[1], self.hidden, parent=None)
+        mean = jnp.mean(net.curves({"params": params}, losses), axis=0)
+        return _chosen(mean[:, None], family)
+
+
 def _chosen(every_weight, family):
     """Weights `[B, K]` -> `[B]`; NaN for what is no family, so that steps skip it."""
     chosen = jnp.take_along_axis(every_weight, family[:, None], axis=1)[:, 0]

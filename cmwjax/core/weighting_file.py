@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from cmwjax import pickled
-from cmwjax.core.weighting import CMWNet
+from cmwjax.core.weighting import CMWNet, SizeBlind
 from cmwjax.files import expanded, write_tensors
 
 FORMAT = "cmwjax weighting function 1"
@@ -201,10 +201,26 @@ def _check_params(params):
                 raise ValueError(f"{layer}.{name} is not finite")
 
 
+def net_for(
+    path: str | os.PathLike, function: WeightingFunction, num_families: int
+) -> CMWNet:
+    """The module that applies a function to data with `num_families` families.
+
+    Where these have one only, that is the mean over all families of the function.
+
+    Raises:
+      ValueError: if there are several, and not as many as the function has.
+    """
+    if num_families == 1 < function.num_families:
+        return SizeBlind(1, function.net.hidden)
+    check_families(path, function, num_families)
+    return function.net
+
+
 def check_families(
     path: str | os.PathLike, function: WeightingFunction, num_families: int
 ) -> None:
-    """Raises `ValueError` if a run with so many families cannot use the function."""
+    """Raises `ValueError` if a function does not have so many families."""
     if function.num_families != num_families:
         raise ValueError(
             f"{path} tells {function.num_families} class families apart, this run "

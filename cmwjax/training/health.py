@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 from cmwjax.core.meta import MetaState
 from cmwjax.training.evaluate import Scores
 
-ALIKE = 2.0  # family sizes within this factor say little about a class
 COLLAPSE = 0.999  # share of weights near 0, or near 1, that is called collapsed
 # Nats, or squares of standardised targets: a guess among a million classes costs 14.
 EXPLODED = 1000.0
@@ -83,22 +82,6 @@ def _remedy(config: ConfigDict) -> str:
         f"optim.learning_rate={config.optim.learning_rate} or "
         f"weighting.optimizer.learning_rate={config.weighting.optimizer.learning_rate}."
     )
-
-
-def warn_if_sizes_alike(centres: np.ndarray) -> None:
-    """Warns that a function from elsewhere treats classes of similar size differently.
-
-    It knows families by the rank of their size alone, `centres` [K], ascending.
-    """
-    factor = centres[-1] / centres[0]
-    if 1 < factor < ALIKE:
-        logging.warning(
-            "weighting.load: the mean class sizes of the families, %s, differ by a "
-            "factor of %.2f at most. The function trusts small and large classes "
-            "differently, however much they differ: here that may do harm.",
-            np.round(centres).astype(int).tolist(),
-            factor,
-        )
 
 
 def warn_if_exploded(metrics: dict[str, Any], config: ConfigDict) -> bool:

@@ -20,7 +20,7 @@ from cmwjax.core import optimizers
 from cmwjax.core.meta import MetaState
 from cmwjax.core.parallel import Layout, layout
 from cmwjax.core.weighting import CMWNet
-from cmwjax.core.weighting_file import WeightingFunction, check_families, read_weighting
+from cmwjax.core.weighting_file import WeightingFunction, net_for, read_weighting
 from cmwjax.data import view as views
 from cmwjax.data.on_disk import is_name
 from cmwjax.data.sources import Samples
@@ -333,7 +333,7 @@ def _applied(
     config, method: Method, net: CMWNet, function: WeightingFunction
 ) -> Method:
     """The method with a function in the place of its net, which stays as it is."""
-    check_families(config.weighting.load, function, net.num_families)
+    net = net_for(config.weighting.load, function, net.num_families)
     normalisation = config.weighting.normalisation
     if function.normalisation != normalisation and not method.soft_labels:
         logging.warning(
@@ -343,7 +343,7 @@ def _applied(
             function.normalisation,
             normalisation,
         )
-    return with_net(method, function.net)._replace(frozen=True)
+    return with_net(method, net)._replace(frozen=True)
 
 
 def weighting_function(config: Any) -> WeightingFunction:

@@ -32,7 +32,6 @@ from cmwjax.training.health import (
     check_finite,
     check_scores,
     check_skips,
-    warn_if_sizes_alike,
 )
 from cmwjax.training.program import Program
 from cmwjax.training.sets import Sets, build_sets, frequencies, listed_sets
@@ -284,8 +283,6 @@ def assemble(
         order = _meta_order(
             config, problem.meta_index, config.data.batch_size, order.steps_per_epoch
         )
-    if program.method.frozen and problem.borders is None:
-        warn_if_sizes_alike(problem.families.centres)
     unreadable = Unreadable(workdir, listed_sets(problem), problem.dataset.left_out)
     sets = build_sets(
         config,
