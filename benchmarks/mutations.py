@@ -606,7 +606,7 @@ MUTATIONS = [
     ),
     Mutation(
         "inputs: files of one size are the same",
-        "data/on_disk.py",
+        "data/encoded.py",
         "same[i] = content_of(position) in contents[size]",
         "same[i] = True",
         "test_own_data.py",
@@ -812,14 +812,14 @@ MUTATIONS = [
     ),
     Mutation(
         "identity: a part of a folder has the names of all of it",
-        "data/on_disk.py",
+        "data/encoded.py",
         "tuple(names[i] for i in positions)",
         "names",
         "test_identity.py::test_files_of_a_folder",
     ),
     Mutation(
         "identity: a key of TFDS counts from the first shard",
-        "data/on_disk.py",
+        "data/records.py",
         "{position - begin}",
         "{position}",
         "test_encoded.py",

@@ -14,6 +14,7 @@ from cmwjax import compare, defaults, train
 from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
 from cmwjax.data import datasets, on_disk
+from cmwjax.data.encoded import are_copies
 from cmwjax.report.result import sentence, summarise
 from configs import (
     cifar,
@@ -171,8 +172,8 @@ def test_a_photo_is_itself_by_its_bytes_and_by_nothing_else(folder, caplog):
     read = listed.with_more(more, "right").train.read
     size = len(paths)
     every, theirs = np.arange(size), np.arange(size, 2 * size)
-    assert on_disk.are_copies(read, every, theirs).all()
-    some = on_disk.are_copies(read, every, theirs[:5])
+    assert are_copies(read, every, theirs).all()
+    some = are_copies(read, every, theirs[:5])
     assert [listed.train.names[i] for i in np.flatnonzero(some)] == sorted(
         (str(path.relative_to(folder)) for path in paths[:5]),
         key=listed.train.names.index,
@@ -183,9 +184,9 @@ def test_a_photo_is_itself_by_its_bytes_and_by_nothing_else(folder, caplog):
     alone = on_disk.load(f"folder:{folder / 'photos'}", tests=()).train
     place = alone.names.index("a/other.png")
     others = np.delete(np.arange(size + 1), place)
-    assert not on_disk.are_copies(alone.read, np.array([place]), others).any()
+    assert not are_copies(alone.read, np.array([place]), others).any()
     (folder / "photos" / "a" / "other.png").unlink()
-    assert not on_disk.are_copies(alone.read, np.array([place]), others).any()
+    assert not are_copies(alone.read, np.array([place]), others).any()
     trusted = own(data=folder / "list.csv", image="file", trusted=folder / "photos")
     with pytest.raises(ValueError, match="every training sample of class 'a' has the"):
         prepare(trusted)

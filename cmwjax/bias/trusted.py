@@ -5,8 +5,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cmwjax.bias import meta_set
-from cmwjax.data import on_disk
 from cmwjax.data.dataset import Dataset, keys_of
+from cmwjax.data.encoded import are_copies
 
 
 def external(dataset: Dataset, config: ConfigDict) -> np.ndarray | None:
@@ -68,7 +68,7 @@ def repeats(dataset: Dataset) -> np.ndarray:
         return np.zeros(0, np.int32)
     others = np.setdiff1d(np.arange(len(dataset.train_labels)), trusted)
     if dataset.files is not None:
-        same = on_disk.are_copies(dataset.files.train.read, others, trusted)
+        same = are_copies(dataset.files.train.read, others, trusted)
     else:
         known = set(keys_of(dataset.train_inputs[trusted]))
         same = [key in known for key in keys_of(dataset.train_inputs[others])]

@@ -21,7 +21,8 @@ from cmwjax.core.labels import (
     check_targets,
     class_counts,
 )
-from cmwjax.data import label_sets, on_disk
+from cmwjax.data import label_sets
+from cmwjax.data.encoded import Encoded
 from cmwjax.data.inputs import check_inputs
 from cmwjax.data.text import Vocabulary
 from cmwjax.data.view import KINDS, Spec
@@ -76,7 +77,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     observed_labels: NDArray[Any] | None = None
     knows_true_labels: bool = True
-    files: on_disk.Encoded | None = None
+    files: Encoded | None = None
     kind: str = "images"
     trusted_index: NDArray[np.int32] | None = None
     validation_index: NDArray[np.int32] | None = None

@@ -18,6 +18,7 @@ from cmwjax.data.csv_labels import class_numbers
 from cmwjax.data.csv_sets import Rows
 from cmwjax.data.dataset import Dataset, select
 from cmwjax.data.embedded import EMBEDDED
+from cmwjax.data.encoded import Encoded
 from cmwjax.data.inputs import check_images
 from cmwjax.files import expanded
 
@@ -221,7 +222,7 @@ def _with_trusted_images(dataset: Dataset, trusted: str) -> Dataset:
     )
 
 
-def _on_disk(files: on_disk.Encoded, image_size: int) -> Dataset:
+def _on_disk(files: Encoded, image_size: int) -> Dataset:
     none = np.zeros((0, image_size, image_size, 3), np.uint8)
     tests = [part.labels for part in files.tests.values()]
     return Dataset(

@@ -23,7 +23,7 @@ from cmwjax.console import Progress
 from cmwjax.data import decode, stream
 from cmwjax.data.dataset import Dataset, validate
 from cmwjax.data.decode import REASONS, View
-from cmwjax.data.on_disk import EncodedSet, Reader, file_of
+from cmwjax.data.encoded import EncodedSet, Reader, file_of
 from cmwjax.data.text_embedding import TEXT_FEATURES, VECTORS, embed_texts
 from cmwjax.files import expanded, replacing
 from cmwjax.models.efficientnet_lite import FEATURES, EfficientNetLite0
