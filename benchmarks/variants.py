@@ -112,7 +112,7 @@ def continuous(_):
             return nn.sigmoid(layers[1](hidden))[:, 0]
 
         def plain(self, params):
-            return CMWNet(self.num_families).init(jax.random.key(0), *ONE)["params"]
+            return _any_params(self.num_families)
 
     return [(problem, "group_classes", group), (cmw_net, "CMWNet", OfSizes)]
 
@@ -128,12 +128,15 @@ def median(_):
             return net(losses, family)
 
         def plain(self, params):
-            return CMWNet(self.num_families).init(jax.random.key(0), *ONE)["params"]
+            return _any_params(self.num_families)
 
     return [(cmw_net, "CMWNet", OfRelativeLoss)]
 
 
-ONE = (jnp.zeros(1), jnp.zeros(1, int))  # such functions have no file: any net will do
+def _any_params(num_families):
+    """Of a net for the file: such functions have none that would mean them."""
+    net = CMWNet(num_families, parent=None)
+    return net.init(jax.random.key(0), jnp.zeros(1), jnp.zeros(1, int))["params"]
 
 
 def clipped(norm):

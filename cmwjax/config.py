@@ -48,7 +48,8 @@ def base_config() -> ConfigDict:
     config.data.train_size = 0  # samples to learn from, a stratified draw; 0: all
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class
     # 'true', 'given' if nobody knows whether the data set's own labels are right, or a
-    # label set, as 'human_worse', 'FILE.npz:KEY' or 'CIFAR-10_human.pt:KEY'.
+    # label set, as 'human_worse', 'FILE.npz:KEY' or 'CIFAR-10_human.pt:KEY'; {seed} in
+    # it stands for the seed of the run.
     config.data.labels = "true"
     # A frozen net that turns images, or vectors of words that turn texts, into rows,
     # once, for a small head to learn from.
@@ -72,6 +73,14 @@ def base_config() -> ConfigDict:
     # Whether it may come on top of labels that nobody knows to be right.
     config.noise.on_given = False
     config.noise.seed = -1  # of the draw; -1: config.seed; else one draw for all runs
+
+    # Partial labels (task='partial'): wrong classes that join the label of a sample, on
+    # top of noise; the draw is by noise.seed.
+    config.candidates = ConfigDict()
+    config.candidates.kind = "none"  # how sets are made; 'none': the data have some
+    config.candidates.rate = 0.0  # q, with which a wrong class joins, in [0, 1]
+    # Classes that a set of 'binomial' has at least; 2 is that of the paper.
+    config.candidates.smallest = 2
 
     config.meta_set = ConfigDict()
     # Who is trusted: samples held out with their right labels, those of a file of their
@@ -153,6 +162,8 @@ def _csv() -> ConfigDict:
     csv.text = ""
     csv.label = ""  # column of labels; '': 'label', 'class' or 'target', else the last
     csv.classes = ()  # names in order, where it says something; (): by name
+    # What stands between candidates in the column of labels, where task='partial'.
+    csv.separator = "|"
     csv.test = ""  # file of the test samples; '': a share of the training samples
     # Share of the training samples where there is no such file; 0: nothing to test with
     csv.test_share = 0.25

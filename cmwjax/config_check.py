@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cmwjax.bias import meta_set, noise
+from cmwjax.bias import candidates, meta_set, noise
 from cmwjax.config import base_config
 from cmwjax.core import forward, meta, optimizers, parallel, weighting
 from cmwjax.core.labels import TARGETS
@@ -35,6 +35,7 @@ CHOICES = {
     "loss": LOSSES,
     "meta_set.policy": meta_set.POLICIES,
     "noise.kind": noise.KINDS,
+    "candidates.kind": candidates.KINDS,
     "optim.name": optimizers.OPTIMIZERS,
     "optim.schedule.name": optimizers.SCHEDULES,
     "augment.mode": augment.MODES,
@@ -77,6 +78,8 @@ _RANGES = (
     ("data.stream.prefetch", 1, 1024),
     ("noise.rate", 0.0, 1.0),
     ("noise.seed", -1, _BIG),
+    ("candidates.rate", 0.0, 1.0),
+    ("candidates.smallest", 1, _BIG),
     ("meta_set.per_class", 1, _BIG),
     ("meta_set.batch_size", 1, _BIG),
     ("meta_set.trusted_share", -1.0, 0.999),
@@ -153,6 +156,7 @@ def check_config(config: ConfigDict) -> None:
     catalogue.check_options(config)
     if TASKS[config.task].label_kind == TARGETS:
         _check_targets(config)
+    candidates.check_config(config)
     if on_disk.is_name(config.data.name) and not config.data.embed:
         _check_stream(config)
     if not csv_sets.is_name(config.data.name):
@@ -286,9 +290,11 @@ def _check_stream(config: ConfigDict) -> None:
 def _check_method(config: ConfigDict) -> None:
     """Refuses settings that the method of a single run can do nothing with."""
     task = TASKS[config.task]
-    offers = (None, task.label_kind, task.outputs)
+    offers: tuple[str | None, ...] = (task.outputs,)
+    if not task.has_sets:  # a sample counts for one class
+        offers += (task.label_kind,)
     for field, entries in (("method", METHODS), ("loss", LOSSES)):
-        fit = [name for name, entry in entries.items() if entry.needs in offers]
+        fit = [name for name, entry in entries.items() if entry.works_with(offers)]
         if config[field] not in fit:
             raise ValueError(
                 f"config.{field}={config[field]!r} is not for config.task="
@@ -340,8 +346,7 @@ def _check_method(config: ConfigDict) -> None:
                 "config.data.labels='given' nobody knows them: choose what is "
                 "estimated, as baseline.forward.transition='estimated'."
             )
-    refreshes = memory is not None and memory.refresh is not None
-    if refreshes and not config.warmup_epochs:
+    if memory is not None and memory.needs_warmup and not config.warmup_epochs:
         raise ValueError(
             f"config.warmup_epochs=0, but {name} relies on predictions of a classifier "
             "trained before: set it to some epochs."

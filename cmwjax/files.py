@@ -26,6 +26,7 @@ CLASSIFIER = "classifier.safetensors"  # after the last epoch
 # After the epoch that the validation set chose, or the meta set that was held out.
 CLASSIFIER_SELECTED = "classifier_selected.safetensors"
 WEIGHTING = "weighting.safetensors"  # the learned weighting function
+RESOLVED = "resolved.npz"  # of sets of candidates, the likeliest one of each
 VALIDATION = "validation.csv"  # as the next one, of the samples that validate
 SET_ASIDE = "set_aside.csv"  # all other rows that the owner gave, and why
 SUSPECTS = "suspects.npz"  # what the most suspicious samples look like

@@ -57,6 +57,9 @@ class Purpose(IntEnum):
     HEADLINES = 23
     WEBVISION = 24  # the made-up example
     FOLLOWED = 25  # the samples whose loss and weight are recorded over the epochs
+    # Again of the problem, from the seed of noise.
+    CANDIDATES = 26  # who joins a set of candidate labels
+    STAND_IN = 27  # the candidate that stands for its set
 
 
 def generator(

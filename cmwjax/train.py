@@ -274,12 +274,17 @@ def choose_meta_set(
     scores = scores or run.score_training(state)
     losses = np.full(problem.labels.shape, np.nan)
     losses[problem.train_index] = scores.losses
+    index, has_sets = problem.train_index[scores.seen], problem.candidates is not None
+    if has_sets:  # the losses of those whose likeliest candidate is the believed one
+        groups = run.program.labels(state, problem)
+        index = index[groups[index] == scores.found["label"][scores.seen]]
     return meta_set.lowest_loss(
         losses,
         groups,
-        problem.train_index[scores.seen],
+        index,
         per_class=config.per_class,
         num_classes=num_groups,
+        or_fewer=has_sets,
     )
 
 

@@ -175,8 +175,8 @@ def test_forward(batch):
         -np.log((matrix.T.astype(float) @ probabilities(z))[y])
         for z, y in zip(*batch, strict=True)
     ]
-    read = transition_memory("known").read
-    columns = read({"transition": matrix}, {"label": batch[1]})
+    before = transition_memory("known").before
+    _, columns = before({"transition": matrix}, {"label": batch[1]}, None, None)
     np.testing.assert_allclose(by_name("forward", *batch, columns), want, rtol=1e-5)
 
 
@@ -231,7 +231,7 @@ def test_elr_targets_average_what_was_predicted(num_devices):
     rng = np.random.default_rng(0)
     want = np.zeros((9, 3))
     observe = jax.pmap(
-        lambda store, index, p: early.observe(store, {"index": index}, p, "data"),
+        lambda store, index, p: early.before(store, {"index": index}, p, "data")[0],
         "data",
         in_axes=(None, 0, 0),
         out_axes=None,
@@ -248,8 +248,10 @@ def test_elr_targets_average_what_was_predicted(num_devices):
             want[i] = 0.7 * want[i] + 0.3 * row
     for shard in store["targets"].addressable_shards:
         np.testing.assert_allclose(shard.data, want, atol=1e-4)
-    read = early.read(store, {"index": jnp.array([2, 5])})
-    np.testing.assert_allclose(read["target"], want[[2, 5]], atol=1e-4)
+    _, batch = early.before(
+        store, {"index": jnp.array([2, 5])}, jnp.zeros((2, 3)), None
+    )
+    np.testing.assert_allclose(batch["target"], want[[2, 5]], atol=1e-4)
 
 
 def test_labels_are_corrected_by_the_likelihood_ratio():
@@ -278,8 +280,9 @@ def test_plc_averages_five_epochs_and_raises_its_threshold():
         np.testing.assert_allclose(state["threshold"], threshold, rtol=1e-6)
     assert threshold > 0.3 and np.any(labels != start.labels)
     np.testing.assert_array_equal(state["labels"][:3], start.labels[:3])  # held out
-    read = memory.read(state, {"index": np.array([7, 4]), "label": None})
-    np.testing.assert_array_equal(read["label"], labels[[7, 4]])
+    batch = {"index": np.array([7, 4]), "label": None}
+    _, batch = memory.before(state, batch, None, None)
+    np.testing.assert_array_equal(batch["label"], labels[[7, 4]])
 
 
 def linear_config(method):

@@ -101,6 +101,12 @@ THIN, FULL = (16, 16, 32, 64), (64, 64, 128, 256, 512)
 COUNTS = [
     ("mlp", {}, linear(3072, 128) + linear(128, 128) + linear(128), 411_146),
     (
+        "mlp",
+        {"hidden": (8, 9), "batch_norm": True},
+        3072 * 8 + 2 * 8 + 8 * 9 + 2 * 9 + linear(9),
+        24_782,
+    ),
+    (
         "small_conv",
         {},
         stem(16) + conv(16, 32) + 2 * 32 + conv(32, 64) + 2 * 64 + linear(4 * 4 * 64),
@@ -128,6 +134,22 @@ COUNTS = [
 def test_parameter_count(name, options, formula, known):
     params = shapes(build(name, num_classes=10, **options))["params"]
     assert sum(x.size for x in jax.tree.leaves(params)) == formula == known
+
+
+def test_batch_norm_of_the_mlp_is_before_the_relu():
+    model = build("mlp", num_classes=3, hidden=(5,), batch_norm=True)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    variables = model.init(jax.random.key(0), x, False)
+    params = variables["params"]
+    layers = params["Dense_0"], params["head"]
+    kernels = [np.asarray(layer["kernel"]) for layer in layers]
+    for kernel in kernels:  # Xavier's bound
+        assert np.abs(kernel).max() < np.sqrt(6 / sum(kernel.shape))
+    got, _ = model.apply(variables, x, True, mutable=["batch_stats"])
+    hidden = x @ kernels[0]
+    hidden = (hidden - hidden.mean(axis=0)) / np.sqrt(hidden.var(axis=0) + 1e-5)
+    want = np.maximum(hidden, 0) @ kernels[1]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_cosine_head_has_no_bias():

@@ -72,7 +72,9 @@ def problem():
     labels = rng.integers(3, size=30).astype(np.int32)
     train_index = np.arange(4, 30)
     counts = np.bincount(labels[train_index])
-    return SimpleNamespace(labels=labels, train_index=train_index, group_counts=counts)
+    return SimpleNamespace(
+        labels=labels, train_index=train_index, group_counts=counts, candidates=None
+    )
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "gce", "ldam"])
@@ -95,7 +97,7 @@ def test_weights_follow_the_losses_every_few_epochs(loss):
             want[index] = 0.5 * want[index] + 0.5 * now
         np.testing.assert_allclose(state["weights"], want, rtol=1e-5)
     assert len(np.unique(want)) > 4 and np.all(want[:4] == 1)  # held out
-    batch = memory.read(state, {"index": np.array([9, 5])})
+    _, batch = memory.before(state, {"index": np.array([9, 5])}, None, None)
     got = method.weight_fn(None, jnp.zeros(2), batch)
     np.testing.assert_allclose(got, want[[9, 5]], rtol=1e-5)
     np.testing.assert_array_equal(memory.weigh(state, index), state["weights"][4:])

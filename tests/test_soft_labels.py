@@ -220,15 +220,16 @@ def test_soft_labels_are_the_moving_average_of_the_visits(start):
         p = rng.dirichlet(np.ones(C), 3).astype(np.float32)
         if visit == 3:
             p[1] = 0  # what a prediction that is not finite is turned into
-        state = memory.observe(state, {"index": index}, p, None)
+        state, batch = memory.before(state, {"index": index}, p, None)
         for i, row in zip(index, p, strict=True):
             if row.any():
                 want[i] = row if want[i] is None else 0.9 * want[i] + 0.1 * row
-    got = memory.read(state, {"index": np.arange(5)})["soft_label"]
-    for i, row in enumerate(want):
-        np.testing.assert_allclose(
-            got[i], np.zeros(C) if row is None else row, rtol=1e-5
-        )
+        for i, got in zip(index, batch["soft_label"], strict=True):
+            np.testing.assert_allclose(
+                got, 0 if want[i] is None else want[i], rtol=1e-5
+            )
+    for got, row in zip(state["soft_labels"], want, strict=True):
+        np.testing.assert_allclose(got, 0 if row is None else row, rtol=1e-5)
 
 
 # --- entire runs -------------------------------------------------------------------

@@ -6,6 +6,7 @@ several; other functions draw something else from it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -85,6 +86,7 @@ def lowest_loss(
     *,
     per_class: int,
     num_classes: int,
+    or_fewer: bool = False,
 ) -> NDArray[np.int32]:
     """Takes the samples of each observed class that the classifier agrees with most.
 
@@ -96,6 +98,8 @@ def lowest_loss(
       index: positions to choose from, integers in [0, N).
       per_class: samples to take of each class, at least 1.
       num_classes: number of classes C.
+      or_fewer: whether a class may have fewer samples, even none, all of which are
+        taken then.
 
     Returns:
       The meta index `[C * per_class]`.
@@ -111,8 +115,9 @@ def lowest_loss(
             f"{list(losses.shape)}: pass one loss per training sample."
         )
     chosen = []
-    for label, members in enumerate(_members(labels, index, num_classes)):
-        _check_size(_name(label), members, per_class)
+    for label, members in enumerate(_members(labels, index, num_classes, or_fewer)):
+        if not or_fewer:
+            _check_size(_name(label), members, per_class)
         if np.isnan(losses[members]).any():
             raise ValueError(
                 f"losses of class {label} contain NaN: evaluate every sample of the "
@@ -145,7 +150,7 @@ def purity(meta_index: ArrayLike, labels: ArrayLike, true_labels: ArrayLike) -> 
 
 
 def warn_of_other_shares(
-    trusted: NDArray[np.integer], counts: NDArray[np.integer], names: Sequence[str]
+    trusted: NDArray[np.integer], counts: NDArray[Any], names: Sequence[str]
 ) -> None:
     """Warns where trusted samples have far more of a class than there is to train on.
 
@@ -169,9 +174,11 @@ def warn_of_other_shares(
 
 
 def _members(
-    labels: ArrayLike, index: ArrayLike, num_classes: int
+    labels: ArrayLike, index: ArrayLike, num_classes: int, or_none: bool = False
 ) -> list[NDArray[np.int64]]:
-    """The positions of each class among `index`, in its order; none may be empty."""
+    """The positions of each class among `index`, in its order; one may be empty only
+    with `or_none`.
+    """
     labels, index = check_labels(labels, num_classes), np.asarray(index)
     if not index.size:
         raise ValueError("index is empty: pass the positions to choose from.")
@@ -184,7 +191,7 @@ def _members(
         )
     classes = [index[labels[index] == label] for label in range(num_classes)]
     empty = [label for label, members in enumerate(classes) if not len(members)]
-    if empty:
+    if empty and not or_none:
         raise ValueError(
             f"no sample of class {empty[0]} (of {num_classes}) to choose for the meta "
             "set: add some, or number the classes without gaps."

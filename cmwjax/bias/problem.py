@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cmwjax.bias import long_tail, meta_set, noise, targets, trusted
+from cmwjax.bias import candidates, long_tail, meta_set, noise, targets, trusted
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
 from cmwjax.data import datasets, embedding
@@ -36,6 +36,9 @@ class Problem(NamedTuple):
     # float64 [G - 1], targets at which one group of samples ends and the next begins;
     # None: the groups are the classes.
     borders: np.ndarray | None = None
+    # bool [N, C], candidates for the label; `labels` are then one of each set, drawn at
+    # random, but for samples that are trusted. None: every sample has one label.
+    candidates: np.ndarray | None = None
     # int32, positions that repeat a trusted sample, and hence play no part.
     repeats: np.ndarray = np.zeros(0, np.int32)
 
@@ -49,8 +52,16 @@ class Problem(NamedTuple):
 
     @property
     def is_wrong(self) -> np.ndarray:
-        """bool [N], where the observed label is known not to be the true one."""
-        return self.dataset.knows_true_labels & (self.labels != self.true_labels)
+        """bool [N], where the observed label is known not to be the true one.
+
+        Of a set, where the true label is not in it.
+        """
+        true, is_wrong = self.true_labels, self.labels != self.true_labels
+        if self.candidates is not None:
+            is_wrong = ~np.take_along_axis(
+                self.candidates, np.maximum(true, 0)[:, None], axis=1
+            )[:, 0]
+        return self.dataset.knows_true_labels & is_wrong
 
     @property
     def num_groups(self) -> int:
@@ -68,7 +79,13 @@ class Problem(NamedTuple):
 
     @property
     def group_counts(self) -> np.ndarray:
-        """int64 `[G]`, observed samples of each group that training visits."""
+        """`[G]`, observed samples of each group that training visits.
+
+        Whole numbers, but for sets: there a sample counts for each candidate by its
+        share of the set.
+        """
+        if self.candidates is not None:
+            return candidates.class_sizes(self.candidates[self.train_index])
         return class_counts(self.groups[self.train_index], self.num_groups)
 
 
@@ -142,6 +159,11 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     labels[train_index] = _corrupt(
         labels[train_index], num_classes, config, seed=noise_seed
     )
+    sets = candidates.of(dataset, labels, config, seed=noise_seed)
+    if sets is not None:
+        if meta_index is not None:  # of which the labels are known
+            sets[meta_index] = candidates.one_hot(labels[meta_index], num_classes)
+        labels = candidates.stand_ins(sets, seed=noise_seed)
     validation_index = clean_index if chosen is None else np.sort(chosen)
     if config.data.validation:
         _check_no_clean(clean_index, config)
@@ -150,6 +172,8 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         )
     groups = group_of(labels[train_index], borders)
     counts = class_counts(groups, num_groups)
+    if sets is not None:
+        counts = candidates.class_sizes(sets[train_index])
     _check_counts(counts, config, names)
     if meta_index is not None:
         sizes = class_counts(group_of(labels[meta_index], borders), num_groups)
@@ -169,6 +193,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         validation_index,
         families,
         borders,
+        sets,
         repeats,
     )
 
@@ -193,7 +218,7 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> tuple[Dataset, np.nd
     wanted = dict(
         name=config.data.name,
         train_size=config.data.train_size or None,
-        labels=config.data.labels,
+        labels=config.data.labels.replace("{seed}", str(config.seed)),
     )
     if arrays is not None:
         dataset = select(arrays, **wanted)
@@ -204,6 +229,7 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> tuple[Dataset, np.nd
             image_size=config.data.stream.image_size,
             label_kind=task.label_kind,
             csv=config.data.csv,
+            has_sets=task.has_sets,
         )
         _check_scored(dataset, config)
     repeated = dataset.row_numbers[trusted.repeats(dataset)]  # before a net sees them
@@ -215,6 +241,7 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> tuple[Dataset, np.nd
             f"config.task={config.task!r} is for {task.label_kind}, but the labels of "
             f"{config.data.name!r} are {dataset.label_kind}: set it to one of {fit}."
         )
+    candidates.check_data(dataset, config)
     return dataset, repeated
 
 

@@ -12,6 +12,9 @@ CLASSES, TARGETS = "classes", "targets"  # the kinds of labels
 # What outputs of a model are: one logit per class, `[B, C]`, whose softmax are the
 # probabilities; or the expected target, `[B, 1]`.
 LOGITS, PREDICTIONS = "logits", "predictions"
+# Logits as well, of samples with several candidate labels, of which one is right.
+SETS = "sets"
+BETWEEN = " | "  # stands between the candidates of a set, where it is a text
 UNKNOWN = -1  # a true label or family that nobody knows
 UNLABELLED = -1  # an observed label that a label set does not have
 

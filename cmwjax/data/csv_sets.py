@@ -59,6 +59,7 @@ def load(
     trusted: str = "",
     truth: str = "",
     length: int = 128,
+    separator: str = "",
 ) -> Dataset:
     """Reads a data set; see `csv_files.read_csv` for what a file may hold.
 
@@ -82,6 +83,9 @@ def load(
       truth: file of the same samples with the right labels, if somebody knows them: for
         experiments, which then can tell wrong labels from right ones.
       length: tokens per text at most; what comes after is cut off.
+      separator: what stands between several candidates for the label of a training
+        sample; '': each has one label. Samples to test with, to trust or to compare
+        with have one label all the same.
 
     Raises:
       ValueError: as `read_csv`; for files that differ in their columns, a truth of
@@ -103,6 +107,7 @@ def load(
         is_text=bool(text),
         test_share=test_share,
         length=length,
+        separator=separator,
     )
 
 
@@ -114,6 +119,7 @@ def assemble(
     is_text: bool = False,
     test_share: float = 0.25,
     length: int = 128,
+    separator: str = "",
 ) -> Dataset:
     """Makes a data set of what files hold.
 
@@ -124,6 +130,7 @@ def assemble(
       is_text: whether inputs are texts.
       test_share: as for `load`.
       length: as for `load`.
+      separator: as for `load`.
     """
     if label_kind == TARGETS:
         for part, file in files.items():  # an error names the row as it is in the file
@@ -133,12 +140,22 @@ def assemble(
     size = len(files["train"].labels)
     rows, unused = np.arange(size), ()
     if not has_test and test_share:
+        if separator and "truth" not in files:
+            raise ValueError(
+                f"config.data.csv.test_share={test_share} would test with samples of "
+                "several candidates, of which nobody knows the right one: give "
+                "config.data.csv.test or truth a file, or set test_share=0 and "
+                "config.data.validation to a share, such as 0.1."
+            )
         files, rows = _split(files, test_share, stratified=label_kind == CLASSES)
         unused = ((TEST, np.setdiff1d(np.arange(size), rows)),)
     if "trusted" in files and "test" in files:
         _warn_of_overlap(files, "trusted")
     if has_test:  # rows of one file may well be alike
         _warn_of_overlap(files, "train")
+    sets = None
+    if separator:
+        files, classes, sets = _sets(files, separator, classes)
     labels, class_names = _labels(files, label_kind, classes)
     inputs, kind, vocabulary = _inputs(files, is_text, length)
     parts, trusted_index = ["train"], None
@@ -147,6 +164,9 @@ def assemble(
         first, count = len(labels["train"]), len(labels["trusted"])
         trusted_index = first + np.arange(count, dtype=np.int32)
         rows = np.append(rows, size + np.arange(count))
+        if sets is not None:
+            right = labels["trusted"][:, None] == np.arange(len(class_names))
+            sets = np.concatenate([sets, right])
     given = np.concatenate([labels[part] for part in parts])
     right = {**labels, "train": labels.get("truth", labels["train"])}
     return Dataset(
@@ -156,7 +176,9 @@ def assemble(
         test_labels=labels.get("test", labels["train"][:0]),
         num_classes=len(class_names),
         class_names=class_names,
-        observed_labels=given if "truth" in files else None,
+        observed_labels=given if "truth" in files and sets is None else None,
+        knows_true_labels=sets is None or "truth" in files,
+        candidates=sets,
         kind=kind,
         trusted_index=trusted_index,
         shown=_shown([files[part] for part in parts], is_text),
@@ -165,6 +187,28 @@ def assemble(
         test_texts=_shown([files["test"]], True) if is_text and "test" in files else (),
         unused=unused,
     )
+
+
+def _sets(
+    files: dict[str, CsvFile], separator: str, classes: Sequence[str]
+) -> tuple[dict[str, CsvFile], tuple[str, ...], np.ndarray]:
+    """The files with the first candidate as label, names of classes, and the sets."""
+    train = files["train"]
+    written = [
+        [part.strip() for part in label.split(separator)] for label in train.labels
+    ]
+    lines = train.lines or range(len(written))
+    lengths = [len(labels) for labels in written]
+    numbers, names = class_numbers(
+        [label for labels in written for label in labels],
+        tuple(map(str, classes)) or None,
+        name=_name_of_labels("train", train),
+        lines=np.repeat(lines, lengths).tolist(),
+    )
+    sets = np.zeros((len(written), len(names)), bool)
+    sets[np.repeat(np.arange(len(written)), lengths), numbers] = True
+    first = train._replace(labels=tuple(labels[0] for labels in written))
+    return {**files, "train": first}, names, sets
 
 
 def _labels(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmwjax.core.labels import (
+    BETWEEN,
     CLASSES,
     TARGETS,
     UNLABELLED,
@@ -46,6 +47,9 @@ class Dataset(NamedTuple):
       class_names: C of them, all different.
       observed_labels: another label set of the training samples, as `train_labels`;
         class UNLABELLED (-1) where it has none.
+      candidates: of samples with a set of labels, of which one is right: the classes in
+        it, bool `[N, C]`; None: every sample has one label. `train_labels` are any of
+        them then, unless the right ones are known.
       knows_true_labels: whether `train_labels` are right.
       files: where images are, if on disk.
       kind: kind of the inputs, one of `view.KINDS`.
@@ -89,6 +93,7 @@ class Dataset(NamedTuple):
     names: Sequence[str] | None = None
     left_out: tuple[tuple[str, int, str, str], ...] = ()
     unused: tuple[tuple[str, NDArray[np.int64]], ...] = ()
+    candidates: NDArray[np.bool_] | None = None
 
     @property
     def label_kind(self) -> str:
@@ -127,6 +132,11 @@ class Dataset(NamedTuple):
         if not self.num_classes:
             return labels
         return np.array([*self.class_names, ""], object)[np.maximum(labels, -1)]
+
+    def sets_in_words(self, candidates: NDArray[np.bool_]) -> NDArray[Any]:
+        """Sets of candidates, bool `[N, C]`, as text: their names, `BETWEEN` them."""
+        names = np.array(self.class_names, object)
+        return np.array([BETWEEN.join(names[row]) for row in candidates], object)
 
     def standardised(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels as a model sees them: classes as they are, targets float32."""
@@ -191,7 +201,10 @@ def select(
             true_labels=dataset.train_labels,
             num_classes=dataset.num_classes,
         )
-        dataset = dataset._replace(observed_labels=observed)
+        if observed.ndim == 2:
+            dataset = dataset._replace(candidates=observed)
+        else:
+            dataset = dataset._replace(observed_labels=observed)
     if train_size is not None:
         dataset = _first(dataset, train_size, name)
     return dataset if dataset.num_classes else _with_units(dataset)
@@ -219,6 +232,7 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
         train_inputs=dataset.train_inputs[first if dataset.files is None else []],
         train_labels=dataset.train_labels[first],
         observed_labels=None if observed is None else observed[first],
+        candidates=None if dataset.candidates is None else dataset.candidates[first],
         files=dataset.files and dataset.files.subset(first),
         shown=None if shown is None else [shown[i] for i in first],
         rows=dataset.row_numbers[first],
@@ -301,7 +315,14 @@ def validate(dataset: Dataset, *, name: str) -> None:
             f"{name}: every label is that of one class, {dataset.class_names}: add "
             "samples of another, or correct the labels."
         )
-    empty = np.flatnonzero(class_counts(dataset.train_labels, dataset.num_classes) == 0)
+    counts = class_counts(dataset.train_labels, dataset.num_classes)
+    if dataset.candidates is not None:
+        sets = label_sets.check_candidates(
+            dataset.candidates, dataset.num_classes, name=f"{name}: candidates"
+        )
+        label_sets.check_length(sets, len(dataset.train_labels), name=name)
+        counts = counts + sets.sum(axis=0)
+    empty = np.flatnonzero(counts == 0)
     if empty.size:
         given = dataset.class_names[empty[0]]
         which = given if given == str(empty[0]) else f"{empty[0]}, {given!r}"

@@ -20,6 +20,7 @@ from cmwjax.data.dataset import Dataset, select
 from cmwjax.data.embedded import EMBEDDED
 from cmwjax.data.encoded import Encoded
 from cmwjax.data.inputs import check_images
+from cmwjax.data.label_sets import check_candidates
 from cmwjax.files import expanded
 
 # fmt: off
@@ -46,6 +47,7 @@ def load(
     image_size: int = 0,
     label_kind: str = CLASSES,
     csv: Mapping[str, Any] | None = None,
+    has_sets: bool = False,
 ) -> Dataset:
     """Reads a data set and checks it.
 
@@ -53,7 +55,8 @@ def load(
     last two. Rows of a table are numbers `[N, D]`. Images are `[N, H, W]` or
     `[N, H, W, C]`, uint8 or floats in [0, 1], which are scaled to 0..255 and rounded.
     Labels are integers or names, `[N]` or `[N, 1]`; without a name for the set, there
-    are as many classes as the largest training label says. `Dataset.rows` are those of
+    are as many classes as the largest training label says. Those to train on may be
+    sets of candidates, truth values `[N, C]`. `Dataset.rows` are those of
     `x_train`, or of the images on disk, which are in the order of their classes and
     then of their names, or of TFDS.
 
@@ -72,6 +75,8 @@ def load(
       image_size: pixels per side that images on disk are to have.
       label_kind: 'targets' takes labels of csv files and of archives for such.
       csv: arguments of `csv_sets.load`, for such files.
+      has_sets: whether labels of a csv file are sets of candidates, with the
+        `separator` between them.
 
     Returns:
       The data set.
@@ -90,7 +95,8 @@ def load(
         if trusted:
             dataset = _with_trusted_images(dataset, trusted)
     elif csv_sets.is_name(name):
-        dataset = csv_sets.load(name, label_kind=label_kind, **(csv or {}))
+        csv = {**(csv or {}), **({} if has_sets else {"separator": ""})}
+        dataset = csv_sets.load(name, label_kind=label_kind, **csv)
     elif name in EMBEDDED:
         dataset = EMBEDDED[name]()
     else:
@@ -146,6 +152,8 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], name: str, label_kind: str) -> 
     else:
         x_train = _as_images(x_train, name=f"{name}: x_train")
         x_test = _as_images(x_test, name=f"{name}: x_test")
+    if y_train.ndim == 2 and y_train.dtype.kind == "b":
+        return _of_sets(x_train, y_train, x_test, y_test, name, kind, shown)
     y_train, y_test = _one_axis(y_train), _one_axis(y_test)
     if label_kind == TARGETS:
         return Dataset(x_train, y_train, x_test, y_test, 0, (), kind=kind, shown=shown)
@@ -178,6 +186,34 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], name: str, label_kind: str) -> 
     )
 
 
+def _of_sets(
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    name: str,
+    kind: str,
+    shown: Any,
+) -> Dataset:
+    """An archive whose training samples have candidates for a label, bool `[N, C]`."""
+    sets = check_candidates(y_train, name=f"{name}: y_train")
+    size = sets.shape[1]
+    if y_test.ndim == 2 and y_test.dtype.kind == "b":  # of an archive without a test
+        y_test = y_test.argmax(axis=1)
+    return Dataset(
+        x_train,
+        sets.argmax(axis=1).astype(np.int32),
+        x_test,
+        check_labels(_one_axis(y_test), size, name=f"{name}: y_test"),
+        size,
+        CLASS_NAMES.get(name, tuple(map(str, range(size)))),
+        kind=kind,
+        shown=shown,
+        knows_true_labels=False,
+        candidates=sets,
+    )
+
+
 def _with_trusted(dataset: Dataset, name: str, trusted: str) -> Dataset:
     """The data set with the training samples of another archive, which are trusted."""
     other = _from_archive(trusted, dataset.label_kind)
@@ -188,6 +224,10 @@ def _with_trusted(dataset: Dataset, name: str, trusted: str) -> Dataset:
             f"{name} has {dataset.kind} of shape {list(dataset.train_inputs.shape)}: "
             "trust samples of the same form."
         )
+    sets = dataset.candidates
+    if sets is not None:
+        own = np.arange(dataset.num_classes)
+        sets = np.concatenate([sets, labels[:, None] == own])
     if dataset.num_classes:
         remedy = "trust samples of these classes alone"
         name = f"{trusted}: y_train"
@@ -201,6 +241,7 @@ def _with_trusted(dataset: Dataset, name: str, trusted: str) -> Dataset:
         train_labels=np.concatenate([dataset.train_labels, labels]),
         trusted_index=np.arange(len(dataset.train_labels), len(every), dtype=np.int32),
         shown=shown,
+        candidates=sets,
     )
 
 

@@ -6,6 +6,7 @@ files. Every set is checked to be in the order of the images.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def read(
     archive: Path | None,
     true_labels: NDArray[np.int32],
     num_classes: int,
-) -> NDArray[np.int32]:
+) -> NDArray[Any]:
     """Reads a label set and checks that it belongs to the images.
 
     A file that carries clean labels as well (`clean_label`, as CIFAR-10N and 100N do)
@@ -46,7 +47,8 @@ def read(
 
     Returns:
       One label per image, int32 `[N]`; UNLABELLED at the end if the set has 45,000
-      labels for 50,000 images.
+      labels for 50,000 images. Or, of an array of truth values, the candidate labels of
+      each image, bool `[N, C]`, whose order nobody can check.
 
     Raises:
       ValueError: if there is no such set, its length is not N, a label lies outside
@@ -64,8 +66,12 @@ def read(
         given, clean = _read_own(archive, labels), None
     name = f"labels {labels!r}"
     remedy = f"the images have {num_classes} classes; give labels of these"
-    given = check_labels(given, num_classes, name=name, remedy=remedy)
     size = len(true_labels)
+    if given.ndim == 2:
+        given = check_candidates(given, num_classes, name=name)
+        check_length(given, size, name=name)
+        return given
+    given = check_labels(given, num_classes, name=name, remedy=remedy)
     if len(given) != size and (len(given), size) != (PMD_SIZE, CIFAR_SIZE):
         raise ValueError(
             f"{name} are {len(given)}, but there are {size} training images: give one "
@@ -78,6 +84,46 @@ def read(
     observed = np.full(size, UNLABELLED, np.int32)
     observed[: len(given)] = given
     return observed
+
+
+def check_candidates(
+    candidates: Any, num_classes: int | None = None, *, name: str
+) -> NDArray[np.bool_]:
+    """Candidate sets as bool `[N, C]`, or says what is wrong with them.
+
+    Args:
+      candidates: truth values, or zeros and ones, `[N, C]`.
+      num_classes: C; None: any.
+      name: what the error calls them.
+
+    Raises:
+      ValueError: for another shape or type, or a sample without a candidate.
+    """
+    sets = np.asarray(candidates)
+    classes = "C" if num_classes is None else num_classes
+    fits = sets.ndim == 2 and num_classes in (None, sets.shape[1])
+    if not fits or sets.dtype.kind not in "biu" or not np.isin(sets, (0, 1)).all():
+        raise ValueError(
+            f"{name} are {sets.dtype} of shape {list(sets.shape)}, but candidates are "
+            f"truth values [N, {classes}], a column for each class: convert them."
+        )
+    sets = sets.astype(bool)
+    none = np.flatnonzero(~sets.any(axis=1))
+    if none.size:
+        raise ValueError(
+            f"{name} have no candidate at position {none[0]}: give every sample one "
+            "or more."
+        )
+    return sets
+
+
+def check_length(sets: NDArray[np.bool_], size: int, *, name: str) -> None:
+    """Raises `ValueError` unless there is a set for each of `size` samples."""
+    if len(sets) != size:
+        raise ValueError(
+            f"{name}: {len(sets)} sets of candidates for {size} training samples: give "
+            "one for each."
+        )
 
 
 def _read_own(archive: Path | None, name: str) -> np.ndarray:

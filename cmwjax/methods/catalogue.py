@@ -5,17 +5,18 @@ Method`. Options are keywords with defaults; together they are `config.baseline`
 """
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from cmwjax.core.labels import CLASSES, LOGITS, PREDICTIONS
+from cmwjax.core.labels import CLASSES, LOGITS, PREDICTIONS, SETS
 from cmwjax.methods import cmw_net, losses, slot_weights
 from cmwjax.methods.class_sizes import class_balanced, ldam, ldam_drw
 from cmwjax.methods.cmw_net import with_mixup, with_soft_labels
 from cmwjax.methods.elr import elr
 from cmwjax.methods.forward import forward
 from cmwjax.methods.method import Context, Losses, Method, OptionError, cross_entropy
+from cmwjax.methods.partial import cc, proden
 from cmwjax.methods.plc import plc
 from cmwjax.methods.rrm import rrm
 from cmwjax.methods.symmetric import symmetric
@@ -30,13 +31,19 @@ class Entry(NamedTuple):
     Attributes:
       title: its name in tables and figures.
       build: makes it.
-      needs: the kind of labels, or what outputs of a model, without which it cannot
-        work, see `cmwjax.core.labels`; None: it takes losses as they come.
+      needs: the kinds of labels, or what outputs of a model, without one of which it
+        cannot work, see `cmwjax.core.labels`; None: it takes losses as they come.
     """
 
     title: str
     build: Callable[..., Method]
-    needs: str | None = LOGITS
+    needs: str | tuple[str, ...] | None = LOGITS
+
+    def works_with(self, offers: Container[str | None]) -> bool:
+        """Whether a task that has these kinds of labels and outputs is enough."""
+        if isinstance(self.needs, tuple):
+            return any(need in offers for need in self.needs)
+        return self.needs is None or self.needs in offers
 
 
 # The losses that `config.loss` chooses among, for methods that have none of their own.
@@ -49,6 +56,8 @@ LOSSES = {
     "symmetric": Entry("Symmetric CE", symmetric),
     "squared_error": Entry("Squared error", losses.squared_error, PREDICTIONS),
     "huber": Entry("Huber", losses.huber, PREDICTIONS),
+    "proden": Entry("PRODEN", proden, SETS),
+    "cc": Entry("CC", cc, SETS),
     OF_TASK: Entry("Loss of the task", Method, None),
 }
 
@@ -75,7 +84,7 @@ METHODS = {
     "forward": Entry("Forward", forward),
     "elr": Entry("ELR", elr),
     "plc": Entry("PLC", plc),
-    "rrm": Entry("RRM", rrm),
+    "rrm": Entry("RRM", rrm, (LOGITS, SETS)),
     "constant": Entry("Constant V", cmw_net.constant, None),
     "l2rw": Entry("L2RW", slot_weights.l2rw, None),
     "mcw": Entry("MCW", slot_weights.mcw, CLASSES),

@@ -40,16 +40,14 @@ def early_targets(momentum: float) -> Memory:
         shape = (len(problem.labels), problem.dataset.num_classes)
         return {"targets": np.zeros(shape, np.float32)}
 
-    def observe(memory, batch, probabilities, axis_name):
+    def before(memory, batch, probabilities, axis_name):
         index, targets = batch["index"], memory["targets"]
         p = jnp.clip(probabilities, 1e-4, 1 - 1e-4)
         p = p / jnp.sum(p, axis=-1, keepdims=True)
         rows = momentum * targets[index] + (1 - momentum) * p
         has_new = jnp.sum(probabilities, axis=-1, keepdims=True) > 0
         rows = jnp.where(has_new, rows, targets[index])
-        return {"targets": write(targets, index, rows, axis_name)}
+        memory = {"targets": write(targets, index, rows, axis_name)}
+        return memory, {**batch, "target": rows}
 
-    def read(memory, batch):
-        return {**batch, "target": memory["targets"][batch["index"]]}
-
-    return Memory(init, read, observe)
+    return Memory(init, before, predicts=True)

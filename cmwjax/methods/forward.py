@@ -91,8 +91,9 @@ def transition_memory(source: str) -> Memory:
         )
         return {"transition": matrix}
 
-    def read(memory, batch):
-        return {**batch, "column": memory["transition"].T[batch["label"]]}
+    def before(memory, batch, probabilities, axis_name):
+        del probabilities, axis_name
+        return memory, {**batch, "column": memory["transition"].T[batch["label"]]}
 
     def refresh(memory, problem, epoch, predict):
         del problem
@@ -101,5 +102,5 @@ def transition_memory(source: str) -> Memory:
         return {"transition": estimate_transitions(predict())}
 
     if source == "known":
-        return Memory(init, read, needs_true_labels=True)
-    return Memory(init, read, refresh=refresh)
+        return Memory(init, before, needs_true_labels=True)
+    return Memory(init, before, refresh=refresh, needs_warmup=True)

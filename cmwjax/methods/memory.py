@@ -12,8 +12,13 @@ import jax
 import numpy as np
 from jax import lax
 
+from cmwjax.core.families import Families
+
 Batch = dict[str, jax.Array]
 Predict = Callable[[], np.ndarray]
+
+
+FLAGS = ("predicts", "in_warmup", "needs_warmup", "needs_true_labels")
 
 
 class Memory(NamedTuple):
@@ -21,26 +26,103 @@ class Memory(NamedTuple):
 
     Attributes:
       init: `(problem) -> memory`, before the first step; see `bias.problem.Problem`.
-      read: `(memory, batch) -> batch`, with what the losses need of the memory.
-      observe: `(memory, batch, probabilities [B, C], axis_name) -> memory`, at every
-        step after the warm-up and before `read`; the classifier's predictions in
-        training mode, without gradient, rows of zeros where they are not finite, which
-        change nothing. None where nothing happens then.
+      before: `(memory, batch, probabilities, axis_name) -> (memory, batch)`, at every
+        step after the warm-up, the batch with what the losses need. Probabilities `[B,
+        C]` are the classifier's predictions in training mode, without gradient, rows of
+        zeros where they are not finite, which change nothing; None unless `predicts`.
       refresh: `(memory, problem, epoch, predict) -> memory`, on the host before every
         epoch. The first epoch after the warm-up is number 0, those of the warm-up are
         negative; `predict()` gives probabilities `[n, C]` of `problem.train_index`, in
         evaluation mode. None where nothing happens then.
       weigh: `(memory, index [n]) -> weights [n]`, on the host, those that samples have
         had last; None where the memory holds none.
+      scored: `(memory, table) -> table`, of the training set as its samples are scored:
+        with what the losses need of the memory; None: as it is.
+      believed: `(memory, batch) -> batch`, a meta batch with the labels that are
+        believed; None: as observed.
+      labels: `(memory, index [n]) -> int32 [n]`, on the host, these labels.
+      families: `(memory) -> Families`, on the host, of the classes as they are now;
+        None: as they were in the beginning.
+      predicts: whether `before` looks at predictions.
+      in_warmup: whether `before` is for the steps of the warm-up as well, whose losses
+        then are those of the method too.
+      needs_warmup: whether `refresh` relies on a classifier trained before.
       needs_true_labels: whether `init` reads `problem.true_labels`.
     """
 
     init: Callable[[Any], Any]
-    read: Callable[[Any, Batch], Batch]
-    observe: Callable[[Any, Batch, jax.Array, str | None], Any] | None = None
+    before: Callable[[Any, Batch, Any, str | None], tuple[Any, Batch]]
     refresh: Callable[[Any, Any, int, Predict], Any] | None = None
     weigh: Callable[[Any, np.ndarray], np.ndarray] | None = None
+    scored: Callable[[Any, Any], Any] | None = None
+    believed: Callable[[Any, Batch], Batch] | None = None
+    labels: Callable[[Any, np.ndarray], np.ndarray] | None = None
+    families: Callable[[Any], Families] | None = None
+    predicts: bool = False
+    in_warmup: bool = False
+    needs_warmup: bool = False
     needs_true_labels: bool = False
+
+
+def chain(*memories: Memory | None) -> Memory | None:
+    """Several memories as one, which has a tuple of what each remembers.
+
+    Each finds in the batch what those before it have put there. The last one that knows
+    of weights, labels or families is asked for them.
+
+    Args:
+      *memories: those that are None are left out; a single one stays as it is.
+    """
+    links = [memory for memory in memories if memory is not None]
+    if len(links) < 2:
+        return links[0] if links else None
+
+    def init(problem):
+        return tuple(link.init(problem) for link in links)
+
+    def before(parts, batch, probabilities, axis_name):
+        new = []
+        for link, part in zip(links, parts, strict=True):
+            part, batch = link.before(part, batch, probabilities, axis_name)
+            new.append(part)
+        return tuple(new), batch
+
+    def refresh(parts, problem, epoch, predict):
+        return tuple(
+            part
+            if link.refresh is None
+            else link.refresh(part, problem, epoch, predict)
+            for link, part in zip(links, parts, strict=True)
+        )
+
+    def scored(parts, table):
+        for link, part in zip(links, parts, strict=True):
+            if link.scored is not None:
+                table = link.scored(part, table)
+        return table
+
+    def last(name):
+        """That function of the last link that has it."""
+        for number, link in reversed(list(enumerate(links))):
+            function = getattr(link, name)
+            if function is not None:
+                return lambda parts, *others: function(parts[number], *others)
+        return None
+
+    def some(name):
+        return any(getattr(link, name) for link in links)
+
+    return Memory(
+        init,
+        before,
+        refresh,
+        last("weigh"),
+        scored,
+        last("believed"),
+        last("labels"),
+        last("families"),
+        **{name: some(name) for name in FLAGS},
+    )
 
 
 def write(

@@ -40,8 +40,8 @@ class Method(NamedTuple):
     """A loss and a way to weight it.
 
     Attributes:
-      losses: `(logits, batch) -> [B]`, from the first epoch on; with a memory, after
-        the warm-up, which then minimises the cross entropy.
+      losses: `(logits, batch) -> [B]`, from the first epoch on; with a memory that is
+        not for the warm-up, after that, which then minimises the loss of the task.
       weight_fn: `(meta_params, losses [B], batch) -> weights [B]`; the warm-up weighs
         every sample with one instead.
       net: the weighting net, if one is learned or applied.
@@ -80,7 +80,8 @@ class Method(NamedTuple):
 
     def warmup_losses(self, losses: Losses) -> Losses:
         """Losses before there is anything remembered, given those of the task."""
-        return self.losses if self.memory is None else losses
+        memory = self.memory
+        return self.losses if memory is None or memory.in_warmup else losses
 
     @property
     def has_meta_step(self) -> bool:

@@ -65,8 +65,9 @@ def refurbished_labels(threshold: float) -> Memory:
             "threshold": np.float32(threshold),
         }
 
-    def read(memory, batch):
-        return {**batch, "label": memory["labels"][batch["index"]]}
+    def before(memory, batch, probabilities, axis_name):
+        del probabilities, axis_name
+        return memory, {**batch, "label": memory["labels"][batch["index"]]}
 
     def refresh(memory, problem, epoch, predict):
         predictions = np.roll(memory["predictions"], 1, axis=0)
@@ -88,4 +89,4 @@ def refurbished_labels(threshold: float) -> Memory:
             threshold = np.float32(min(threshold + RAISE, HIGHEST))
         return {**memory, "labels": labels, "threshold": threshold}
 
-    return Memory(init, read, refresh=refresh)
+    return Memory(init, before, refresh=refresh, needs_warmup=True)

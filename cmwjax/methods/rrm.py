@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmwjax.methods.memory import Memory
+from cmwjax.methods.memory import Memory, chain
 from cmwjax.methods.method import Context, Method, check_range
 
 TINY = np.finfo(np.float32).tiny  # a probability whose logarithm is finite
@@ -31,8 +31,10 @@ def rrm(
     check_range("every", every, 1)
     check_range("step", step, 1e-6, 1)
     base = context.base
-    memory = relaxed_weights(base, noise_rate=noise_rate, every=every, step=step)
-    return base._replace(weight_fn=remembered_weight, memory=memory)
+    weights = relaxed_weights(base, noise_rate=noise_rate, every=every, step=step)
+    return base._replace(
+        weight_fn=remembered_weight, memory=chain(base.memory, weights)
+    )
 
 
 def remembered_weight(meta_params, losses, batch):
@@ -92,8 +94,9 @@ def relaxed_weights(
     def init(problem):
         return {"weights": np.ones(len(problem.labels), np.float32)}
 
-    def read(memory, batch):
-        return {**batch, "weight": memory["weights"][batch["index"]]}
+    def before(memory, batch, probabilities, axis_name):
+        del probabilities, axis_name
+        return memory, {**batch, "weight": memory["weights"][batch["index"]]}
 
     def refresh(memory, problem, epoch, predict):
         if epoch < 0 or epoch % every:
@@ -102,6 +105,8 @@ def relaxed_weights(
         labels = problem.labels[index]
         features = method.class_features(problem.group_counts)
         batch = {name: values[labels] for name, values in features.items()}
+        if problem.candidates is not None:
+            batch["candidates"] = problem.candidates[index]
         # Logits but for a constant of each sample, which no loss notices.
         logits = np.log(np.maximum(predict(), TINY))
         losses = method.losses(jnp.asarray(logits), {**batch, "label": labels})
@@ -113,4 +118,4 @@ def relaxed_weights(
     def weigh(memory, index):
         return memory["weights"][index]
 
-    return Memory(init, read, refresh=refresh, weigh=weigh)
+    return Memory(init, before, refresh=refresh, weigh=weigh, needs_warmup=True)

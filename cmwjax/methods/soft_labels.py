@@ -71,7 +71,7 @@ def soft_label_memory(momentum: float = 0.9, start: str = "predicted") -> Memory
             return {"soft_labels": eye[problem.labels]}
         return {"soft_labels": np.zeros(shape, np.float32)}  # zero: not visited yet
 
-    def observe(memory, batch, probabilities, axis_name):
+    def before(memory, batch, probabilities, axis_name):
         index, store = batch["index"], memory["soft_labels"]
         old = store[index]
         has_old = jnp.sum(old, axis=-1, keepdims=True) > 0
@@ -79,9 +79,7 @@ def soft_label_memory(momentum: float = 0.9, start: str = "predicted") -> Memory
         new = momentum * old + (1 - momentum) * probabilities
         rows = jnp.where(has_old, new, probabilities)
         rows = jnp.where(has_new, rows, old)
-        return {"soft_labels": write(store, index, rows, axis_name)}
+        memory = {"soft_labels": write(store, index, rows, axis_name)}
+        return memory, {**batch, "soft_label": rows}
 
-    def read(memory, batch):
-        return {**batch, "soft_label": memory["soft_labels"][batch["index"]]}
-
-    return Memory(init, read, observe)
+    return Memory(init, before, predicts=True)

@@ -44,7 +44,7 @@ from cmwjax.report.page_parts import (
 )
 from cmwjax.report.panels import Samples
 from cmwjax.report.plot_style import one_line
-from cmwjax.report.samples import is_known, is_regression
+from cmwjax.report.samples import is_known, is_regression, is_wrong
 from cmwjax.report.shown import COUNT
 from cmwjax.report.summary import read_summary
 from cmwjax.stopping import Interrupted
@@ -155,7 +155,11 @@ def _sections(found: Facts) -> Iterator[tuple[str, ...]]:
         paragraph(escaped(words.quality(found))),
         figures([draw.quality(found)]),
     )
-    if found.classes:
+    if found.task.has_sets:
+        yield "candidates", "Candidates", paragraph(escaped(words.candidates(found)))
+        suggested = numbered(found.samples["suggested_label"], found.classes)
+        yield "classes", "Classes that are suggested", *_classes(found, suggested)
+    elif found.classes:
         given = numbered(found.samples["given_label"], found.classes)
         yield "classes", "Classes", *_classes(found, given)
         yield (
@@ -232,8 +236,10 @@ def _caption(samples: Samples, position: int) -> str:
         labels += ' <span class="is">also suggested</span>'
     truth = ""
     if is_known(samples["true_label"][position : position + 1])[0]:
-        true, given = samples["true_label"][position], samples["given_label"][position]
-        truth = '<span class="wrong">wrong</span>' if true != given else "right"
+        one = {
+            name: column[position : position + 1] for name, column in samples.items()
+        }
+        truth = '<span class="wrong">wrong</span>' if is_wrong(one)[0] else "right"
         truth += " · "
     value = samples["quality"][position]
     quality = f"{value:.3f}" if value >= 0.001 else "&lt;0.001"

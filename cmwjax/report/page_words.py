@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cmwjax.core.labels import BETWEEN
 from cmwjax.files import PROBLEM, read_json
 from cmwjax.report.facts import Facts, step_seconds
 from cmwjax.report.families import read_borders
@@ -113,6 +114,27 @@ def summary(found: Facts) -> Iterator[str]:
             )
         else:
             yield f"For {which} another one is suggested."
+
+
+def candidates(found: Facts) -> str:
+    """Sets of candidates, and what is suggested of them."""
+    samples = found.samples
+    sets = [given.split(BETWEEN) for given in samples["given_label"]]
+    size = np.mean([len(names) for names in sets])
+    pairs = zip(samples["suggested_label"], sets, strict=True)
+    outside = sum(name not in names for name, names in pairs)
+    text = (
+        f"A training sample has {size:.2f} candidates of {count(len(found.classes))} "
+        "classes in the mean. The suggested label is its likeliest candidate; where "
+        "all of them together are less likely than the other classes, it is the "
+        f"likeliest class of all, as for {count(outside)} samples. The quality is the "
+        "probability that the right label is among the candidates."
+    )
+    known = is_known(samples["true_label"])
+    if known.any():
+        right = samples["suggested_label"] == samples["true_label"]
+        text += f" {percent(np.mean(right[known]))} of the suggested labels are right."
+    return text
 
 
 def problem(run_dir: Path) -> str:

@@ -34,6 +34,7 @@ from cmwjax.report.plot_style import (
     styled,
     weight_limit,
 )
+from cmwjax.report.read import task_of
 from cmwjax.report.samples import (
     is_known,
     is_regression,
@@ -77,7 +78,7 @@ def run_figures(
     }
     if is_regression(samples_of(run_dir)):
         figures["targets"] = targets(run_dir)
-    else:
+    elif not task_of(run_dir).has_sets:
         figures["transition_matrix"] = transition_matrix(run_dir)
     if images is not None and len(images):
         draw = text_suspects if isinstance(images[0], str) else suspects

@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from cmwjax.bias.candidates import class_sizes
 from cmwjax.bias.problem import Problem, seeds
 from cmwjax.core.labels import class_counts
 from cmwjax.data.dataset import Dataset
@@ -25,12 +26,14 @@ def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
     whole training set, `row` int64 `[N]` (see `Dataset.rows`), `observed` `[N]`
     (classes int32, or targets float64) and `changed` bool `[N]`; and positions in these
     arrays: `train_index`, `meta_index` (empty unless held out), `validation_index`.
+    Where labels are sets, `candidates` bool `[N, C]` are these, and `observed` one of
+    each, drawn at random.
     """
     if jax.process_index() != 0:
         return
     summary = summarise_problem(config, problem)
     write_json(workdir / PROBLEM, summary)
-    held_out = problem.meta_index
+    held_out, sets = problem.meta_index, problem.candidates
     write_arrays(
         workdir / LABELS,
         row=problem.dataset.row_numbers,
@@ -39,6 +42,7 @@ def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
         train_index=problem.train_index,
         meta_index=np.zeros(0, np.int32) if held_out is None else held_out,
         validation_index=problem.validation_index,
+        **({} if sets is None else {"candidates": sets}),
     )
 
 
@@ -80,7 +84,11 @@ def data_digest(dataset: Dataset) -> bytes:
     digest = hashlib.sha256()
     for name in ("train_inputs", "train_labels", "test_inputs", "test_labels"):
         digest.update(np.ascontiguousarray(getattr(dataset, name)))
-    for optional in (dataset.observed_labels, dataset.trusted_index):
+    for optional in (
+        dataset.observed_labels,
+        dataset.trusted_index,
+        dataset.candidates,
+    ):
         if optional is not None:
             digest.update(np.ascontiguousarray(optional))
     if dataset.validation_index is not None:
@@ -128,14 +136,17 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     labels to tell is None where nobody knows them. `classes` are their names in the
     order in which they are numbered. In a regression, which has none, ranges of targets
     take the place of classes; `borders` are where they meet, `family_centres` the means
-    of their targets. `data_sha256` is the `data_digest`.
+    of their targets. Where labels are sets, a set is wrong without the true label, a
+    sample counts for each candidate by its share, and `candidates` tells how large sets
+    are. `data_sha256` is the `data_digest`.
     """
     data_seed, noise_seed = seeds(config)
     index, family = problem.train_index, problem.families.family
-    observed, wrong = problem.groups[index], problem.is_wrong[index]
+    wrong = problem.is_wrong[index]
     known = problem.dataset.knows_true_labels
     observed_counts = problem.group_counts
-    return {
+    wrong_counts = _wrong_counts(problem)
+    found = {
         "data_sha256": data_digest(problem.dataset).hex(),
         "biases": {
             "imbalance_factor": config.data.imbalance_factor,
@@ -164,12 +175,25 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
         "classes": list(problem.dataset.class_names),
         "class_counts": observed_counts.tolist(),
         "wrong_share": float(wrong.mean()) if known else None,
-        "wrong_share_of_class": _shares(observed, wrong) if known else None,
+        "wrong_share_of_class": (
+            (wrong_counts / observed_counts).tolist() if known else None
+        ),
         "family_of_class": family.tolist(),
         "family_centres": problem.families.centres.tolist(),
         "borders": None if problem.borders is None else problem.borders.tolist(),
-        "wrong_share_of_family": _shares(family[observed], wrong) if known else None,
+        "wrong_share_of_family": (
+            _by_family(wrong_counts, observed_counts, family) if known else None
+        ),
     }
+    if problem.candidates is not None:
+        sizes = problem.candidates[index].sum(axis=1)
+        found["candidates"] = {
+            "kind": config.candidates.kind,
+            "rate": config.candidates.rate,
+            "mean": float(sizes.mean()),
+            "alone": float(np.mean(sizes == 1)),
+        }
+    return found
 
 
 def describe_problem(summary: dict[str, Any]) -> list[str]:
@@ -185,15 +209,22 @@ def describe_problem(summary: dict[str, Any]) -> list[str]:
         + ", ".join(f"{name} {seed}" for name, seed in summary["seeds"].items()),
         "wrong labels: " + (f"{wrong:.1%}" if wrong is not None else "unknown"),
     ]
+    sets = summary.get("candidates")
+    if sets:
+        lines.append(
+            f"candidates: {sets['mean']:.2f} of {len(summary['classes'])} classes in a "
+            f"set in the mean, {sets['alone']:.1%} of the sets are a single class"
+        )
     families = np.array(summary["family_of_class"])
     counts = np.array(summary["class_counts"])
     centres, borders = summary["family_centres"], summary["borders"]
     names = family_names(len(centres), borders)
     for family, (name, centre) in enumerate(zip(names, centres, strict=True)):
         sizes = counts[families == family]
+        smallest, largest = sizes.min(), sizes.max()
         if borders is None:
             content = (
-                f"{len(sizes)} classes of {sizes.min()} to {sizes.max()} observed "
+                f"{len(sizes)} classes of {smallest:.0f} to {largest:.0f} observed "
                 f"samples (centre {centre:.1f})"
             )
         else:
@@ -212,6 +243,18 @@ def _meta_size(config: ConfigDict, problem: Problem, counts: np.ndarray) -> int:
     return len(counts) * int(per_class.get(policy, config.meta_set.per_class))
 
 
-def _shares(groups: np.ndarray, wrong: np.ndarray) -> list[float]:
-    """Share of wrong labels in each group; no group is empty."""
-    return (np.bincount(groups, weights=wrong) / np.bincount(groups)).tolist()
+def _wrong_counts(problem: Problem) -> np.ndarray:
+    """Wrong labels of each group, `[G]`, by the shares that `group_counts` adds up."""
+    index, wrong = problem.train_index, problem.is_wrong[problem.train_index]
+    if problem.candidates is not None:
+        return class_sizes(problem.candidates[index[wrong]])
+    groups = problem.groups[index]
+    return np.bincount(groups, weights=wrong, minlength=problem.num_groups)
+
+
+def _by_family(
+    wrong: np.ndarray, counts: np.ndarray, family: np.ndarray
+) -> list[float]:
+    """Share of wrong labels in each family; none is empty."""
+    sums = (np.bincount(family, weights=numbers) for numbers in (wrong, counts))
+    return np.divide(*sums).tolist()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cmwjax.core.labels import UNKNOWN
+from cmwjax.core.labels import BETWEEN, UNKNOWN
 from cmwjax.files import SAMPLES, read_csv_columns, write_csv
 from cmwjax.report.families import read_borders
 
@@ -48,8 +48,9 @@ def write_samples(
       path: the file, replaced atomically.
       row: where each sample is in what its owner gave, distinct integers [N].
       file: its file as the owner knows it, N; `None`: there are none.
-      given_label: the label it was trained with, [N]: a class by its name, or a target
-        as float32 or float64.
+      given_label: the label it was trained with, [N]: a class by its name, those of a
+        set of candidates with `BETWEEN` between them, or a target as float32 or
+        float64.
       suggested_label: the label the model would give it, [N].
       true_label: its true label where known, [N]; the name '', a target that is NaN, or
         `None`: unknown.
@@ -214,9 +215,13 @@ def noun(samples: dict[str, np.ndarray]) -> str:
 
 
 def is_wrong(samples: dict[str, np.ndarray]) -> np.ndarray:
-    """Where the given label is known not to be the true one, bool [N]."""
-    known = is_known(samples["true_label"])
-    return known & (samples["true_label"] != samples["given_label"])
+    """Where the given label, or every candidate, is known not to be right, bool [N]."""
+    true, given = samples["true_label"], samples["given_label"]
+    wrong = is_known(true) & (true != given)
+    if given.dtype == object:  # one of several candidates is right
+        for i in np.flatnonzero(wrong):
+            wrong[i] = true[i] not in given[i].split(BETWEEN)
+    return wrong
 
 
 def _decimals(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,10 +2,12 @@
 
 from cmwjax.tasks.classification import CLASSIFICATION
 from cmwjax.tasks.ordinal import ORDINAL
+from cmwjax.tasks.partial import PARTIAL
 from cmwjax.tasks.regression import REGRESSION
 
 TASKS = {
     "classification": CLASSIFICATION,
     "ordinal": ORDINAL,
+    "partial": PARTIAL,
     "regression": REGRESSION,
 }

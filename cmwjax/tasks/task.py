@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmwjax.core.labels import SETS
+
 Batch = dict[str, jax.Array]
 Scores = dict[str, Any]  # name -> [B] on the device, [N] on the host
 Quality = Callable[[jax.Array, Batch, jax.Array], jax.Array]
@@ -33,7 +35,10 @@ class Task(NamedTuple):
         targets in what is learned, positive. By default the likelihood, exp(-loss).
       outputs: 'logits' or 'predictions', for the methods and losses that compute with
         these, see `cmwjax.core.labels`. None: neither, so that only those do that
-        take losses as they come; these get `losses` by `config.loss='task'`.
+        take losses as they come; these get `losses` by `config.loss='task'`. 'sets':
+        logits of samples with candidates for a label, `batch['candidates']`, bool
+        `[B, C]`; then `scores` has `'label'`, the likeliest of them, and
+        `'suggestion'`, a class.
     """
 
     label_kind: str
@@ -45,6 +50,11 @@ class Task(NamedTuple):
     title: str
     quality: Quality | None = None
     outputs: str | None = None
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether a sample has a set of candidates for a label in place of one."""
+        return self.outputs == SETS
 
     def label_quality(
         self, outputs: jax.Array, batch: Batch, frequencies: jax.Array

@@ -61,27 +61,44 @@ class Batches:
     ) -> tuple[RunState, Batch]:
         """After the warm-up: the run's state with what was remembered, the batch."""
         batch = self.plain(state.learner, table, rows)
-        memory = self._method.memory
-        if memory is not None:
-            if memory.observe is not None:
-                state, probabilities = self._predict(state, batch)
-                remembered = memory.observe(
-                    state.memory, batch, probabilities, self._axis_name
-                )
-                state = state._replace(memory=remembered)
-            batch = memory.read(state.memory, batch)
+        if self._method.memory is not None:
+            state, batch = self._remember(self._method.memory, state, batch)
         if self._method.mixes:
             alpha = self._method.mixup.alpha
             batch = self._mix(state.learner, batch, alpha, MIXING)
         return state, batch
 
-    def meta(self, learner: MetaState, table: Table, rows: Batch) -> Batch:
-        """Meta batch; its samples return within an epoch."""
+    def warmup(
+        self, state: RunState, table: Table, rows: Batch
+    ) -> tuple[RunState, Batch]:
+        """In the warm-up: the same, without MixUp and most memories."""
+        batch = self.plain(state.learner, table, rows)
+        memory = self._method.memory
+        if memory is not None and memory.in_warmup:
+            return self._remember(memory, state, batch)
+        return state, batch
+
+    def _remember(self, memory, state, batch):
+        probabilities = None
+        if memory.predicts:
+            state, probabilities = self._predict(state, batch)
+        remembered, batch = memory.before(
+            state.memory, batch, probabilities, self._axis_name
+        )
+        return state._replace(memory=remembered), batch
+
+    def meta(
+        self, learner: MetaState, table: Table, rows: Batch, remembered: Any = None
+    ) -> Batch:
+        """Meta batch, given the method's memory; its samples return within an epoch."""
         keys = None
         if self._config.augment.meta:
             key = fold(learner.key, Purpose.META_AUGMENT, learner.step)
             keys = augment.sample_keys(key, rows["index"])
         batch = make_batch(table, rows, self._view.prepare, keys)
+        memory = self._method.memory
+        if memory is not None and memory.believed is not None:
+            batch = memory.believed(remembered, batch)
         if self._method.mixes_meta:
             alpha = self._method.mixup.meta_alpha
             batch = self._mix(learner, batch, alpha, META_MIXING)

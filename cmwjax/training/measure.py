@@ -11,7 +11,7 @@ from cmwjax.bias import meta_set
 from cmwjax.core import weighting_file
 from cmwjax.core.labels import CLASSES
 from cmwjax.core.weighting import summarise_weights
-from cmwjax.files import SAMPLES, VALIDATION, WEIGHTING
+from cmwjax.files import RESOLVED, SAMPLES, VALIDATION, WEIGHTING, write_arrays
 from cmwjax.report.samples import ranking, write_samples
 from cmwjax.report.set_aside import write_set_aside
 from cmwjax.report.shown import COUNT, write_suspects
@@ -50,7 +50,9 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
     knows = problem.dataset.knows_true_labels
     if knows and program.method.has_meta_step and progress.meta_set is not None:
         metrics["meta_purity"] = meta_set.purity(
-            progress.meta_set, problem.labels, problem.true_labels
+            progress.meta_set,
+            run.program.labels(state, problem),
+            problem.true_labels,
         )
     if state.teacher is not None:
         for name, one in (("teacher", state), ("net", state.without_teacher)):
@@ -110,14 +112,17 @@ def write_results(run: Run, progress: Progress) -> None:
     others = run.score_validation(judged, progress.frequencies)
     quality = progress.quality_with(run, scores, others) / (progress.looks + 1)
     weights = run.weights(progress.state, scores)
+    table = run.program.remembered(progress.state, run.sets.train).table
     run.unreadable.write()
     index = problem.train_index[scores.seen]
     if jax.process_index() > 0:
         return
     net = method.net
+    family = None if net is None else np.asarray(table.family)
     # Classes mean nothing to other data, and what was applied as it is has its file.
     if net is not None and not method.by_class and not method.frozen:
-        centres = problem.families.centres if net.num_families > 1 else None
+        families = run.program.families(progress.state, problem)
+        centres = families.centres if net.num_families > 1 else None
         function = weighting_file.WeightingFunction(
             params=net.plain(progress.state.learner.meta_params["params"]),
             centres=centres,
@@ -126,11 +131,11 @@ def write_results(run: Run, progress: Progress) -> None:
             provenance=_provenance(config),
         )
         weighting_file.save_weighting(run.workdir / WEIGHTING, function)
-    if net is not None:
+    if family is not None:
         health.warn_of_weights(
             scores.losses[scores.seen],
             scores.weights[scores.seen],
-            np.asarray(run.sets.train.table.family)[index],
+            family[index],
             run.workdir,
         )
     rows = dataset.row_numbers
@@ -142,32 +147,56 @@ def write_results(run: Run, progress: Progress) -> None:
     seen = None if shown is None else [shown[i] for i in index[first]]
     write_suspects(run.workdir, rows[index[first]], seen)
     write_set_aside(run.workdir, problem, run.unreadable.rows("train"))
+    if problem.candidates is not None:
+        _write_resolved(run, scores, others)
     if others is not None and others.seen.any():
-        _write_samples(run, VALIDATION, problem.validation_index, others, quality)
+        _write_samples(
+            run, VALIDATION, problem.validation_index, others, quality, family
+        )
     # Last, and in one piece: that it exists means that the run is finished.
     scores = scores._replace(weights=weights)
-    _write_samples(run, SAMPLES, problem.train_index, scores, quality)
+    _write_samples(run, SAMPLES, problem.train_index, scores, quality, family)
+
+
+def _write_resolved(run: Run, scores: Scores, others: Scores | None) -> None:
+    """Writes `resolved.npz`: `row` int64 and `label` int32 of all samples given, `[N]`.
+
+    The label is the likeliest candidate, and of trusted samples their own. Another run
+    may learn it, by `config.data.labels='FOLDER/resolved.npz:label'`.
+    """
+    problem, labels = run.problem, run.problem.labels.copy()
+    labels[problem.train_index] = scores.found["label"]
+    if others is not None:
+        labels[problem.validation_index] = others.found["label"]
+    rows = problem.dataset.row_numbers
+    write_arrays(run.workdir / RESOLVED, row=rows, label=labels.astype(np.int32))
 
 
 def _write_samples(
-    run: Run, name: str, index: np.ndarray, scores: Scores, quality: np.ndarray
+    run: Run,
+    name: str,
+    index: np.ndarray,
+    scores: Scores,
+    quality: np.ndarray,
+    family: np.ndarray | None,
 ) -> None:
     """Writes what is known of the samples at the positions `index`, but the unread."""
     problem, dataset, files = run.problem, run.problem.dataset, None
     index, seen = index[scores.seen], scores.seen
     if dataset.file_names is not None:
         files = [dataset.file_names[i] for i in index]
-    family = None
-    if run.program.method.net is not None:
-        family = np.asarray(run.sets.train.table.family)[index]
+    given = dataset.in_words(problem.labels[index])
+    if problem.candidates is not None:
+        given = dataset.sets_in_words(problem.candidates[index])
+    suggested = scores.found.get("suggestion", scores.predictions)[seen]
     write_samples(
         run.workdir / name,
         row=dataset.row_numbers[index],
         file=files,
-        given_label=dataset.in_words(problem.labels[index]),
-        suggested_label=dataset.in_words(dataset.in_units(scores.predictions[seen])),
+        given_label=given,
+        suggested_label=dataset.in_words(dataset.in_units(suggested)),
         true_label=dataset.in_words(problem.true_labels[index]),
-        family=family,
+        family=None if family is None else family[index],
         quality=quality[index],
         weights=scores.weights[seen],
         losses=scores.losses[seen],

@@ -14,9 +14,11 @@ import numpy as np
 import optax
 from absl import logging
 from ml_collections import ConfigDict, FrozenConfigDict
+from numpy.typing import NDArray
 
 from cmwjax.bias.problem import Problem
 from cmwjax.core import optimizers
+from cmwjax.core.families import Families
 from cmwjax.core.meta import MetaState
 from cmwjax.core.parallel import Layout, layout
 from cmwjax.core.weighting import CMWNet
@@ -152,6 +154,28 @@ class Program:
 
         new = memory.refresh(jax.device_get(state.memory), problem, epoch, predict)
         return state._replace(memory=self.layout.replicate(new))
+
+    def remembered(self, state: RunState, samples: Samples) -> Samples:
+        """The training set as it is scored, with what the method remembers of it."""
+        memory = self.method.memory
+        if memory is None or memory.scored is None:
+            return samples
+        return samples._replace(table=memory.scored(state.memory, samples.table))
+
+    def labels(self, state: RunState, problem: Problem) -> NDArray[Any]:
+        """Labels `[N]`: as observed, unless the method has others in their place."""
+        memory = self.method.memory
+        if memory is None or memory.labels is None:
+            return problem.labels
+        every = np.arange(len(problem.labels))
+        return memory.labels(jax.device_get(state.memory), every)
+
+    def families(self, state: RunState, problem: Problem) -> Families:
+        """Those of the classes now: of the problem, unless the method renews them."""
+        memory = self.method.memory
+        if memory is None or memory.families is None:
+            return problem.families
+        return memory.families(jax.device_get(state.memory))
 
     def evaluated(self, state: RunState) -> RunState:
         """The state whose classifier is evaluated: the teacher's, if there is one.

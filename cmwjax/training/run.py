@@ -72,6 +72,8 @@ class Run(NamedTuple):
           Diverged: if a score is not; it says what the samples are `of`.
           ValueError: if no input could be read.
         """
+        if samples.table.labels is self.sets.train.table.labels:
+            samples = self.program.remembered(state, samples)
         scores = self.program.score(state, samples, index)
         if not np.any(scores.seen):
             self.unreadable.write()

@@ -99,27 +99,31 @@ def build_sets(
     features = method.class_features(problem.group_counts)
     sizes = frequencies(problem)
 
-    def table(inputs, labels):
+    def table(inputs, labels, candidates=None):
         group = problem.group_of(labels)
+        of_samples = {}
+        if problem.candidates is not None:
+            one = labels[:, None] == np.arange(dataset.num_classes)
+            of_samples["candidates"] = one if candidates is None else candidates
         return replicate(
             Table(
                 inputs,
                 dataset.standardised(labels),
                 family[group],
                 statistics,
-                {name: values[group] for name, values in features.items()},
+                {name: values[group] for name, values in features.items()} | of_samples,
                 sizes,
             )
         )
 
     if dataset.files is None:
         memory = InMemory(layout)
-        parts = {"train": (dataset.train_inputs, problem.labels)}
+        parts = {"train": (dataset.train_inputs, problem.labels, problem.candidates)}
         if dataset.has_test:
-            parts["test"] = (dataset.test_inputs, dataset.test_labels)
+            parts["test"] = (dataset.test_inputs, dataset.test_labels, None)
         every = {
-            name: Samples(table(view.place(inputs, statistics), labels), memory)
-            for name, (inputs, labels) in parts.items()
+            name: Samples(table(view.place(inputs, statistics), *of), memory)
+            for name, (inputs, *of) in parts.items()
         }
         return Sets(every.pop("train"), every, statistics)
 
@@ -138,8 +142,11 @@ def build_sets(
         dataset.files.train._replace(labels=problem.labels),
         *dataset.files.tests.values(),
     )
+    sets = {"train": problem.candidates}
     every = {
-        name: Samples(table(None, part.labels), streamed(name, part.read))
+        name: Samples(
+            table(None, part.labels, sets.get(name)), streamed(name, part.read)
+        )
         for name, part in zip(set_names(problem), parts, strict=True)
     }
     return Sets(every.pop("train"), every, statistics)

@@ -94,11 +94,11 @@ def build(
     def whole(step, *, is_warmup=False):
         def run_step(state, table, rows, *meta_rows):
             learner = state.learner
-            if is_warmup:
-                batch = batches.plain(learner, table, rows)
-            else:
-                state, batch = batches.training(state, table, rows)
-            meta_batch = (batches.meta(learner, table, rows) for rows in meta_rows)
+            make = batches.warmup if is_warmup else batches.training
+            state, batch = make(state, table, rows)
+            meta_batch = (
+                batches.meta(learner, table, rows, state.memory) for rows in meta_rows
+            )
             if method.meta_tx is not None:
                 learner = learner._replace(
                     meta_params=jnp.zeros(config.data.batch_size)
