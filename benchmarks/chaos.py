@@ -217,7 +217,7 @@ def artefacts(workdir: pathlib.Path) -> dict[str, object]:
     found: dict[str, object] = {k: v.tobytes() for k, v in read(newest).items()}
     del found["seconds"]
     names = ("weighting.safetensors", "samples.csv", "problem.json", "config.json")
-    for name in (*names, "history.npz", "suspects.npz"):
+    for name in (*names, "history.npz", "suspects.npz", "set_aside.csv"):
         found[name] = (workdir / name).read_bytes()
     found["report.html"] = (workdir / "report.html").is_file()  # it tells seconds
     for line in (workdir / "metrics.jsonl").read_text().splitlines():

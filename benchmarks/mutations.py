@@ -599,10 +599,24 @@ MUTATIONS = [
     ),
     Mutation(
         "inputs: what is trusted is trained on where it stands in both files",
-        "bias/problem.py",
-        "index[~np.array(repeats, bool)]",
-        "index",
+        "bias/trusted.py",
+        "np.setdiff1d(index, repeats).astype(np.int32)",
+        "index.astype(np.int32)",
         "test_problem.py",
+    ),
+    Mutation(
+        "inputs: files of one size are the same",
+        "data/encoded.py",
+        "same[i] = content_of(position) in contents[size]",
+        "same[i] = True",
+        "test_own_data.py",
+    ),
+    Mutation(
+        "identity: who repeats a trusted sample is in no file",
+        "report/set_aside.py",
+        "REPEATED: problem.repeats,",
+        "REPEATED: problem.repeats[:0],",
+        "test_identity.py",
     ),
     Mutation(
         "inputs: one class may be written in two ways",
@@ -798,14 +812,14 @@ MUTATIONS = [
     ),
     Mutation(
         "identity: a part of a folder has the names of all of it",
-        "data/on_disk.py",
+        "data/encoded.py",
         "tuple(names[i] for i in positions)",
         "names",
         "test_identity.py::test_files_of_a_folder",
     ),
     Mutation(
         "identity: a key of TFDS counts from the first shard",
-        "data/on_disk.py",
+        "data/records.py",
         "{position - begin}",
         "{position}",
         "test_encoded.py",
@@ -998,9 +1012,9 @@ MUTATIONS = [
     ),
     Mutation(
         "front: a copy of a trusted row is right whatever it says",
-        "estimator.py",
-        "quality[left_out] = agrees",
-        "quality[left_out] = agrees | True",
+        "fitting.py",
+        "quality[left_out] = suggested[left_out] == dataset.train_labels[left_out]",
+        "quality[left_out] = 1",
         "test_estimator.py",
     ),
     Mutation(

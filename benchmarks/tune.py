@@ -23,7 +23,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from sklearn.model_selection import train_test_split
 
-from cmwjax import compare
+from cmwjax import compare, console
 from cmwjax.data import datasets
 from cmwjax.files import replacing
 
@@ -48,6 +48,7 @@ EXTRA = {
 
 
 def main(_):
+    console.set_up()
     logging.set_verbosity(logging.WARNING)
     rows = []
     FLAGS.config.compare.tuned = {}

@@ -207,6 +207,11 @@ def load_classifier(
     """
     if which not in CHOICES:
         raise ValueError(f"which={which!r} is unknown; choose one of {CHOICES}.")
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(
+            f"path={path!r} is a {type(path).__name__}: give the folder of a run, or "
+            f"its {CLASSIFIER}."
+        )
     path = _file(Path(path).expanduser(), which)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:

@@ -245,11 +245,13 @@ def _check_noise_on_given(config: ConfigDict) -> None:
 def _check_no_files(config: ConfigDict) -> None:
     """Refuses settings of files where the data set is no file of that kind."""
     given, default = config.data.csv, base_config().data.csv
-    is_list = on_disk.is_list(config.data.name)
-    may_trust = on_disk.is_name(config.data.name) or config.data.name.endswith(".npz")
-    for part in ("test", "trusted", "truth", "label", "test_share", "classes"):
-        is_read = is_list if part == "label" else may_trust and part == "trusted"
-        if given[part] != default[part] and not is_read:
+    reads = set()
+    if on_disk.is_list(config.data.name):
+        reads |= {"label", "text"}
+    if on_disk.is_name(config.data.name) or config.data.name.endswith(".npz"):
+        reads.add("trusted")
+    for part in default:
+        if given[part] != default[part] and part not in reads:
             raise ValueError(
                 f"config.data.csv.{part}={given[part]!r} is read only with data from a "
                 f".csv or .tsv file, and config.data.name={config.data.name!r}: leave "

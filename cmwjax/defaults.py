@@ -167,4 +167,5 @@ def _network(config: Any, size: Size) -> None:
         wide = math.prod(size.shape) >= 256
         model.name = "mlp"
         model.options = {"hidden": (256,) if wide else (128, 64)}
-        optim.learning_rate = 0.03
+        # A step moves outputs by the squared length of an input, which grows with it.
+        optim.learning_rate = 2e-3 if wide else 0.03

@@ -28,6 +28,7 @@ CLASSIFIER_SELECTED = "classifier_selected.safetensors"
 WEIGHTING = "weighting.safetensors"  # the learned weighting function
 RESOLVED = "resolved.npz"  # of sets of candidates, the likeliest one of each
 VALIDATION = "validation.csv"  # as the next one, of the samples that validate
+SET_ASIDE = "set_aside.csv"  # all other rows that the owner gave, and why
 SUSPECTS = "suspects.npz"  # what the most suspicious samples look like
 HISTORY = "history.npz"  # loss and weight of a few samples over the epochs
 SAMPLES = "samples.csv"  # written last: the run is finished

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, check_cv
 
+from cmwjax import fitting
 from cmwjax.data.arrays import as_labels
-from cmwjax.estimator import CMWClassifier, seed_of
+from cmwjax.estimator import CMWClassifier
+from cmwjax.gathering import gather
 
 
 class LabelErrors(np.ndarray):
@@ -73,24 +75,26 @@ def _out_of_fold(
     The only sample of a class is never set aside: who has not seen the class cannot
     judge it. It is judged by all.
     """
-    dataset, rows = estimator._prepare(X, y, trusted)
-    parts = _parts(dataset.train_labels[:rows], cv, seed_of(estimator.random_state))
+    settings = fitting.Settings(**estimator.get_params(deep=False))
+    samples = gather(estimator, X, y, trusted)
+    dataset, rows = samples.dataset, samples.count
+    parts = _parts(dataset.train_labels[:rows], cv, settings.seed)
     judges = np.zeros((len(parts), rows), bool)  # which classifier judges which row
     for judge, part in zip(judges, parts, strict=True):
         judge[part] = True
     judges |= ~judges.any(axis=0)
-    total, suggested = np.zeros(rows), np.empty(rows, estimator.classes_.dtype)
+    total, suggested = np.zeros(rows), np.zeros(rows, np.int32)
     # One configuration for all, so that nothing is compiled twice.
-    fewest = dataset._replace(validation_index=max(parts, key=len))
-    epochs = estimator._configured(dataset).epochs  # as if all were trained on
-    config = estimator._configured(fewest, epochs=epochs)
-    with estimator._folder() as workdir:
+    fewest = samples.validating(max(parts, key=len))
+    epochs = fitting.configure(settings, dataset).epochs  # as if all were trained on
+    config = fitting.configure(settings, fewest.dataset, epochs=epochs)
+    with fitting.folder_of(settings) as workdir:
         for number, (part, mine) in enumerate(zip(parts, judges, strict=True)):
-            chosen = dataset._replace(validation_index=part)
-            estimator._train(config, chosen, workdir / f"part_{number}", rows)
-            total[mine] += estimator.label_quality_[mine]
-            suggested[mine] = estimator.suggested_label_[mine]
-    return total / judges.sum(axis=0), suggested
+            folder = workdir / f"part_{number}"
+            found = fitting.fit(settings, config, samples.validating(part), folder)
+            total[mine] += found.quality[mine]
+            suggested[mine] = found.suggested[mine]
+    return total / judges.sum(axis=0), samples.classes[suggested]
 
 
 def _parts(labels: NDArray[np.int32], cv: Any, seed: int) -> list[NDArray[np.int32]]:

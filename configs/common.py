@@ -217,7 +217,15 @@ def set_methods(config: Any, methods: tuple[str, ...], seeds: int) -> None:
       config: changes.
       methods: see `methods_of`.
       seeds: how many, from 0 on.
+
+    Raises:
+      ValueError: for no seed at all.
     """
+    if seeds < 1:
+        raise ValueError(
+            f"argument seeds={seeds} after the colon of --config is how many there "
+            "are: choose 1 or more."
+        )
     tuned = of_methods(config.epochs)
     if len(methods) > 1 or seeds > 1:
         config.compare.methods, config.compare.seeds = methods, tuple(range(seeds))

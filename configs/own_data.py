@@ -20,6 +20,8 @@ small head learns from these: photographs without a GPU, after `pip install
 
 No label is changed. `trusted` is a file, an archive or a folder of classes, of samples
 whose labels are right; without it, the meta set is what the classifier finds easiest.
+A sample of `data` with the same numbers, text or bytes of its file as a trusted one is
+that one, and is not trained on.
 Beside a csv file `test` is one to test with; so are x_test and y_test in an archive,
 test/ in a folder, or that split of TFDS. Where there is none,
 the share `validation` is set aside, and the scores are those of its given labels.
@@ -51,6 +53,16 @@ def get_config(arg=None):
         seeds=1,
         epochs=0,
     )
+    if not arg["data"]:
+        raise ValueError(
+            "argument data='' after the colon of --config names no data: give a file, "
+            "a folder or tfds:NAME."
+        )
+    if not 0 <= arg["validation"] < 1:
+        raise ValueError(
+            f"argument validation={arg['validation']} after the colon of --config is "
+            "no share: choose one in [0, 1)."
+        )
     config = base_config()
     config.data.name = name_of(arg)
     if (arg["text"] or arg["test"]) and not is_table(config.data.name):
@@ -60,7 +72,9 @@ def get_config(arg=None):
         )
     config.data.labels = "given"
     csv = config.data.csv
-    csv.text, csv.length = arg["image"] or arg["text"], 256
+    csv.text = arg["image"] or arg["text"]
+    if arg["text"]:
+        csv.length = 256
     csv.label, csv.test, csv.trusted = arg["label"], arg["test"], arg["trusted"]
     csv.test_share = base_config().data.csv.test_share
     if not arg["test"] and is_table(config.data.name):

@@ -45,7 +45,8 @@ def get_config(arg=None):
     if not is_file(arg["data"]):
         set_noise(config, "sym", 0.4)
     set_files(config, arg, held_out=False)
-    config.data.csv.text, config.data.csv.length = arg["text"], 256
+    if is_file(arg["data"]):
+        config.data.csv.text, config.data.csv.length = arg["text"], 256
     config.data.batch_size, config.meta_set.batch_size = 52, 52
     config.model.name = "text"
     config.model.options = {"embedding": 64, "hidden": ()}

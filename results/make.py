@@ -23,7 +23,7 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from cmwjax import compare
+from cmwjax import compare, console
 from cmwjax.files import write_json
 from cmwjax.methods.catalogue import title
 from cmwjax.training.workdir import is_finished
@@ -38,6 +38,7 @@ _TABLES_ONLY = flags.DEFINE_bool("tables_only", False, "run nothing")
 
 
 def main(_):
+    console.set_up()
     logging.set_verbosity(logging.WARNING)
     unknown = set(_CELLS.value) - CELLS.keys()
     if unknown:

@@ -93,7 +93,7 @@ def test_a_run_without_truth_or_families(tmp_path):
 
 @pytest.mark.parametrize("unknown", ["some", "all"])
 def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unknown):
-    """Of a regression: 91.0 stays 91.0, and NaN is the truth that is unknown.
+    """Of a regression: 91.0 stays 91.0 beside 0.1, and NaN is an unknown truth.
 
     What was suggested is read back as the same float32.
     """
@@ -135,6 +135,22 @@ def test_targets_and_those_that_nobody_knows_are_read_back_exactly(tmp_path, unk
         )
     ]
     assert wrong.tolist() == want and (sum(want) > 100 or unknown == "all")
+
+
+def test_whole_targets_are_written_as_such(tmp_path):
+    given = np.array([91, -3, 0, 2**40], float)
+    others = SAMPLES | dict(true_label=np.array([91, np.nan, 1, 5.0]))
+    some = {k: v if v is None else v[:4] for k, v in others.items()}
+    some |= {"given_label": given, "suggested_label": np.array([90.5, 3, -0.0, 1.0])}
+    write_samples(tmp_path / "samples.csv", **some)
+    with (tmp_path / "samples.csv").open() as file:
+        cells = {int(row["row"]): row for row in csv.DictReader(file)}
+    by_row = [cells[int(row)] for row in some["row"]]
+    written = [cell["given_label"] for cell in by_row]
+    assert written == ["91", "-3", "0", str(2**40)]
+    assert [cell["true_label"] for cell in by_row] == ["91", "", "1", "5"]
+    suggested = [cell["suggested_label"] for cell in by_row]
+    assert suggested == ["90.5", "3.0", "0.0", "1.0"]
 
 
 @pytest.mark.parametrize("owned", [np.float32, np.float64])

@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 from PIL import Image
 
-from cmwjax import load_classifier
+from cmwjax import CMWClassifier, find_label_errors, load_classifier
 from cmwjax.bias.problem import prepare
 from cmwjax.data import embedding, text_embedding
 from cmwjax.data.dataset import Dataset
@@ -219,6 +219,76 @@ def test_own_data_takes_a_folder_of_photographs(net, tmp_path):
     assert not data.knows_true_labels and set(net) == {96}
 
 
+def sources(folder):
+    """The same photographs in every form, without a test set: data, more arguments."""
+    write_folder(folder / "set", size=32, splits=())
+    photos, rows = folder / "set" / "train", []
+    for path in sorted(photos.rglob("*.png")):
+        rows.append([str(path.relative_to(folder)), path.parent.name])
+    with (folder / "list.csv").open("w") as file:
+        csv.writer(file).writerows([["file", "class"], *rows])
+    images = np.stack([np.asarray(Image.open(folder / name)) for name, _ in rows])
+    labels = np.array([label for _, label in rows])
+    np.savez(folder / "own.npz", x_train=images, y_train=labels)
+    return {
+        "folder": f"data={photos}",
+        "list": f"data={folder / 'list.csv'},image=file",
+        "archive": f"data={folder / 'own.npz'}",
+    }
+
+
+@pytest.mark.parametrize("form", ["folder", "list", "archive"])
+def test_photographs_without_a_test_set(net, tmp_path, form):
+    config = own_data.get_config(f"{sources(tmp_path)[form]},embed={NET},epochs=1")
+    problem = prepare(config)
+    data = problem.dataset
+    assert not data.has_test and data.test_inputs.shape == (0, 1280)
+    assert len(problem.validation_index) == 6 and len(data.train_inputs) == 60
+    with np.load(tmp_path / "own.npz") as file:
+        seen = embedding.embed_images(file["x_train"], NET, 96)
+    np.testing.assert_array_equal(data.train_inputs, seen)
+    result = run(config, tmp_path / "run")
+    assert result.scores[0] == "validation" and 0 <= result.validation_score <= 1
+
+
+@pytest.mark.parametrize("form", ["folder", "list"])
+def test_a_trusted_photograph_is_known_before_a_net_sees_it(net, tmp_path, form):
+    arguments = sources(tmp_path)[form]
+    source = files(tmp_path / "set")[5]
+    right = tmp_path / "right" / source.parent.name / "other name.png"
+    right.parent.mkdir(parents=True)
+    right.write_bytes(source.read_bytes())
+    # A net for which all images are the same says nothing about who repeats whom.
+    problem = prepare(
+        own_data.get_config(f"{arguments},embed={NET},trusted={tmp_path / 'right'}")
+    )
+    assert problem.repeats.tolist() == [5] and problem.meta_index.tolist() == [60]
+    assert 5 not in {*problem.train_index, *problem.validation_index}
+    assert len(problem.train_index) + len(problem.validation_index) == 59
+
+
+def test_the_front_takes_images_for_a_net(net):
+    images = in_memory(60).train_inputs
+    labels = np.arange(60) % 3
+    images[labels == 0] //= 4
+    settings = {"embed": NET, "epochs": 2, "random_state": 0, "method": "erm"}
+    one = CMWClassifier(**settings)
+    one.fit(images, labels, trusted=(images[:6], labels[:6]))
+    assert one.classifier_.kind == "rows" and one.classifier_.shape == (1280,)
+    assert one.classifier_.embed == (NET, 96) and one.label_quality_.shape == (60,)
+    np.testing.assert_array_equal(one.label_quality_[:6], 1)
+    rows = embedding.embed_images(images, NET, 96)
+    want = one.classifier_.predict_proba(rows)
+    np.testing.assert_allclose(one.predict_proba(images), want, atol=1e-6)
+    looked = len(net)
+    named = settings | {"embed": None, "config": {"data.embed": NET}}
+    found = find_label_errors(images, labels, cv=2, **named)
+    assert sorted(found["row"]) == list(range(60))
+    assert len(net) == looked + 1  # once for all: what was trusted was another set
+    with pytest.raises(ValueError, match="embed='resnet' is unknown; choose one of"):
+        CMWClassifier(embed="resnet").fit(images, labels)
+
+
 # ---- texts
 
 
@@ -260,9 +330,35 @@ def test_a_run_on_texts(words, tmp_path):
     assert same.mean() > 0.99
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_texts_of_a_file_without_a_test_set(words, tmp_path, trusted):
+    rows = [[f"{'xyz'[i % 3] * 3} {i}", "abc"[i % 3]] for i in range(60)]
+    for name, some in (("texts", rows), ("right", rows[:6])):
+        with (tmp_path / f"{name}.csv").open("w") as file:
+            csv.writer(file).writerows([["text", "label"], *some])
+    arguments = f"data={tmp_path / 'texts.csv'},text=text,embed=wordllama,epochs=1"
+    if trusted:
+        arguments += f",trusted={tmp_path / 'right.csv'}"
+    config = own_data.get_config(arguments)
+    problem = prepare(config)
+    assert problem.dataset.kind == "rows" and not problem.dataset.has_test
+    assert problem.repeats.tolist() == (list(range(6)) if trusted else [])
+    assert run(config, tmp_path / "run").scores[0] == "validation"
+
+
+def test_the_front_takes_texts_for_their_words(words):
+    texts = [f"{'xyz'[i % 3] * 3} {i}" for i in range(60)]
+    labels = ["abc"[i % 3] for i in range(60)]
+    one = CMWClassifier("erm", embed="wordllama", epochs=20, random_state=0)
+    one.fit(texts, labels, validation=(texts[:9], labels[:9]))
+    assert one.classifier_.kind == "rows" and one.score(texts, labels) > 0.9
+
+
 def test_tokens_alone_are_no_texts(words):
     data = prepare(tiny(**{"data.name": "headlines"})).dataset
-    with pytest.raises(ValueError, match="for texts, but there are tokens alone"):
+    with pytest.raises(ValueError, match="for texts, .* alone: .* as Dataset.shown"):
+        embedding.embed(data._replace(shown=None), "wordllama", 96)
+    with pytest.raises(ValueError, match="test_texts has 0 for 400 samples .*: give"):
         embedding.embed(data._replace(test_texts=()), "wordllama", 96)
     with pytest.raises(ValueError, match="is for images, but the inputs are texts"):
         embedding.embed(data, NET, 96)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
-from cmwjax.data import datasets, on_disk
+from cmwjax.data import datasets, on_disk, records
 from image_files import encoded as as_file
 from image_files import random_pixels, write_folder
 
@@ -177,7 +177,7 @@ def test_readers_travel_to_other_processes(prepared, folder):
     for name, test in [(f"tfds:{prepared}", "val"), (f"folder:{folder}", "test")]:
         read = on_disk.load(name, tests=[test]).subset(np.array([5, 2])).train.read
         content = read(1)
-        on_disk._source.cache_clear()
+        records._source.cache_clear()
         copy = pickle.loads(pickle.dumps(read))
         assert copy(1) == content == on_disk.load(name, tests=[test]).train.read(2)
 

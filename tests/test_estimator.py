@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import cmwjax
-from cmwjax import CMWClassifier, defaults, find_label_errors, label_errors
+from cmwjax import CMWClassifier, defaults, find_label_errors, fitting, label_errors
 from cmwjax.classifier import load_classifier
 from cmwjax.config import base_config
 from cmwjax.data import arrays
@@ -225,14 +225,14 @@ def test_wrong_labels_by_one_fit_and_out_of_fold(fitted):
 def test_out_of_fold_is_the_mean_of_who_has_not_seen_a_row(monkeypatch):
     calls = []
 
-    def train(self, config, dataset, workdir, rows):
-        part = dataset.validation_index
-        calls.append(part)
-        self.label_quality_ = np.full(rows, len(calls) / 10)
-        self.suggested_label_ = np.full(rows, self.classes_[len(calls) % 3])
+    def fit(settings, config, samples, workdir):
+        calls.append(samples.dataset.validation_index)
+        quality = np.full(samples.count, len(calls) / 10)
+        suggested = np.full(samples.count, len(calls) % 3)
         assert config.data.validation == 0
+        return fitting.Fitted(None, None, quality, suggested, quality, {})
 
-    monkeypatch.setattr(CMWClassifier, "_train", train)
+    monkeypatch.setattr(fitting, "fit", fit)
     labels = np.append(CLASSES, 3)  # the only one of its class
     rows = np.append(ROWS, ROWS[:1], axis=0)
     found = find_label_errors(rows, labels, cv=3, random_state=0)
@@ -272,13 +272,13 @@ def test_a_data_frame_of_wrong_labels(monkeypatch):
         ({"config": {"optim.lr": 1}}, {}, "config has 'optim.lr', which is no field"),
         ({"config": {"epochs": 0}}, {}, "config.epochs=0 is out of range"),
         ({}, {"y": None}, "requires y to be passed, but the target y is None"),
-        ({}, {"y": NOISY[:9]}, r"inconsistent numbers of samples: \[240, 9\]"),
+        ({}, {"y": NOISY[:9]}, "X has 240 samples, but y has 9 labels: give"),
         ({}, {"y": np.zeros(240)}, r"y has one class, \[0.0\]: give"),
         ({}, {"y": NOISY + 0.5 * (NOISY > 1) + 0.3}, "Unknown label type: continuous"),
         ({}, {"y": [None, *NOISY[1:]]}, "y has None at position 0: give every"),
         ({}, {"y": [[1], *NOISY[1:]]}, r"y has \[1\] at position 0, a list, which"),
-        ({}, {"X": ROWS * np.nan}, "Input X contains NaN"),
-        ({}, {"X": ROWS[:, 0]}, "Expected 2D array, got 1D"),
+        ({}, {"X": ROWS * np.nan}, r"X has nan \(NaN or infinity\) in row 0, col"),
+        ({}, {"X": ROWS[:, 0]}, "X: Expected 2D array, got 1D .*: give rows"),
         ({}, {"X": ROWS.reshape(240, 2, 2) - 99}, "X must be uint8, or .*floats in"),
         ({"inputs": "texts"}, {"X": [1] * 240}, "X has 1 at position 0, which is no"),
         ({"inputs": "tokens"}, {"X": ROWS}, "X is float32 .* tokens are whole numbers"),

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.metrics import roc_auc_score
 
 import runs
-from cmwjax import compare
+from cmwjax import CMWClassifier, compare
 from cmwjax.bias.problem import prepare
 from cmwjax.classifier import load_classifier
+from cmwjax.data import datasets
 from cmwjax.data.dataset import Dataset
 from cmwjax.report import plots
 from image_files import SIZE, break_file, encoded, files, random_pixels, write_folder
@@ -60,6 +62,27 @@ def finished(tmp_path, **fields):
     return config, tmp_path / "run", lines
 
 
+def parts(workdir):
+    """Rows of each part, `set_aside.csv` by its reasons; no row is in two of them."""
+    found = {}
+    names = ("samples", "validation", "set_aside", "unreadable")
+    for name in filter(lambda name: (workdir / f"{name}.csv").is_file(), names):
+        with (workdir / f"{name}.csv").open(newline="") as file:
+            for line in csv.DictReader(file):
+                if line.get("set", "train") == "train":  # not those to test with
+                    part = found.setdefault(line.get("reason", name), [])
+                    part.append(int(line["row"]))
+    assert len(set().union(*found.values())) == sum(map(len, found.values()))
+    return {name: sorted(rows) for name, rows in found.items()}
+
+
+def sizes(workdir, total):
+    """How many rows are in each part, which together are all of them."""
+    found = parts(workdir)
+    assert sorted(sum(found.values(), [])) == list(range(total))
+    return {name: len(rows) for name, rows in found.items()}
+
+
 def check(workdir, lines, inputs, words):
     """Lines are about these rows of `inputs`, whose labels are `words`."""
     rows = [int(line["row"]) for line in lines]
@@ -85,6 +108,8 @@ def test_a_part_of_the_digits(tmp_path):
     images = np.rint(pixels * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
     assert len(np.unique(images, axis=0)) == len(images) == 1797
     check(workdir, lines, images, [str(label) for label in labels])
+    held_out = {"held out for the meta set": 30, "test": 360, "data.train_size": 1197}
+    assert sizes(workdir, 1797) == {"samples": 170, "validation": 40} | held_out
     with np.load(workdir / "labels.npz") as file:
         np.testing.assert_array_equal(file["observed"], labels[file["row"]])
         trained = file["row"][file["train_index"]]
@@ -120,6 +145,7 @@ def test_rows_of_a_table_by_the_names_of_their_classes(tmp_path):
     )
     words = [str(bunch.target_names[label]) for label in bunch.target]
     check(workdir, lines, bunch.data, words)
+    assert sizes(workdir, 569)["test"] == 143
 
 
 def test_targets_are_those_of_their_rows(tmp_path):
@@ -127,9 +153,8 @@ def test_targets_are_those_of_their_rows(tmp_path):
     fields = {"data.name": "diabetes", "task": "regression", "loss": "squared_error"}
     _, workdir, lines = finished(tmp_path, **fields, **{"data.validation": 0.2})
     for line in lines:
-        assert (
-            line["given_label"] == line["true_label"] == str(target[int(line["row"])])
-        )
+        whole = str(int(target[int(line["row"])]))
+        assert line["given_label"] == line["true_label"] == whole
     one = load_classifier(workdir, which="last")
     found = one.predict(load_diabetes().data[[int(line["row"]) for line in lines]])
     suggested = [float(line["suggested_label"]) for line in lines]
@@ -155,6 +180,9 @@ def test_a_long_tail_of_an_archive(tmp_path):
     batch = {"data.batch_size": 20, "data.validation": 0.1}
     _, workdir, lines = finished(tmp_path, **fields, **batch)
     assert 60 < len(lines) < 200
+    found = sizes(workdir, 300)
+    assert found["long tail"] + found["validation"] + len(lines) == 240 - 12
+    assert found["data.train_size"] == 60
     check(workdir, lines, images, [str(label) for label in labels])
 
 
@@ -189,6 +217,8 @@ def test_texts_of_a_file_with_blank_lines_and_texts_of_several(tmp_path, newline
     labels = rng.choice(np.array(NAMES, object), 200)
     write_table(tmp_path / "a.csv", zip(texts, labels, strict=True), newline)
     trusted = [(f"known {i} {word}", NAMES[i % 4]) for i, word in enumerate(words)]
+    kept = datasets.load(str(tmp_path / "a.csv"), csv={"text": "text"}).rows[:3]
+    trusted += [(texts[row], NAMES[0]) for row in kept]
     write_table(tmp_path / "b.csv", trusted, newline)
     fields = {
         "data.name": str(tmp_path / "a.csv"),
@@ -202,11 +232,15 @@ def test_texts_of_a_file_with_blank_lines_and_texts_of_several(tmp_path, newline
         "model.options": {"embedding": 8, "hidden": ()},
     }
     config, workdir, lines = finished(tmp_path, **fields)
-    assert len(lines) == 200 - 50 - 30
+    assert len(lines) == 200 - 50 - 30 - 3
     check(workdir, lines, texts, labels)
     # Rows of what is trusted go on from the last one of the first file.
     with np.load(workdir / "labels.npz") as file:
-        assert file["row"][file["meta_index"]].tolist() == list(range(200, 208))
+        assert file["row"][file["meta_index"]].tolist() == list(range(200, 211))
+    found = parts(workdir)
+    assert found["trusted"] == list(range(200, 211)) and len(found["test"]) == 50
+    assert found["repeats a trusted sample"] == kept.tolist()
+    assert sizes(workdir, 211)["validation"] == 30
     # Figures say the same.
     figure = plots.transition_matrix(workdir)
     shown = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
@@ -242,6 +276,9 @@ def test_files_of_a_folder(tmp_path, broken, train_size):
     assert odd in paths
     for line in lines:
         assert folder / line["file"] == paths[int(line["row"])]
+    found = sizes(workdir, len(paths))
+    assert found.get("data.train_size", 0) == (len(paths) - 50 if train_size else 0)
+    assert train_size or found["empty"] == 1
     images = [read(path) for path in paths]
     check(workdir, lines, images, [path.parent.name for path in paths])
     with (workdir / "unreadable.csv").open() as file:
@@ -320,6 +357,66 @@ def test_rows_of_arrays_are_what_their_owner_says(tmp_path):
         runs.run(config, tmp_path / name, arrays=data)
         words = [("no", "yes")[labels[row]] for row in whole]
         check(tmp_path / name, lines_of(tmp_path / name), inputs[whole], words)
+
+
+def test_rows_of_arrays_that_are_trusted_or_repeat_one(tmp_path):
+    """Every fifth row is trusted, and the next one has the same inputs."""
+    rng = np.random.default_rng(3)
+    inputs, labels = rng.normal(size=(100, 3)), rng.integers(2, size=100)
+    trusted = np.arange(0, 100, 5)
+    inputs[trusted + 1] = inputs[trusted]
+    data = Dataset(
+        inputs,
+        labels,
+        inputs,
+        labels,
+        2,
+        ("no", "yes"),
+        kind="rows",
+        trusted_index=trusted,
+    )
+    fields = {"data.train_size": 0, "data.batch_size": 20, "data.shards": 1}
+    fields |= {"weighting.num_families": 2, "meta_set.policy": "external"}
+    runs.run(runs.tiny(**ERM | fields), tmp_path / "run", arrays=data)
+    found = parts(tmp_path / "run")
+    assert found["trusted"] == trusted.tolist()
+    assert found["repeats a trusted sample"] == (trusted + 1).tolist()
+    assert sizes(tmp_path / "run", 100)["samples"] == 60
+
+
+def test_every_row_given_to_the_front_is_judged_in_its_place(tmp_path):
+    """Rows to train on, to validate with, trusted, and such as repeat a trusted one."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(3, size=160)
+    inputs = np.float32(rng.normal(size=(160, 3)) + 9 * labels[:, None])
+    given = np.where(np.arange(160) % 8, labels, (labels + 1) % 3)
+    trusted = inputs[:12], labels[:12]
+    clf = CMWClassifier(
+        "erm",
+        epochs=3,
+        random_state=0,
+        workdir=tmp_path / "run",
+        config={"model.options": {"hidden": (8,)}, "data.batch_size": 20},
+    ).fit(inputs, given, trusted=trusted, validation=0.25)
+    counts = {"samples": 111, "validation": 37, "trusted": 12}
+    counts["repeats a trusted sample"] = 12
+    assert sizes(tmp_path / "run", 172) == counts
+    assert clf.label_quality_.shape == (160,)
+    np.testing.assert_array_equal(clf.label_quality_[:12], labels[:12] == given[:12])
+    found = parts(tmp_path / "run")
+    for name in ("samples", "validation"):
+        with (tmp_path / "run" / f"{name}.csv").open() as file:
+            for line in csv.DictReader(file):
+                row = int(line["row"])
+                assert clf.label_quality_[row] == float(line["quality"])
+                assert str(clf.suggested_label_[row]) == line["suggested_label"]
+                assert line["given_label"] == str(given[row])
+    judged = np.array(found["validation"])
+    assert not clf.sample_weight_[judged].any()
+    suggested = clf.suggested_label_[judged] == clf.predict(inputs[judged])
+    assert suggested.all()  # by the last epoch, and the selected one
+    wrong = given[12:] != labels[12:]
+    assert roc_auc_score(wrong, -clf.label_quality_[12:]) > 0.95
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ FLOORS = (
     {"models"},
     {"data", "methods", "tasks"},
     {"bias", "classifier", "config", "defaults"},
-    {"config_check", "report"},
+    {"config_check", "gathering", "report"},
     {"config_help"},
     {"training"},
     {"train"},
-    {"compare", "estimator"},
+    {"compare", "fitting"},
+    {"estimator"},
     {"label_errors"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

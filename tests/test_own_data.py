@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from sklearn.datasets import load_digits
 from cmwjax import compare, defaults, train
 from cmwjax.bias.problem import prepare
 from cmwjax.config_check import check_config
-from cmwjax.data import datasets
+from cmwjax.data import datasets, on_disk
+from cmwjax.data.encoded import are_copies
 from cmwjax.report.result import sentence, summarise
 from configs import (
     cifar,
@@ -116,6 +118,12 @@ def test_a_table_keeps_all_rows(tmp_path):
     tested = own(data=tmp_path / "own.csv", test=tmp_path / "own.csv")
     assert len(prepare(tested).dataset.test_labels) == 90
     assert tested.data.validation == 0
+    with (tmp_path / "right.csv").open("w") as file:
+        csv.writer(file).writerows([["a", "b", "class"], *cells[10:20]])
+    trusted = own(data=tmp_path / "own.csv", trusted=tmp_path / "right.csv")
+    problem = prepare(trusted)
+    assert problem.repeats.tolist() == list(range(10, 20))
+    assert problem.meta_index.tolist() == list(range(90, 100))
 
 
 @pytest.mark.parametrize("form", ["folder", "list"])
@@ -142,6 +150,11 @@ def test_photos_that_are_trusted(folder):
     problem = prepare(config)
     assert config.meta_set.policy == "external" and config.data.shards == 1
     assert problem.meta_index.tolist() == [24] and 24 not in problem.train_index
+    (repeated,) = problem.repeats  # the same bytes in another place are one photo
+    assert Path(problem.dataset.file_names[repeated]).name == source.name
+    assert sorted([*problem.train_index, *problem.validation_index, repeated]) == list(
+        range(24)
+    )
     assert problem.labels[24] == 2
     files = problem.dataset.files.train
     assert files.read(24) == source.read_bytes()
@@ -149,6 +162,34 @@ def test_photos_that_are_trusted(folder):
     trusted.parent.rename(trusted.parent.with_name("d"))
     with pytest.raises(ValueError, match="right has images of 'd', which is none of"):
         own(data=folder / "photos", trusted=folder / "right")
+
+
+def test_a_photo_is_itself_by_its_bytes_and_by_nothing_else(folder, caplog):
+    """Of the same folder, in a list, of the same size but other bytes, and gone."""
+    paths = sorted((folder / "photos").rglob("*.png"))
+    listed = on_disk.load(f"folder:{folder / 'list.csv'}", tests=(), text="file")
+    more = on_disk.load(f"folder:{folder / 'photos'}", tests=())
+    read = listed.with_more(more, "right").train.read
+    size = len(paths)
+    every, theirs = np.arange(size), np.arange(size, 2 * size)
+    assert are_copies(read, every, theirs).all()
+    some = are_copies(read, every, theirs[:5])
+    assert [listed.train.names[i] for i in np.flatnonzero(some)] == sorted(
+        (str(path.relative_to(folder)) for path in paths[:5]),
+        key=listed.train.names.index,
+    )
+    other = bytearray(paths[0].read_bytes())
+    other[-1] ^= 1
+    (folder / "photos" / "a" / "other.png").write_bytes(other)
+    alone = on_disk.load(f"folder:{folder / 'photos'}", tests=()).train
+    place = alone.names.index("a/other.png")
+    others = np.delete(np.arange(size + 1), place)
+    assert not are_copies(alone.read, np.array([place]), others).any()
+    (folder / "photos" / "a" / "other.png").unlink()
+    assert not are_copies(alone.read, np.array([place]), others).any()
+    trusted = own(data=folder / "list.csv", image="file", trusted=folder / "photos")
+    with pytest.raises(ValueError, match="every training sample of class 'a' has the"):
+        prepare(trusted)
 
 
 def test_a_folder_with_a_test_set(folder):
@@ -174,6 +215,20 @@ def test_the_network_is_chosen_by_the_data(size, model):
     config = own()
     defaults.fit_to(config, size)
     assert config.model.name == model
+
+
+@pytest.mark.parametrize("samples", [300, 5000])
+def test_long_rows_are_learned_from_in_small_steps(samples):
+    """Gradient descent with momentum m is stable for rate x curvature < 2 (1 + m).
+
+    The curvature of cross entropy in a layer's weights is at most half the squared
+    length of its input, which is D for standardised rows.
+    """
+    config = own()
+    for length in (256, 1280):
+        defaults.fit_to(config, defaults.Size("rows", (length,), [samples // 4] * 4))
+        stable = 2 * (1 + config.optim.momentum)
+        assert config.optim.learning_rate * length / 2 < stable
 
 
 def test_nothing_is_called_a_test_without_one(archive, tmp_path):
@@ -205,6 +260,11 @@ def test_a_comparison_has_a_table_without_a_test(archive, tmp_path):
     summary = json.loads((tmp_path / "runs" / "summary.json").read_text())
     assert summary["scored_on"] == "validation" and summary["test_labels"] == "given"
     assert (tmp_path / "runs" / "training_curves.png").is_file()
+    for folder in (tmp_path / "runs", tmp_path / "runs" / "mw_net" / "seed_1"):
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        page = re.sub("<style.*?</style>|data:[^\"']*", "", page, flags=re.DOTALL)
+        assert "validation accuracy" in page.lower()
+        assert not re.search(r"\btest\b", page, re.IGNORECASE)
     result = summarise(tmp_path / "runs" / "erm" / "seed_0")
     assert summary["methods"]["erm"]["last_epoch"][0] == 100 * result.validation_score
 

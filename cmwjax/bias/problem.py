@@ -11,11 +11,11 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cmwjax.bias import candidates, long_tail, meta_set, noise, targets
+from cmwjax.bias import candidates, long_tail, meta_set, noise, targets, trusted
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
 from cmwjax.data import datasets, embedding
-from cmwjax.data.dataset import Dataset, keys_of, select
+from cmwjax.data.dataset import Dataset, select
 from cmwjax.randomness import Purpose, generator
 from cmwjax.tasks.catalogue import TASKS
 
@@ -39,6 +39,8 @@ class Problem(NamedTuple):
     # bool [N, C], candidates for the label; `labels` are then one of each set, drawn at
     # random, but for samples that are trusted. None: every sample has one label.
     candidates: np.ndarray | None = None
+    # int32, positions that repeat a trusted sample, and hence play no part.
+    repeats: np.ndarray = np.zeros(0, np.int32)
 
     @property
     def true_labels(self) -> np.ndarray:
@@ -112,7 +114,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         or samples that are trusted, leave a class without samples, or with too few for
         the meta set.
     """
-    dataset = _dataset(config, arrays)
+    dataset, repeated_rows = _dataset(config, arrays)
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
     data_seed, noise_seed = seeds(config)
     labels, train_index, clean_index = _observe(dataset)
@@ -125,14 +127,16 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         borders = targets.borders(labels, config.weighting.num_families)
         num_groups = len(borders) + 1
     names = group_names(dataset, num_groups)
-    meta_index = _external(dataset, config)
+    meta_index, repeats = trusted.external(dataset, config), np.zeros(0, np.int32)
     if meta_index is not None:
-        train_index = _without_trusted(
-            dataset, train_index, meta_index, group_of(labels, borders), names
+        is_repeat = np.isin(dataset.row_numbers, repeated_rows)
+        repeats = np.intersect1d(train_index, np.flatnonzero(is_repeat))
+        train_index = trusted.without(
+            train_index, meta_index, repeats, group_of(labels, borders), names
         )
     if config.meta_set.policy == "held_out":
         source = clean_index if clean_index.size else train_index
-        meta_index, rest = _hold_out(
+        meta_index, rest = trusted.hold_out(
             group_of(true_labels, borders),
             source,
             config,
@@ -172,8 +176,8 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         counts = candidates.class_sizes(sets[train_index])
     _check_counts(counts, config, names)
     if meta_index is not None:
-        trusted = class_counts(group_of(labels[meta_index], borders), num_groups)
-        meta_set.warn_of_other_shares(trusted, counts, names)
+        sizes = class_counts(group_of(labels[meta_index], borders), num_groups)
+        meta_set.warn_of_other_shares(sizes, counts, names)
     if borders is None:
         families = _families(counts, config)
     else:  # the ranges of targets are families already, in ascending order
@@ -190,6 +194,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         families,
         borders,
         sets,
+        repeats,
     )
 
 
@@ -203,8 +208,12 @@ def group_names(dataset: Dataset, num_groups: int) -> tuple[str, ...]:
     )
 
 
-def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
-    """The images and labels that the configuration wants, checked."""
+def _dataset(config: ConfigDict, arrays: Dataset | None) -> tuple[Dataset, np.ndarray]:
+    """The inputs and labels that the configuration wants, checked.
+
+    Returns:
+      The data set, and the rows of its samples that repeat a trusted one.
+    """
     task = TASKS[config.task]
     wanted = dict(
         name=config.data.name,
@@ -223,6 +232,7 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
             has_sets=task.has_sets,
         )
         _check_scored(dataset, config)
+    repeated = dataset.row_numbers[trusted.repeats(dataset)]  # before a net sees them
     if config.data.embed:
         dataset = embedding.embed(dataset, config.data.embed, config.data.embed_size)
     if dataset.label_kind != task.label_kind:
@@ -232,7 +242,7 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> Dataset:
             f"{config.data.name!r} are {dataset.label_kind}: set it to one of {fit}."
         )
     candidates.check_data(dataset, config)
-    return dataset
+    return dataset, repeated
 
 
 def _check_scored(dataset: Dataset, config: ConfigDict) -> None:
@@ -267,81 +277,6 @@ def _observe(
     labels = np.where(has_label, observed, dataset.train_labels)
     with_label, without = np.flatnonzero(has_label), np.flatnonzero(~has_label)
     return labels, with_label.astype(np.int32), without.astype(np.int32)
-
-
-def _hold_out(
-    groups: np.ndarray,
-    source: np.ndarray,
-    config: ConfigDict,
-    *,
-    names: tuple[str, ...],
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The meta set among the positions `source`, and the rest of them."""
-    chosen, rest = meta_set.held_out(
-        groups[source],
-        per_class=config.meta_set.per_class,
-        num_classes=len(names),
-        seed=seed,
-        names=names,
-    )
-    return source[chosen], source[rest]
-
-
-def _external(dataset: Dataset, config: ConfigDict) -> np.ndarray | None:
-    """The trusted samples that came with the data, if they are to be the meta set."""
-    trusted, policy = dataset.trusted_index, config.meta_set.policy
-    if (trusted is None) != (policy != "external"):
-        has = "no trusted samples" if trusted is None else "trusted samples"
-        remedy = "give config.data.csv.trusted a file, or choose another policy"
-        if trusted is not None:
-            remedy = "set it to 'external', or give none"
-        raise ValueError(
-            f"config.meta_set.policy={policy!r}, but data {config.data.name!r} comes "
-            f"with {has}: {remedy}."
-        )
-    return trusted
-
-
-def _without_trusted(
-    dataset: Dataset,
-    train_index: np.ndarray,
-    meta_index: np.ndarray,
-    groups: np.ndarray,
-    names: tuple[str, ...],
-) -> np.ndarray:
-    """Positions to train on that are not trusted, nor have the inputs of a trusted one.
-
-    Their labels may be wrong, and the meta set would judge by samples that training has
-    seen.
-    """
-    absent = np.setdiff1d(np.arange(len(names)), groups[meta_index])
-    if absent.size:
-        logging.warning(
-            "the trusted samples have none of %s: nothing says how to weight its "
-            "samples; add some.",
-            ", ".join(names[group] for group in absent),
-        )
-    index = np.setdiff1d(train_index, meta_index).astype(np.int32)
-    if dataset.files is not None:
-        return index
-    trusted = set(keys_of(dataset.train_inputs[meta_index]))
-    repeats = [key in trusted for key in keys_of(dataset.train_inputs[index])]
-    kept = index[~np.array(repeats, bool)]
-    lost = np.setdiff1d(groups[index], groups[kept])
-    if lost.size:
-        raise ValueError(
-            f"every training sample of {names[lost[0]]} has the inputs of a trusted "
-            "one, and none is left to train on: trust fewer samples, or other ones."
-        )
-    if len(kept) < len(index):
-        logging.warning(
-            "%d of %d training samples have the inputs of a trusted one, and are left "
-            "out of training.",
-            len(index) - len(kept),
-            len(index),
-        )
-    return kept
 
 
 def _families(counts: np.ndarray, config: ConfigDict) -> Families:

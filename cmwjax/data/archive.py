@@ -1,5 +1,6 @@
 """Arrays of NumPy archives, and one clear error for a file that cannot be read."""
 
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def read_arrays(
             return {key: archive[key] for key in keys if key in names}, names
     # A damaged archive raises any of a dozen types, from zipfile, zlib and numpy.
     except Exception as error:
+        reason = error if zipfile.is_zipfile(path) else "it is none, or damaged"
         raise ValueError(
             f"data: {path} cannot be read as a NumPy archive of plain arrays "
-            f"({error}): write it anew with numpy.savez."
+            f"({reason}): write it anew with numpy.savez."
         ) from error

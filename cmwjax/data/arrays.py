@@ -131,7 +131,10 @@ def as_labels(labels: Any, *, name: str) -> NDArray[Any]:
         kinds = {type(label) for label in labels}
         if len(kinds) > 1 or kinds & {tuple, frozenset}:  # which have no type in common
             return filled(labels)
-    labels = column_or_1d(labels, warn=True)
+    try:
+        labels = column_or_1d(labels, warn=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: {_one_line(error)}: give labels [N].") from None
     if labels.dtype.kind in "fc":
         bad = np.flatnonzero(~np.isfinite(labels))
         if bad.size:
@@ -139,7 +142,12 @@ def as_labels(labels: Any, *, name: str) -> NDArray[Any]:
                 f"{name} has {labels[bad[0]]} (NaN or infinity) at position {bad[0]}: "
                 "give every sample a label, or remove those without one."
             )
-        check_classification_targets(labels)
+        try:
+            check_classification_targets(labels)
+        except ValueError as error:
+            raise ValueError(
+                f"{name}: {_one_line(error)}: give classes, as numbers or names."
+            ) from None
     return labels
 
 
@@ -265,6 +273,10 @@ def filled(values: Sequence[Any]) -> NDArray[Any]:
     for position, value in enumerate(values):
         array[position] = value
     return array
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _check_label(label: Any, position: int, name: str) -> None:

@@ -12,7 +12,7 @@ from absl import logging
 from cmwjax.core.labels import CLASSES, TARGETS
 from cmwjax.data.csv_files import READERS, CsvFile, read_csv
 from cmwjax.data.csv_labels import class_numbers, target_numbers
-from cmwjax.data.dataset import Dataset, keys_of
+from cmwjax.data.dataset import TEST, Dataset, keys_of
 from cmwjax.data.text import Vocabulary, build_vocabulary
 
 PURPOSES = {  # of each file
@@ -138,7 +138,7 @@ def assemble(
             target_numbers(file.labels, name=name, lines=file.lines)
     has_test = "test" in files
     size = len(files["train"].labels)
-    rows = np.arange(size)
+    rows, unused = np.arange(size), ()
     if not has_test and test_share:
         if separator and "truth" not in files:
             raise ValueError(
@@ -148,7 +148,8 @@ def assemble(
                 "config.data.validation to a share, such as 0.1."
             )
         files, rows = _split(files, test_share, stratified=label_kind == CLASSES)
-    if "trusted" in files:
+        unused = ((TEST, np.setdiff1d(np.arange(size), rows)),)
+    if "trusted" in files and "test" in files:
         _warn_of_overlap(files, "trusted")
     if has_test:  # rows of one file may well be alike
         _warn_of_overlap(files, "train")
@@ -184,6 +185,7 @@ def assemble(
         vocabulary=vocabulary,
         rows=rows,
         test_texts=_shown([files["test"]], True) if is_text and "test" in files else (),
+        unused=unused,
     )
 
 

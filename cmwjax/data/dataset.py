@@ -22,11 +22,14 @@ from cmwjax.core.labels import (
     check_targets,
     class_counts,
 )
-from cmwjax.data import label_sets, on_disk
+from cmwjax.data import label_sets
+from cmwjax.data.encoded import Encoded
 from cmwjax.data.inputs import check_inputs
 from cmwjax.data.text import Vocabulary
 from cmwjax.data.view import KINDS, Spec
 from cmwjax.randomness import Purpose, generator
+
+TEST = "test"  # why a row is no training sample: it is one to test with
 
 
 class Dataset(NamedTuple):
@@ -66,6 +69,8 @@ class Dataset(NamedTuple):
         files any more; None: there is none, or `files` has it.
       left_out: images that could not be read and are no samples, each with its set,
         row, file and the reason.
+      unused: rows of what the owner gave that are none of these training samples: why
+        not, and where they are, integers `[M]`.
     """
 
     train_inputs: NDArray[Any]
@@ -76,7 +81,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     observed_labels: NDArray[Any] | None = None
     knows_true_labels: bool = True
-    files: on_disk.Encoded | None = None
+    files: Encoded | None = None
     kind: str = "images"
     trusted_index: NDArray[np.int32] | None = None
     validation_index: NDArray[np.int32] | None = None
@@ -87,6 +92,7 @@ class Dataset(NamedTuple):
     test_texts: Sequence[str] = ()
     names: Sequence[str] | None = None
     left_out: tuple[tuple[str, int, str, str], ...] = ()
+    unused: tuple[tuple[str, NDArray[np.int64]], ...] = ()
     candidates: NDArray[np.bool_] | None = None
 
     @property
@@ -219,7 +225,8 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
                 "samples, which must not be left out: take all samples, or give fewer."
             )
     groups = dataset.train_labels if dataset.num_classes else 0 * dataset.train_labels
-    first = _stratified_order(groups)[:train_size]
+    order = _stratified_order(groups)
+    first, others = order[:train_size], np.sort(order[train_size:])
     observed, shown = dataset.observed_labels, dataset.shown
     dataset = dataset._replace(
         train_inputs=dataset.train_inputs[first if dataset.files is None else []],
@@ -230,6 +237,7 @@ def _first(dataset: Dataset, train_size: int, name: str) -> Dataset:
         shown=None if shown is None else [shown[i] for i in first],
         rows=dataset.row_numbers[first],
         names=None if dataset.names is None else [dataset.names[i] for i in first],
+        unused=(*dataset.unused, ("data.train_size", dataset.row_numbers[others])),
     )
     validate(dataset, name=f"{name} with config.data.train_size={train_size}")
     return dataset

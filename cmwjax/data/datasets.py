@@ -18,6 +18,7 @@ from cmwjax.data.csv_labels import class_numbers
 from cmwjax.data.csv_sets import Rows
 from cmwjax.data.dataset import Dataset, select
 from cmwjax.data.embedded import EMBEDDED
+from cmwjax.data.encoded import Encoded
 from cmwjax.data.inputs import check_images
 from cmwjax.data.label_sets import check_candidates
 from cmwjax.files import expanded
@@ -122,9 +123,10 @@ def _from_archive(name: str, label_kind: str) -> Dataset:
         twice = {"x_test": arrays["x_train"], "y_test": arrays["y_train"]}
         return _without_test(_of_arrays(arrays | twice, name, label_kind))
     if missing:
+        needed = [key for key in missing if name in CLASS_NAMES or "train" in key]
         raise ValueError(
-            f"data: {path} has no {', '.join(missing)}: an archive holds "
-            f"{', '.join(ARCHIVE_KEYS)}."
+            f"data: {path} has no {', '.join(needed or missing)}: an archive holds "
+            f"{', '.join(ARCHIVE_KEYS)}; add it."
         )
     return _of_arrays(arrays, name, label_kind)
 
@@ -162,7 +164,10 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], name: str, label_kind: str) -> 
         y_test, _ = class_numbers(y_test.tolist(), names, name=f"{name}: y_test")
     if names is None:
         # N samples cannot fill more than N classes, so a label from N on is an error.
-        labels = check_labels(y_train, y_train.size, name=f"{name}: y_train")
+        remedy = "number the classes from 0 on, without gaps"
+        labels = check_labels(
+            y_train, y_train.size, name=f"{name}: y_train", remedy=remedy
+        )
         names = tuple(str(label) for label in range(labels.max(initial=0) + 1))
     return Dataset(
         x_train,
@@ -243,6 +248,11 @@ def _with_trusted(dataset: Dataset, name: str, trusted: str) -> Dataset:
 def _with_trusted_images(dataset: Dataset, trusted: str) -> Dataset:
     """The data set with the images of a folder of classes, which are trusted."""
     assert dataset.files is not None
+    if not expanded(trusted).is_dir():
+        raise ValueError(
+            f"config.data.csv.trusted={trusted!r} is no folder: give one that has a "
+            "folder of images for each class, as the data have."
+        )
     more = on_disk.load(f"folder:{trusted}", tests=())
     files = dataset.files.with_more(more, trusted)
     size = len(dataset.train_labels)
@@ -253,7 +263,7 @@ def _with_trusted_images(dataset: Dataset, trusted: str) -> Dataset:
     )
 
 
-def _on_disk(files: on_disk.Encoded, image_size: int) -> Dataset:
+def _on_disk(files: Encoded, image_size: int) -> Dataset:
     none = np.zeros((0, image_size, image_size, 3), np.uint8)
     tests = [part.labels for part in files.tests.values()]
     return Dataset(
@@ -280,8 +290,8 @@ def _archive_path(name: str) -> Path:
     if not name.endswith(".npz"):
         raise ValueError(
             f"data {name!r} is unknown: choose one of "
-            f"{', '.join(map(repr, (*EMBEDDED, *CLASS_NAMES)))}, or the path of an "
-            ".npz archive or a .csv or .tsv file."
+            f"{', '.join(map(repr, (*EMBEDDED, *CLASS_NAMES)))}, or give the path of "
+            "an .npz archive, of a .csv or .tsv file, or folder:PATH."
         )
     return expanded(name)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from cmwjax.data import csv_sets, synthetic
 from cmwjax.data.csv_sets import Rows
-from cmwjax.data.dataset import Dataset
+from cmwjax.data.dataset import TEST, Dataset
 
 
 def digits() -> Dataset:
@@ -31,6 +31,7 @@ def digits() -> Dataset:
         num_classes=10,
         class_names=names,
         rows=train,
+        unused=((TEST, np.sort(test)),),
     )
 
 
@@ -71,6 +72,7 @@ def _rows(bunch) -> Dataset:
         kind="rows",
         shown=Rows(tuple(bunch.feature_names), inputs[train]),
         rows=train,
+        unused=((TEST, np.sort(test)),),
     )
 
 

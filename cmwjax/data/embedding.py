@@ -23,8 +23,8 @@ from cmwjax.console import Progress
 from cmwjax.data import decode, stream
 from cmwjax.data.dataset import Dataset, validate
 from cmwjax.data.decode import REASONS, View
-from cmwjax.data.on_disk import EncodedSet, FileReader, PartReader, Reader
-from cmwjax.data.text_embedding import VECTORS, embed_texts
+from cmwjax.data.encoded import EncodedSet, Reader, file_of
+from cmwjax.data.text_embedding import TEXT_FEATURES, VECTORS, embed_texts
 from cmwjax.files import expanded, replacing
 from cmwjax.models.efficientnet_lite import FEATURES, EfficientNetLite0
 from cmwjax.models.pretrained import load_weights
@@ -71,6 +71,11 @@ def embed(dataset: Dataset, net: str, size: int) -> Dataset:
         net, or if images that cannot be read leave a class without samples.
     """
     field = f"config.data.embed={net!r}"
+    if net not in (*NETS, *VECTORS):
+        raise ValueError(
+            f"{field} is unknown; choose one of {tuple(NETS)} for images, "
+            f"{tuple(VECTORS)} for texts, or ''."
+        )
     wanted = "tokens" if net in VECTORS else "images"
     if dataset.kind != wanted:
         what = {"tokens": "texts"}
@@ -141,9 +146,16 @@ def _embed_arrays(dataset: Dataset, net: str, size: int, field: str) -> Dataset:
 
 def _embed_texts(dataset: Dataset, net: str, field: str) -> Dataset:
     texts, test_texts = dataset.shown, dataset.test_texts
-    if texts is None or len(test_texts) != len(dataset.test_labels):
+    if texts is None:
         raise ValueError(
-            f"{field} is for texts, but there are tokens alone: set it to ''."
+            f"{field} is for texts, but there are tokens alone: set it to '', or give "
+            "the texts as Dataset.shown."
+        )
+    if len(test_texts) != len(dataset.test_labels):
+        raise ValueError(
+            f"{field} is for texts, but Dataset.test_texts has {len(test_texts)} for "
+            f"{len(dataset.test_labels)} samples to test with: give the text of each, "
+            "or leave test_inputs and test_labels empty."
         )
     return dataset._replace(
         train_inputs=embed_texts(texts, net),
@@ -151,6 +163,11 @@ def _embed_texts(dataset: Dataset, net: str, field: str) -> Dataset:
         kind="rows",
         vocabulary=None,
     )
+
+
+def width_of(net: str) -> int:
+    """Numbers in a row that a net makes of an image or a text."""
+    return TEXT_FEATURES if net in VECTORS else FEATURES
 
 
 def rows_of(inputs: Any, net: str, size: int) -> Any:
@@ -219,15 +236,13 @@ def _in_memory(images: NDArray[np.uint8]) -> Images:
 
 def _stamp(read: Reader, count: int) -> bytes:
     """Name, size and time of every file; of records, which have none, the content."""
-    positions = range(count)
-    while isinstance(read, PartReader):
-        positions, read = [read.positions[i] for i in positions], read.read
     digest = hashlib.sha256()
-    for position in positions:
-        if isinstance(read, FileReader):
-            name = read.names[position]
+    for position in range(count):
+        file = file_of(read, position)
+        if file is not None:
+            folder, name = file
             try:
-                status = os.stat(read.folder / name)
+                status = os.stat(folder / name)
                 told = f"{status.st_size} {status.st_mtime_ns} "
             except OSError:
                 told = "missing "

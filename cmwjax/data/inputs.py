@@ -71,7 +71,7 @@ def check_images(images: np.ndarray, *, name: str) -> None:
         numeric = images.dtype.kind in "iuf"
         extent = f" from {images.min()} to {images.max()}" if numeric else ""
         raise ValueError(
-            f"{name} must be uint8, or in an archive floats in [0, 1], got "
+            f"{name} must be uint8, or in memory floats in [0, 1], got "
             f"{images.dtype}{extent}: convert them."
         )
 

@@ -1,4 +1,4 @@
-"""Image sets that stay on disk: labels in memory, images read one by one when needed.
+"""Image sets that stay on disk, by their names.
 
 Two kinds, told apart by the name of the data: `folder:PATH` with files as
 `PATH/train/CLASS/NAME.jpg`, in folders below CLASS or not, or without `train` where
@@ -9,105 +9,16 @@ there is no test set, or those that a list `PATH.csv` names, from its own folder
 
 import importlib
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-from absl import logging
-from numpy.typing import NDArray
-from PIL import Image
-
-from cmwjax.core.labels import check_labels
 from cmwjax.data import csv_files
-from cmwjax.data.csv_labels import class_numbers
-from cmwjax.files import expanded, replacing
+from cmwjax.data.encoded import Encoded
+from cmwjax.data.folders import from_folder, from_list
+from cmwjax.data.records import builder_of, from_builder
+from cmwjax.files import expanded
 
-Reader = Callable[[int], bytes]  # position -> file; pickled to worker processes
-
-# Formats that Pillow knows but cannot read, or leaves to another program.
-UNREAD = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 OWN_BUILDERS = ("webvision",)  # `NAME/CONFIG`: packages in `cmwjax.data.builders`
-CHUNK = 256  # records read at once when only their labels are wanted
-
-
-class EncodedSet(NamedTuple):
-    """Images of one split."""
-
-    read: Reader
-    labels: NDArray[np.int32]  # [N]
-    names: Sequence[str]  # N: files below the folder, or the keys that TFDS gives
-
-
-class Encoded(NamedTuple):
-    """A training set and at least one test set, as files."""
-
-    train: EncodedSet
-    tests: dict[str, EncodedSet]  # the first one is *the* test set
-    class_names: tuple[str, ...]
-    identity: str  # changes when the data do
-
-    def with_more(self, other: "Encoded", name: str) -> "Encoded":
-        """The same with the training images of another set behind its own.
-
-        Args:
-          other: a set of these classes, or some of them.
-          name: of the other one, which its files are listed under.
-
-        Raises:
-          ValueError: if it has another class.
-        """
-        unknown = [c for c in other.class_names if c not in self.class_names]
-        if unknown:
-            raise ValueError(
-                f"data: {name} has images of {unknown[0]!r}, which is none of the "
-                f"classes {list(self.class_names)}: leave them out, or correct it."
-            )
-        numbers = np.array([self.class_names.index(c) for c in other.class_names])
-        mine, theirs = self.train, other.train
-        train = EncodedSet(
-            JoinedReader(mine.read, theirs.read, len(mine.labels)),
-            np.append(mine.labels, numbers[theirs.labels]).astype(np.int32),
-            (*mine.names, *(f"{name}/{file}" for file in theirs.names)),
-        )
-        return self._replace(train=train, identity=f"{self.identity}\n{other.identity}")
-
-    def subset(self, positions: NDArray[np.int64]) -> "Encoded":
-        """The same with fewer training images, which are numbered anew."""
-        reader, labels, names = self.train
-        train = EncodedSet(
-            PartReader(reader, positions),
-            labels[positions],
-            tuple(names[i] for i in positions),
-        )
-        return self._replace(train=train)
-
-
-class PartReader(NamedTuple):
-    """Reads some images of a larger set."""
-
-    read: Reader
-    positions: NDArray[np.int64]
-
-    def __call__(self, position: int) -> bytes:
-        """The image at a position of the part."""
-        return self.read(self.positions[position])
-
-
-class JoinedReader(NamedTuple):
-    """Reads the images of one set, and then those of another one."""
-
-    first: Reader
-    second: Reader
-    size: int  # of the first
-
-    def __call__(self, position: int) -> bytes:
-        """The image at a position of both."""
-        if position < self.size:
-            return self.first(position)
-        return self.second(position - self.size)
 
 
 def is_name(name: str | os.PathLike[str]) -> bool:
@@ -146,15 +57,20 @@ def load(
         it has another format, or a test set has classes that are not trained.
     """
     name = os.fspath(name)
+    if name in ("folder:", "tfds:"):
+        raise ValueError(
+            f"data {name!r} names nothing: write folder:PATH or tfds:NAME as "
+            "config.data.name."
+        )
     if is_list(name):
-        return _from_list(Path(name.removeprefix("folder:")), tests, text, label)
+        return from_list(expanded(name.removeprefix("folder:")), tests, text, label)
     if name.startswith("folder:"):
-        return _from_folder(expanded(name.removeprefix("folder:")), tests)
+        return from_folder(expanded(name.removeprefix("folder:")), tests)
     if name.startswith("tfds:"):
-        return _from_tfds(_builder(name.removeprefix("tfds:")), tests)
+        return from_builder(builder_of(name.removeprefix("tfds:")), tests)
     package, _, config = name.partition("/")
     own = importlib.import_module(f"cmwjax.data.builders.{package}")
-    return _from_tfds(own.prepare(config), tests)
+    return from_builder(own.prepare(config), tests)
 
 
 def splits(name: str) -> tuple[str, ...]:
@@ -163,253 +79,5 @@ def splits(name: str) -> tuple[str, ...]:
     Raises:
       ValueError: if there is no such data set.
     """
-    return tuple(_builder(name.removeprefix("tfds:")).info.splits)
-
-
-### Folders
-
-
-class FileReader(NamedTuple):
-    """Reads files below a folder."""
-
-    folder: Path
-    names: Sequence[str]
-
-    def __call__(self, position: int) -> bytes:
-        """Content of a file.
-
-        Raises:
-          FileNotFoundError: if it has gone.
-        """
-        return (self.folder / self.names[position]).read_bytes()
-
-
-def _from_folder(folder: Path, tests: Sequence[str]) -> Encoded:
-    train = "train"
-    if not tests and not (folder / train).is_dir():
-        train = ""  # its classes are in the folder itself
-    class_names = _names(folder / train, os.DirEntry.is_dir)
-    sets, identity = {}, []
-    for split in (train, *tests):
-        found = _names(folder / split, os.DirEntry.is_dir)
-        unknown = [name for name in found if name not in class_names]
-        if unknown:
-            raise ValueError(
-                f"data: {folder / split / unknown[0]} is a class that {folder}/train "
-                "does not have: move its images, or add some to train on."
-            )
-        files = []
-        for name in found:
-            images, others = _images(folder / split / name)
-            files += [(f"{name}/{file}", class_names.index(name)) for file in images]
-            _warn_of_others(folder / split / name, others)
-        _warn_of_others(folder / split, _names(folder / split, os.DirEntry.is_file))
-        if not files:
-            raise ValueError(
-                f"data: {folder / split} has no images: they go into CLASS/NAME.jpg "
-                "below it."
-            )
-        names, labels = zip(*files, strict=True)
-        reader = FileReader(folder / split, names)
-        paths = tuple(f"{split}/{name}" if split else name for name in names)
-        sets[split] = EncodedSet(reader, np.array(labels, np.int32), paths)
-        identity += names
-    own = sets.pop(train)
-    shown = tuple(map(in_text, class_names))
-    return Encoded(own, sets, shown, "\n".join(identity))
-
-
-def _images(folder: Path) -> tuple[list[str], list[str]]:
-    """Images in a folder and in those below it, and what else is there.
-
-    Paths from the folder, in alphabetical order of their parts; nothing hidden.
-    """
-    suffixes = suffixes_of_images()
-    images, others = [], []
-
-    def look(below: tuple[str, ...], seen: frozenset[str]) -> None:
-        here = folder.joinpath(*below)
-        real = os.path.realpath(here)
-        if real in seen:  # a link to where it came from
-            return
-        for name in _names(here, lambda entry: True):
-            path = here / name
-            if path.is_dir():
-                look((*below, name), seen | {real})
-            else:
-                found = images if path.suffix.lower() in suffixes else others
-                found.append("/".join((*below, name)))
-
-    look((), frozenset())
-    return images, others
-
-
-@lru_cache
-def suffixes_of_images() -> frozenset[str]:
-    """Suffixes of files that Pillow reads, as `.jpg`."""
-    known = Image.registered_extensions()
-    return frozenset(
-        suffix
-        for suffix, form in known.items()
-        if form in Image.OPEN and form not in UNREAD
-    )
-
-
-def in_text(name: str | Path) -> str:
-    """A file's name as text, whatever bytes it is made of."""
-    return os.fsencode(name).decode(errors="replace")
-
-
-def _warn_of_others(folder: Path, others: Sequence[str]) -> None:
-    """Says what of a folder is left out, for it changes how large a class is."""
-    if not others:
-        return
-    counts = Counter(Path(name).suffix.lower() or "no suffix" for name in others)
-    logging.warning(
-        "%d files in %s are left out, for their names are none of images in a class: "
-        "%s.",
-        len(others),
-        in_text(folder),
-        ", ".join(f"{number} of {suffix}" for suffix, number in counts.most_common(5)),
-    )
-
-
-def _from_list(path: Path, tests: Sequence[str], text: str, label: str) -> Encoded:
-    if tests:
-        raise ValueError(
-            f"data: {path} is a list of files to train on, but config.data.stream."
-            f"tests={tuple(tests)!r}: set it to ()."
-        )
-    if not text:
-        raise ValueError(
-            f"data: which column of {path} names the files? Set config.data.csv.text, "
-            "after the colon of configs/own_data.py: image=COLUMN."
-        )
-    listed = csv_files.read_csv(path, text=text, label=label)
-    labels, class_names = class_numbers(
-        listed.labels, name=f"data: {path}", lines=listed.lines
-    )
-    names = tuple(map(str, listed.inputs))
-    absent = [name for name in names if not (path.parent / name).is_file()]
-    if len(absent) == len(names):
-        raise ValueError(
-            f"data: no file that {path} lists in {text!r} is there, as "
-            f"{path.parent / names[0]}: paths are from the folder of the list on."
-        )
-    train = EncodedSet(FileReader(path.parent, names), labels, names)
-    return Encoded(train, {}, class_names, "\n".join(names))
-
-
-def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    """What is in a folder and not hidden, in alphabetical order."""
-    if not folder.is_dir():
-        raise ValueError(
-            f"data: there is no folder {folder}: put images into "
-            "train/CLASS/NAME.jpg and, for each test set, TEST/CLASS/NAME.jpg, or "
-            "correct config.data.name or config.data.stream.tests."
-        )
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if wanted(e) and e.name[0] != ".")
-
-
-### TensorFlow Datasets
-
-
-class RecordReader(NamedTuple):
-    """Reads the images of a split, as they are encoded."""
-
-    directory: str
-    split: str
-
-    def __call__(self, position: int) -> bytes:
-        """The image at a position."""
-        return _source(self.directory, self.split)[position]["image"]
-
-
-@lru_cache
-def _source(directory: str, split: str) -> Any:
-    """The records of a split, opened once in every process."""
-    import tensorflow_datasets as tfds
-
-    builder: Any = tfds.builder_from_directory(directory)
-    return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-
-
-class _Keys(Sequence[str]):
-    """What TFDS calls the records of a split: 'FILE__NUMBER', as its `tfds_id`."""
-
-    def __init__(self, shards: Sequence[Any]) -> None:
-        self._files = [Path(shard.filename).name for shard in shards]
-        self._ends = np.cumsum([shard.examples_in_shard for shard in shards])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, position: Any) -> Any:
-        shard = np.searchsorted(self._ends, position, side="right")
-        begin = self._ends[shard - 1] if shard else 0
-        return f"{self._files[shard]}__{position - begin}"
-
-
-def _builder(name: str) -> Any:
-    import tensorflow_datasets as tfds
-
-    if expanded(name).is_dir():
-        return tfds.builder_from_directory(expanded(name))
-    try:
-        return tfds.builder(name)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"data: TFDS knows no data set {name!r} ({error}): correct "
-            "config.data.name, or prepare it first and set TFDS_DATA_DIR."
-        ) from error
-
-
-def _from_tfds(builder: Any, tests: Sequence[str]) -> Encoded:
-    info, directory = builder.info, str(builder.data_path)
-    for split in ("train", *tests):
-        if split not in info.splits:
-            raise ValueError(
-                f"data: {info.full_name} in {directory} has the splits "
-                f"{sorted(info.splits)}, but no {split!r}: prepare it, or correct "
-                "config.data.stream.tests."
-            )
-    missing = {"image", "label"} - set(info.features)
-    if missing or not hasattr(info.features["label"], "names"):
-        raise ValueError(
-            f"data: {info.full_name} has the features {sorted(info.features)}: an "
-            "'image' and a 'label' of a class are needed."
-        )
-    if info.file_format.value != "array_record":
-        raise ValueError(
-            f"data: {directory} is in the format {info.file_format.value!r}, which has "
-            "no random access: prepare it with file_format='array_record'."
-        )
-    names = (info.metadata or {}).get("class_names") or info.features["label"].names
-    sets = {}
-    for split in ("train", *tests):
-        labels = _labels(directory, split, info.splits[split].num_examples)
-        labels = check_labels(labels, len(names), name=f"{info.full_name}: {split}")
-        keys = _Keys(info.splits[split].file_instructions)
-        sets[split] = EncodedSet(RecordReader(directory, split), labels, keys)
-    identity = f"{info.full_name} {[len(part.labels) for part in sets.values()]}"
-    return Encoded(sets.pop("train"), sets, tuple(names), identity)
-
-
-def _labels(directory: str, split: str, size: int) -> NDArray[np.int32]:
-    path = Path(directory, f"labels-{split}.npy")
-    if path.is_file():
-        labels = np.load(path)
-        if labels.shape == (size,):
-            return labels
-    logging.info("Reading the labels of %d images of %s, once.", size, directory)
-    source, labels = _source(directory, split), np.zeros(size, np.int32)
-    for start in range(0, size, CHUNK):
-        chunk = list(range(start, min(start + CHUNK, size)))
-        labels[chunk] = [record["label"] for record in source.__getitems__(chunk)]
-    try:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, labels)
-    except OSError as error:
-        logging.warning("Labels cannot be kept in %s: %s", path, error)
-    return labels
+    short = name.removeprefix("tfds:")
+    return tuple(builder_of(short).info.splits) if short else ()

@@ -20,7 +20,7 @@ import numpy as np
 from cmwjax.core.parallel import Layout
 from cmwjax.data import decode
 from cmwjax.data.decode import View
-from cmwjax.data.on_disk import Reader
+from cmwjax.data.encoded import Reader
 from cmwjax.data.order import Order
 from cmwjax.data.sources import Rows, RowStream, in_parts
 from cmwjax.data.unreadable import Unreadable

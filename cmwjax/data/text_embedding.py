@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 # Name -> the package with vectors and tokenizer.
 VECTORS = {"wordllama": "wordllama"}
+TEXT_FEATURES = 256  # numbers in a row
 BATCH = 1000  # texts that are split at once
 
 
@@ -55,7 +56,7 @@ def _vectors(
     from tokenizers import Tokenizer  # comes with them
 
     folder = Path(package.submodule_search_locations[0])
-    (path,) = folder.glob("weights/*_256.safetensors")
+    (path,) = folder.glob(f"weights/*_{TEXT_FEATURES}.safetensors")
     (vectors,) = safetensors.numpy.load_file(path).values()
     (path,) = folder.glob("tokenizers/*_tokenizer_config.json")
     tokenizer = Tokenizer.from_file(str(path))

@@ -61,6 +61,10 @@ class Unreadable:
                 (self._names.index(name), int(index[position]), int(codes[position]))
             )
 
+    def rows(self, name: str) -> set[int]:
+        """The rows of set `name` that are listed, as of the last `write`."""
+        return {row for one, row, _, _ in self._known if one == name}
+
     def write(self) -> None:
         """Writes what is new on any process; all have to call it."""
         new = _of_all_processes(np.array(self._new, np.int32).reshape(-1, 3))

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.files import CONFIG, REPORT, SUMMARY, read_json
+from cmwjax.files import CONFIG, REPORT, read_json
 from cmwjax.methods.catalogue import title
 from cmwjax.report import page_words as words
-from cmwjax.report.comparison_plots import method_style
+from cmwjax.report.comparison_plots import method_style, score_title
 from cmwjax.report.facts import data_title, step_seconds
 from cmwjax.report.page_figures import panel, score_limits
 from cmwjax.report.page_parts import (
@@ -27,9 +27,9 @@ from cmwjax.report.page_parts import (
 )
 from cmwjax.report.panels import draw_over_time, draw_weighting, weighting_of
 from cmwjax.report.plot_style import styled
-from cmwjax.report.read import find_runs, read_metrics, read_scores, task_of
+from cmwjax.report.read import find_runs, read_metrics, read_scores
 from cmwjax.report.samples import samples_of
-from cmwjax.report.summary import cells
+from cmwjax.report.summary import cells, choice, read_summary, score
 
 Runs = dict[str, list[Path]]
 
@@ -41,7 +41,7 @@ def comparison_page(folder: Path, *, is_inside: bool) -> str:
       folder: of a comparison that has its `summary.json`.
       is_inside: whether the page lies in it, so that it can lead to those of the runs.
     """
-    summary = read_json(folder / SUMMARY)
+    summary = read_summary(folder)
     config = read_json(folder / CONFIG)
     runs = _runs(folder)
     name = data_title(config.get("data", {}).get("name", "data"))
@@ -87,9 +87,8 @@ def _sections(
         table(headings, rows),
         paragraph(
             f"{spread} {over}; in percent, but for the AUROC, the chance that a wrong "
-            "label has a lower quality than a right one. The selected epoch is the "
-            "best on the validation set, or on a meta set that was held out. Per step: "
-            "the median over epochs and seeds, with all evaluation.",
+            f"label has a lower quality than a right one. {_which_epoch(summary)} Per "
+            "step: the median over epochs and seeds, with all evaluation.",
             is_note=True,
         ),
     )
@@ -117,9 +116,19 @@ def _words(summary: dict[str, Any], first: Path | None) -> Iterator[str]:
         return
     best, other = sorted(means, key=lambda method: -means[method])[:2]
     yield (
-        f"After the last epoch {best} has the highest test "
-        f"{summary.get('criterion', 'accuracy')}, {percent(means[best] / 100)}, "
-        f"followed by {other} with {percent(means[other] / 100)}."
+        f"After the last epoch {best} has the highest {score(summary)}, "
+        f"{percent(means[best] / 100)}, followed by {other} with "
+        f"{percent(means[other] / 100)}."
+    )
+
+
+def _which_epoch(summary: dict[str, Any]) -> str:
+    """What is said of the epoch of the second score."""
+    if summary.get("scored_on") == "validation":
+        return "The best epoch is that of the highest such score, which flatters it."
+    return (
+        "The selected epoch is the best on the validation set, or on a meta set that "
+        "was held out."
     )
 
 
@@ -132,7 +141,7 @@ def _cost(folders: list[Path]) -> float | None:
 
 @styled()
 def _scores(folder: Path) -> str:
-    """The test scores of the methods over the epochs, mean ± std over the seeds."""
+    """The scores of the methods over the epochs, mean ± std over the seeds."""
     from matplotlib.colors import to_hex
 
     (axes,) = panel()
@@ -147,9 +156,7 @@ def _scores(folder: Path) -> str:
         draw_over_time(axes, [(epochs, mean, colour, line)])
         keys.append(Key(f"{name} {mean[-1]:.1f}", colour, line))
     axes.set(ylim=score_limits(np.concatenate([*scores.values()])), ylabel="%")
-    run = next(iter(find_runs(folder).values()))[0]
-    text = f"Test {task_of(run).title} over the epochs"
-    return drawing(axes, text, keys)
+    return drawing(axes, f"{score_title(folder)} over the epochs", keys)
 
 
 @styled()
@@ -174,7 +181,7 @@ def _every_run(folder: Path, summary: dict[str, Any], is_inside: bool) -> Iterat
     rows = []
     for method, values in summary["methods"].items():
         for k, seed in enumerate(summary["seeds"]):
-            score, selected = (values[n][k] for n in ("last_epoch", "selected_epoch"))
+            last, selected = (values[n][k] for n in ("last_epoch", "selected_epoch"))
             auroc = values["wrong_label_auroc"][k]
             own = Path(method) / f"seed_{seed}" / REPORT
             name = escaped(title(method))
@@ -184,14 +191,13 @@ def _every_run(folder: Path, summary: dict[str, Any], is_inside: bool) -> Iterat
                 [
                     name,
                     str(seed),
-                    "diverged" if score is None else f"{score:.1f}",
+                    "diverged" if last is None else f"{last:.1f}",
                     "–" if selected is None else f"{selected:.1f}",
                     "–" if auroc is None else f"{auroc:.3f}",
                 ]
             )
-    score = summary.get("criterion", "accuracy")
-    headings = ["method", "seed", f"test {score}, last epoch", "selected epoch"]
-    headings.append("AUROC of wrong labels")
+    headings = ["method", "seed", f"{score(summary)}, last epoch", choice(summary)]
+    headings.append(f"AUROC of wrong {summary.get('labels', 'labels')}")
     if is_inside:
         yield paragraph(
             "Each run has a page of its own, with the samples that it distrusts."

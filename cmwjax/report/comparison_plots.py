@@ -85,7 +85,7 @@ def training_curves(comparison_dir: str | os.PathLike) -> "Figure":
     axes = figure.subplots()
     draw = _score_panel(axes, scores)
     draw(next(iter(scores.values())).shape[1])
-    axes.set_title(f"{_score_title(comparison_dir)} (%), {_over_seeds(scores)}")
+    axes.set_title(f"{score_title(comparison_dir)} (%), {_over_seeds(scores)}")
     return figure
 
 
@@ -181,7 +181,7 @@ def _scene(comparison_dir: str | os.PathLike):
     wrong = _wrong_share(shown)
     _heading(
         right,
-        _score_title(comparison_dir),
+        score_title(comparison_dir),
         f"%, {_over_seeds(scores)}{wrong}",
     )
     clock = figure.text(
@@ -284,7 +284,7 @@ def _heading(axes: "Axes", title: str, subtitle: str) -> None:
     )
 
 
-def _score_title(comparison_dir: str | os.PathLike) -> str:
+def score_title(comparison_dir: str | os.PathLike) -> str:
     """What the score is: accuracy or R², and of what."""
     run = next(iter(find_runs(comparison_dir).values()))[0]
     of, name = scored_on(run), task_of(run).title

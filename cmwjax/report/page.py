@@ -15,7 +15,10 @@ from cmwjax.files import (
     METRICS,
     REPORT,
     SAMPLES,
+    SET_ASIDE,
     SUMMARY,
+    UNREADABLE,
+    VALIDATION,
     WEIGHTING,
     replacing,
 )
@@ -43,6 +46,7 @@ from cmwjax.report.panels import Samples
 from cmwjax.report.plot_style import one_line
 from cmwjax.report.samples import is_known, is_regression, is_wrong
 from cmwjax.report.shown import COUNT
+from cmwjax.report.summary import read_summary
 from cmwjax.stopping import Interrupted
 
 # What a page shows at most, however large the data are.
@@ -94,6 +98,7 @@ def write_reports(folder: str | os.PathLike) -> list[Path]:
     """
     folder, runs = Path(folder).expanduser(), []
     if (folder / SUMMARY).is_file():
+        read_summary(folder)  # before a page is written
         runs = [file.parent for file in sorted(folder.glob(f"*/seed_*/{SAMPLES}"))]
     return [write_report(each) for each in (*runs, folder)]
 
@@ -342,6 +347,9 @@ def _files(found: Facts) -> str:
     """What lies beside the page."""
     about = {
         SAMPLES: "all training samples, the most suspicious first",
+        VALIDATION: "those that validate, in the same form",
+        SET_ASIDE: "all other rows, and why they are there",
+        UNREADABLE: "images that could not be read",
         METRICS: "the numbers of every epoch",
         CLASSIFIER_SELECTED: "the classifier of the selected epoch, for "
         "cmwjax.load_classifier",

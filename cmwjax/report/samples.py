@@ -227,19 +227,25 @@ def is_wrong(samples: dict[str, np.ndarray]) -> np.ndarray:
 def _decimals(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Targets in the shortest decimals that read back to what their owner has.
 
-    These are float32, if all of them are held by it, and what is suggested was computed
-    in float32; other ones keep all digits of float64.
+    These are whole numbers if all of them are, or else float32, if all of them are held
+    by it, and what is suggested was computed in float32; other ones keep all digits of
+    float64.
     """
     given, true = columns["given_label"], columns["true_label"]
     owned = np.concatenate([given, true[is_known(true)]])
     with np.errstate(over="ignore"):
         is_short = np.array_equal(owned, owned.astype(np.float32))
+        is_whole = np.all((owned == np.rint(owned)) & (np.abs(owned) < 2.0**53))
         cells = {}
         for name in LABELS:
             values = columns[name] + 0.0  # no -0.0
             short = values.astype(np.float32)
             shortened = is_short if name != "suggested_label" else np.isfinite(short)
             cells[name] = np.where(shortened, short.astype(str), values.astype(str))
+            if is_whole and name != "suggested_label":
+                known = is_known(values)
+                whole = np.where(known, values, 0).astype(np.int64).astype(str)
+                cells[name] = np.where(known, whole, cells[name])
     return cells
 
 

@@ -1,34 +1,64 @@
 """The table of a comparison of runs, from what its `summary.json` says."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cmwjax.files import SUMMARY, read_json
 from cmwjax.methods.catalogue import title
 from cmwjax.report.result import epoch_of_choice
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Reads `summary.json` of a finished comparison.
+
+    Raises:
+      ValueError: if it is damaged.
+    """
+    summary = read_json(folder / SUMMARY)
+    missing = [part for part in ("methods", "seeds", "seconds") if part not in summary]
+    if missing:
+        raise ValueError(
+            f"{folder / SUMMARY} has no {', '.join(missing)}: it is damaged; run the "
+            "command of the comparison again, which writes it anew."
+        )
+    return summary
+
+
+def score(summary: dict[str, Any]) -> str:
+    """What the scores of a comparison are called, by its `summary.json`.
+
+    Where samples to score with were split off data of which nobody knows the right
+    labels, it says that the scores are by given ones.
+    """
+    of, labels = summary.get("scored_on", "test"), summary.get("labels", "labels")
+    by = f" (given {labels})" if summary.get("test_labels") == "given" else ""
+    return f"{of} {summary.get('criterion', 'accuracy')}{by}"
+
+
+def choice(summary: dict[str, Any]) -> str:
+    """What the epoch of the other score is called."""
+    return f"{epoch_of_choice(summary.get('scored_on', 'test'))} epoch"
 
 
 def cells(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Headings of a comparison, and a row of cells for each method.
 
-    Where samples to score with were split off data of which nobody knows the right
-    labels, the headings say that the scores are by given ones.
-
     Args:
       summary: content of `summary.json`.
     """
-    of, labels = summary.get("scored_on", "test"), summary.get("labels", "labels")
-    score = f"{of} {summary.get('criterion', 'accuracy')}"
+    labels, name = summary.get("labels", "labels"), score(summary)
     by = f" (given {labels})" if summary.get("test_labels") == "given" else ""
     columns = {  # heading -> number per seed, and its digits
-        f"{score}{by}, {epoch_of_choice(of)} epoch": ("selected_epoch", 1),
+        f"{name}, {choice(summary)}": ("selected_epoch", 1),
         f"average precision{by}": ("average_precision", 1),
         f"AUROC of wrong {labels}": ("wrong_label_auroc", 3),
     }
     methods = summary["methods"]
     if not any(any(m.get("average_precision", ())) for m in methods.values()):
         del columns[f"average precision{by}"]
-    headings = ["method", f"{score}{by}, last epoch", *columns]
+    headings = ["method", f"{name}, last epoch", *columns]
     rows = [
         [
             title(method),

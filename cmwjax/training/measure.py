@@ -13,6 +13,7 @@ from cmwjax.core.labels import CLASSES
 from cmwjax.core.weighting import summarise_weights
 from cmwjax.files import RESOLVED, SAMPLES, VALIDATION, WEIGHTING, write_arrays
 from cmwjax.report.samples import ranking, write_samples
+from cmwjax.report.set_aside import write_set_aside
 from cmwjax.report.shown import COUNT, write_suspects
 from cmwjax.training import health, history, sets, steps
 from cmwjax.training.evaluate import Scores
@@ -145,6 +146,7 @@ def write_results(run: Run, progress: Progress) -> None:
     shown = sets.shown(config, dataset)
     seen = None if shown is None else [shown[i] for i in index[first]]
     write_suspects(run.workdir, rows[index[first]], seen)
+    write_set_aside(run.workdir, problem, run.unreadable.rows("train"))
     if problem.candidates is not None:
         _write_resolved(run, scores, others)
     if others is not None and others.seen.any():

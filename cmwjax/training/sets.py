@@ -11,7 +11,7 @@ from cmwjax.bias.problem import Problem
 from cmwjax.core.parallel import Layout
 from cmwjax.data import decode
 from cmwjax.data.dataset import Dataset
-from cmwjax.data.on_disk import Encoded, EncodedSet, Reader
+from cmwjax.data.encoded import Encoded, EncodedSet, Reader
 from cmwjax.data.sources import InMemory, Samples
 from cmwjax.data.stream import Streamed, Views, threads
 from cmwjax.data.table import Table
