@@ -913,8 +913,8 @@ MUTATIONS = [
     Mutation(
         "every method is for every task",
         "config_check.py",
-        "if entry.needs in offers]",
-        "if entry.needs or offers]",
+        "if entry.works_with(offers)]",
+        "if entry.works_with(offers) or offers]",
         "test_ordinal.py test_regression.py",
     ),
     Mutation(

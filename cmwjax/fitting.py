@@ -111,7 +111,7 @@ class Settings:
         except ValueError as error:
             raise ValueError(
                 f"random_state={self.random_state!r} is no seed ({error}): give a "
-                "whole number, a numpy.random.RandomState or None."
+                "whole number, a random state of NumPy or None."
             ) from None
         return int(state.randint(2**31 - 1))
 

@@ -191,7 +191,7 @@ def test_what_is_wrong_with_prepared_data_is_said(prepared, monkeypatch):
     fails("tfds:no_such_set", "no data set 'no_such_set'")
     info = tfds.builder_from_directory(prepared).info
     fake = SimpleNamespace(info=info, data_path=prepared)
-    monkeypatch.setattr(on_disk, "_builder", lambda name: fake)
+    monkeypatch.setattr(on_disk, "builder_of", lambda name: fake)
     monkeypatch.setattr(type(info), "file_format", SimpleNamespace(value="tfrecord"))
     fails("tfds:x", "format 'tfrecord'.* file_format='array_record'")
     features = {"picture": 0, "label": info.features["label"]}

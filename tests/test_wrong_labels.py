@@ -99,17 +99,17 @@ def test_the_score_of_the_package_is_one_of_those_compared(given):
     assert len(found) == 60
     estimator = CMWClassifier("erm", **settings).fit(given.inputs, given.labels)
     [fit] = label_scores.kept(lambda: estimator.fit(given.inputs, given.labels))
-    quality = label_scores.quality(fit, given.labels, 0.25, 3)
+    quality = label_scores.quality(fit, given.labels, 0.5, 1)
     np.testing.assert_allclose(quality, estimator.label_quality_, rtol=1e-4)
     wrong = given.labels != given.true_labels
     want = average_precision_score(wrong, -estimator.label_quality_)
-    assert found["one fit", "0.25", "3"] == pytest.approx(want)
+    assert found["one fit", "0.5", "1"] == pytest.approx(want)
     issues = find_label_errors(
         given.inputs, given.labels, cv=5, method="erm", **settings
     )
     wrong, quality = wrong[issues["row"]], issues["label_quality"]
     want = average_precision_score(wrong, -quality)
-    assert found["all five", "0.25", "3"] == pytest.approx(want)
+    assert found["without it", "0.5", "1"] == pytest.approx(want)
 
 
 def test_rows_that_are_there_are_not_measured_again(given, tmp_path, monkeypatch):
