@@ -76,6 +76,8 @@ def judged(rows):
     lines = [["cell", "seeds", *rivals, "holds"], ["---"] * 6]
     for cell in dict.fromkeys(cell for cell, _ in found):
         ours = found.get((cell, "cmw_net"), {})
+        if not ours:
+            continue
         texts, holds = [], True
         for rival in rivals:
             theirs = found.get((cell, rival), {})
@@ -94,7 +96,8 @@ def label_scores(rows):
     cells = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in rows:
         for name, pair in row.get("labels", {}).items():
-            cells[row["cell"], row["method"]][name].append(pair)
+            run = row["cell"], row["method"], row["setting"]
+            cells[run][name].append(pair)
     if not cells:
         return ""
     names = list(next(iter(cells.values())))
