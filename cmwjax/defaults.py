@@ -164,8 +164,12 @@ def _network(config: Any, size: Size) -> None:
         model.name, model.options = "small_conv", {}
         optim.learning_rate = 0.05
     else:
-        wide = math.prod(size.shape) >= 256
+        length = math.prod(size.shape)
+        wide = length >= 256
         model.name = "mlp"
         model.options = {"hidden": (256,) if wide else (128, 64)}
-        # A step moves outputs by the squared length of an input, which grows with it.
-        optim.learning_rate = 2e-3 if wide else 0.03
+        # A step moves outputs by the squared length of an input, which grows with it;
+        # the mean over a larger batch allows for a longer one.
+        of_batch = 6e-3 * config.data.batch_size / BATCH[1]
+        of_wide = max(2e-3, min(of_batch, 2.5 / length))
+        optim.learning_rate = of_wide if wide else 0.03
