@@ -326,6 +326,7 @@ def test_a_set_is_wrong_without_the_true_label():
     assert is_wrong(samples).tolist() == [False, True, True, False, False]
 
 
+@pytest.mark.slow
 def test_a_second_stage_learns_what_the_first_made_of_the_sets(tmp_path):
     first = config_of(**{"data.train_size": 0, "method": "erm", "epochs": 1})
     run(first, tmp_path / "seed_0")

@@ -79,6 +79,7 @@ def given():
     return Given(inputs, labels, true, settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("judge", wrong_labels.JUDGES, ids=lambda j: j.__name__)
 def test_everybody_finds_wrong_labels_of_groups_far_apart(given, judge):
     if judge in (wrong_labels.cleanlab, wrong_labels.clean_learning):
@@ -92,6 +93,7 @@ def test_everybody_finds_wrong_labels_of_groups_far_apart(given, judge):
         assert row["right_suggestions"] > 0.9
 
 
+@pytest.mark.slow
 def test_the_score_of_the_package_is_one_of_those_compared(given):
     """That of its own temperature and share, of one fit and of several."""
     settings = given.settings | {"epochs": 3}
