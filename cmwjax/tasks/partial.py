@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmwjax.core.labels import CLASSES, SETS
+from cmwjax.core.labels import SETS
 from cmwjax.tasks import classification
-from cmwjax.tasks.task import Batch, Scores, Task
+from cmwjax.tasks.task import Batch, Scores
 
 
 def losses(logits: jax.Array, batch: Batch) -> jax.Array:
@@ -58,14 +58,6 @@ def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float
     return {"accuracy": float(np.mean(hits)) if hits.size else float("nan")}
 
 
-PARTIAL = Task(
-    label_kind=CLASSES,
-    width=lambda num_classes: num_classes,
-    losses=losses,
-    scores=scores,
-    summary=summary,
-    criterion="accuracy",
-    title="accuracy",
-    quality=quality,
-    outputs=SETS,
+PARTIAL = classification.CLASSIFICATION._replace(
+    losses=losses, scores=scores, summary=summary, quality=quality, outputs=SETS
 )
