@@ -101,7 +101,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv > "$out/dev
 
 if [ "$stage" != recipes ]; then
   deadline=$((SECONDS + ${STEPS_SECONDS:-240}))
-  steps gpu_steps bfloat16 130
+  steps gpu_steps bfloat16 130 --trace="$out"
   steps torch_steps bfloat16 40 "${torch_options[@]}"
   steps gpu_steps float32 60
   steps torch_steps float32 40

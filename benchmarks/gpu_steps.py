@@ -5,9 +5,13 @@
 The steps are those of benchmarks/meta_step.py. That one takes turns between programs,
 for machines that others use as well; here a program is compiled and measured alone and
 its row written before the next is thought of, for a machine that is there for minutes.
-Memory is what XLA plans for the program: arguments, results and temporaries.
+Memory is what XLA plans for the program: arguments, results and temporaries. With
+`--trace=FOLDER`, what the device does in some steps is written there as well.
 """
 
+import pathlib
+import shutil
+import tempfile
 import time
 from functools import partial
 from typing import Any
@@ -21,9 +25,11 @@ from benchmarks.rows import Rows, command_line, cost, seconds_per_call
 ORDER = (
     "ERM",
     "meta_step, equal meta batch",
+    "weighted_step",
     "meta_step every 10th step",
     "meta_step, lean",
 )
+TRACES = {"ERM": "erm", "meta_step, equal meta batch": "meta_step"}
 
 
 class Net:
@@ -59,6 +65,19 @@ class Net:
             "compile_seconds": round(compile_seconds, 1),
         }
 
+    def trace(self, variant: str, path: pathlib.Path, steps: int = 3) -> dict[str, Any]:
+        """A row; writes the events of some steps of a measured variant to a file."""
+        key = VARIANTS[variant][0]
+        state, inputs = self._programs[key].state, self._programs[key].inputs
+        with tempfile.TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder):
+                for _ in range(steps):
+                    state, _ = self._compiled[key](state, *inputs)
+                jax.block_until_ready(state)
+            (found,) = pathlib.Path(folder).rglob("*.trace.json.gz")
+            shutil.copy(found, path)
+        return {"trace": path.name, "steps": steps}
+
     def _bytes(self, key):
         """Of a program's arguments, results and temporaries."""
         plan = self._compiled[key].memory_analysis()
@@ -68,7 +87,9 @@ class Net:
 
 def main() -> None:
     """Parses the command line; measures and writes row after row."""
-    args = command_line(__doc__, seconds=120).parse_args()
+    parser = command_line(__doc__, seconds=120)
+    parser.add_argument("--trace", type=pathlib.Path, help="folder for traces")
+    args = parser.parse_args()
     sizes = {"batch_size": args.batch_size, "dtype": args.dtype}
     rows = Rows(
         args.jsonl,
@@ -82,6 +103,9 @@ def main() -> None:
         for variant in ORDER:
             measure = partial(net.measure, variant, args.at_least)
             rows.add(measure, net=name, variant=variant)
+        for variant, file in TRACES.items() if args.trace else ():
+            path = args.trace / f"{name}_{file}.trace.json.gz"
+            rows.add(partial(net.trace, variant, path), net=name, variant=variant)
 
 
 if __name__ == "__main__":
