@@ -12,7 +12,7 @@ import argparse
 import gzip
 import json
 import pathlib
-from collections import Counter
+from collections import defaultdict
 
 # What a kernel's name contains -> what it is counted as; the first that fits.
 KINDS = {
@@ -49,17 +49,19 @@ def kind(name: str) -> str:
 
 def summary(path: pathlib.Path, steps: int) -> dict:
     """Milliseconds and kernels of a step, in all and by kind."""
-    milliseconds, count = Counter(), Counter()
+    milliseconds: dict[str, float] = defaultdict(float)
+    count: dict[str, float] = defaultdict(float)
     for event in kernels(path):
         of = kind(event["name"])
         milliseconds[of] += event["dur"] / 1e3 / steps
         count[of] += 1 / steps
+    order = sorted(milliseconds, key=milliseconds.__getitem__, reverse=True)
     return {
         "trace": path.name,
-        "milliseconds": round(milliseconds.total(), 3),
-        "kernels": round(count.total()),
-        "by_kind": {k: round(v, 3) for k, v in milliseconds.most_common()},
-        "kernels_by_kind": {k: round(count[k]) for k, _ in milliseconds.most_common()},
+        "milliseconds": round(sum(milliseconds.values()), 3),
+        "kernels": round(sum(count.values())),
+        "by_kind": {of: round(milliseconds[of], 3) for of in order},
+        "kernels_by_kind": {of: round(count[of]) for of in order},
     }
 
 
