@@ -38,7 +38,10 @@ class Task(NamedTuple):
         take losses as they come; these get `losses` by `config.loss='task'`. 'sets':
         logits of samples with candidates for a label, `batch['candidates']`, bool
         `[B, C]`; then `scores` has `'label'`, the likeliest of them, and
-        `'suggestion'`, a class.
+        `'suggestion'`, a class. 'abstention': logits of the classes and, as the last
+        one, of none of them.
+      at_the_end: as `summary`, for the test set at the end of a run: metrics of more
+        than one number.
     """
 
     label_kind: str
@@ -50,6 +53,9 @@ class Task(NamedTuple):
     title: str
     quality: Quality | None = None
     outputs: str | None = None
+    at_the_end: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, Any]] = (
+        lambda found, labels: {}
+    )
 
     @property
     def has_sets(self) -> bool:
