@@ -1,19 +1,19 @@
 """Selective classification: answer where the class is sure, abstain elsewhere.
 
     python run.py --config=configs/selective.py
-    CMWJAX_DATA_DIR=FOLDER python run.py --config=configs/selective.py:data=fashion_mnist
+    python run.py --config=configs/selective.py:data=fashion_mnist
     ... --config=configs/selective.py:data=cifar10,noise=sym,rate=0.4
     ... --config=configs/selective.py:data=EMBEDDINGS.npz,labels=FILE.npz:KEY
     python run.py --config=configs/selective.py:smoke
 
-Judged by the selective accuracy, the mean accuracy over all coverages: one less the area
-under the risk-coverage curve (AURC), which report.html draws. `erm` is the softmax
+Judged by the selective accuracy, the mean accuracy over all coverages: one less the
+area under the risk-coverage curve (AURC), which report.html draws. `erm` is the softmax
 response. `sat` is Self-Adaptive Training, which learns to abstain where it could not
 predict the label; cmw_net@sat weights that loss. cmw_net has the softmax response of a
-classifier trained by weights, cmw_net_abstain learns to abstain as far as a label has no
-weight, and constant_abstain half of it at every label. Labels are right unless `noise`
-says else. No clean data is used: the meta set is what the classifier finds easiest after
-`warmup` epochs.
+classifier trained by weights, cmw_net_abstain learns to abstain as far as a label has
+no weight, and constant_abstain half of it at every label. Labels are right unless
+`noise` says else. No clean data is used: the meta set is what the classifier finds
+easiest after `warmup` epochs.
 """
 
 from cmwjax.config import base_config

@@ -6,6 +6,8 @@ ranked by how sure the classifier is; at a coverage of c, it answers for the sha
 the samples at the top, and is judged by these.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,16 +19,24 @@ from cmwjax.tasks import classification
 from cmwjax.tasks.task import Batch, Scores
 
 
+def predict(logits: jax.Array) -> jax.Array:
+    """The likeliest class, `[B, C + 1]` -> `[B]`; abstention is none."""
+    return classification.predict(logits[:, :-1])
+
+
+def probabilities(logits: jax.Array) -> jax.Array:
+    """Probabilities of the classes for one who does not abstain, `[B, C]`."""
+    return jax.nn.softmax(logits[:, :-1])
+
+
 def confidence(logits: jax.Array) -> jax.Array:
     """How sure the classifier is of its class, `[B, C + 1]` -> `[B]`.
 
-    The logarithm of the odds of the likeliest class, against all others and abstention:
-    it ranks as its probability does, and near 1 still tells samples apart.
+    The logarithm of the odds of the likeliest class, against all others and abstention.
     """
-    classes, abstention = logits[:, :-1], logits[:, -1:]
-    chosen = jax.nn.one_hot(jnp.argmax(classes, axis=-1), classes.shape[-1], dtype=bool)
-    others = jnp.concatenate([jnp.where(chosen, -jnp.inf, classes), abstention], axis=1)
-    return jnp.max(classes, axis=-1) - logsumexp(others, axis=-1)
+    is_likeliest = jax.nn.one_hot(predict(logits), logits.shape[-1], dtype=bool)
+    others = logsumexp(jnp.where(is_likeliest, -jnp.inf, logits), axis=-1)
+    return jnp.max(logits[:, :-1], axis=-1) - others
 
 
 def scores(logits: jax.Array, batch: Batch) -> Scores:
@@ -74,9 +84,14 @@ def excess_aurc(risks: NDArray[np.floating]) -> float:
     return aurc(risks) - aurc(np.maximum(covered - right, 0) / covered)
 
 
+def answered(size: int, coverage: float) -> int:
+    """Samples of `size` that the share `coverage` in (0, 1] is, rounded up."""
+    return math.ceil(round(coverage * size, 6))
+
+
 def at_coverage(risks: NDArray[np.floating], coverage: float) -> float:
-    """Error of the share `coverage` in (0, 1] of the samples, rounded up to a sample."""
-    return float(risks[int(np.ceil(round(coverage * len(risks), 6))) - 1])
+    """Error of the share `coverage` in (0, 1] of the samples."""
+    return float(risks[answered(len(risks), coverage) - 1])
 
 
 def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
@@ -110,6 +125,9 @@ SELECTIVE = classification.CLASSIFICATION._replace(
     at_the_end=at_the_end,
     criterion="selective_accuracy",
     title="selective accuracy",
+    predict=predict,
+    probabilities=probabilities,
+    confidence=confidence,
     quality=quality,
     outputs=ABSTENTION,
 )
