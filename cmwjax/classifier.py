@@ -15,6 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -25,6 +26,7 @@ from cmwjax.data.text import Vocabulary
 from cmwjax.files import CLASSIFIER, CLASSIFIER_SELECTED, SUMMARY, write_tensors
 from cmwjax.models import catalogue as models
 from cmwjax.tasks.catalogue import TASKS
+from cmwjax.tasks.selective import answered
 
 FORMAT = "cmwjax classifier 1"
 CHOICES = ("selected", "last")
@@ -65,22 +67,41 @@ class Classifier:
     embed: tuple[str, int] | None = None
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def predict(self, inputs: Any) -> NDArray[Any]:
+    def predict(self, inputs: Any, coverage: float | None = None) -> NDArray[Any]:
         """The likeliest class by its name, or the target in its units, `[N]`.
 
         Args:
           inputs: images uint8 `[N, H, W, C]`, rows `[N, D]` of an array or DataFrame,
             texts or tokens int `[N, L]`: as those that it was trained on, also where a
             frozen net makes rows of them. At most 256 are on the device at once.
+          coverage: share of the inputs to answer for, in (0, 1]: those that it is
+            surest of among these. The others are masked, in a `numpy.ma.MaskedArray`.
+            None: all.
 
         Raises:
-          ValueError: for inputs of another kind or shape.
+          ValueError: for inputs of another kind or shape, a coverage out of range, or
+            one of a regression.
         """
-        outputs = self._outputs(inputs)
+        outputs, task = jnp.asarray(self._outputs(inputs)), TASKS[self.task]
+        found = np.asarray(task.predict(outputs))
         if self.units is not None:
             mean, deviation = self.units
-            return outputs[:, 0].astype(np.float64) * deviation + mean
-        return self.classes[outputs.argmax(axis=1)]
+            found = found.astype(np.float64) * deviation + mean
+        else:
+            found = self.classes[found]
+        if coverage is None:
+            return found
+        if not 0 < coverage <= 1:
+            raise ValueError(
+                f"coverage={coverage} is the share of inputs to answer for: choose one "
+                "in (0, 1]."
+            )
+        if task.confidence is None:
+            raise ValueError(f"a {self.task} does not abstain: leave coverage out.")
+        order = np.argsort(-np.asarray(task.confidence(outputs)), kind="stable")
+        masked = np.ones(len(found), bool)
+        masked[order[: answered(len(found), coverage)]] = False
+        return np.ma.MaskedArray(found, masked)
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
         """Probabilities of the classes, `[N, C]` in the order of `classes`.
@@ -88,9 +109,10 @@ class Classifier:
         Raises:
           ValueError: as `predict`; for a regression, which has none.
         """
-        if self.units is not None:
+        probabilities = TASKS[self.task].probabilities
+        if probabilities is None:
             raise ValueError(f"a {self.task} has no probabilities: use predict.")
-        return np.asarray(jax.nn.softmax(self._outputs(inputs)))
+        return np.asarray(probabilities(jnp.asarray(self._outputs(inputs))))
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is compiled, which no other process could use."""

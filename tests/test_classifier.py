@@ -30,6 +30,7 @@ TARGETS = {
     "data.validation": 0.2,
     "optim.learning_rate": 0.01,
 }
+ORDINAL = {"task": "ordinal", "loss": "task"}
 TEACHER = {"method": "cmw_net_sl", "ema.decay": 0.5}
 KINDS = {
     "images": {},
@@ -37,6 +38,8 @@ KINDS = {
     "texts": TEXTS,
     "targets": TARGETS,
     "teacher": TEACHER,
+    "ordinal": ORDINAL,
+    "selective": {"task": "selective", "loss": "task"},
 }
 
 

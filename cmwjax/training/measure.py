@@ -32,7 +32,7 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
     problem, program, state = run.problem, run.program, progress.state
     learner, judged = state.learner, program.evaluated(state)
     is_last = progress.step == run.total_steps
-    tests = _test_metrics(run, judged, by_class=is_last)
+    tests = _test_metrics(run, judged, at_the_end=is_last)
     means = steps.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
@@ -70,15 +70,15 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def _test_metrics(
-    run: Run, state: RunState, *, by_class: bool = False
+    run: Run, state: RunState, *, at_the_end: bool = False
 ) -> dict[str, Any]:
-    """Metrics of each test set, and of *the* test set by class if wanted."""
+    """Metrics of each test set; at the end of a run more of them, and by class."""
     metrics: dict[str, Any] = {}
     for name, samples in run.sets.tests.items():
         labels = run.problem.dataset.in_units(np.asarray(samples.table.labels))
         scores = run.score(state, samples, np.arange(len(labels)), of=name)
-        metrics |= _named(name, run.summary(scores, labels))
-        if by_class and name == "test" and run.program.task.label_kind == CLASSES:
+        metrics |= _named(name, run.summary(scores, labels, at_the_end=at_the_end))
+        if at_the_end and name == "test" and run.program.task.label_kind == CLASSES:
             hits = (scores.predictions == labels)[scores.seen]
             size = run.problem.dataset.num_classes
             metrics["test_class_accuracy"] = _by_class(hits, labels[scores.seen], size)
