@@ -321,8 +321,8 @@ def _confusion(found: Facts, given: np.ndarray) -> Iterator[str]:
     total = pairs.count[differ].sum()
     size = len(found.samples["row"])
     yield paragraph(
-        f"Another label is suggested for {count(total)} of {count(size)} samples "
-        f"({percent(total / size)}). The most frequent changes:"
+        f"In the end, another label is suggested for {count(total)} of {count(size)} "
+        f"samples ({percent(total / size)}). The most frequent changes:"
     )
     rows = [
         [

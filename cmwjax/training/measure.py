@@ -4,14 +4,23 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from cmwjax.bias import meta_set
+from cmwjax.bias.problem import Problem
 from cmwjax.core import weighting_file
 from cmwjax.core.labels import CLASSES
 from cmwjax.core.weighting import summarise_weights
-from cmwjax.files import RESOLVED, SAMPLES, VALIDATION, WEIGHTING, write_arrays
+from cmwjax.files import (
+    RESOLVED,
+    SAMPLES,
+    UNREADABLE,
+    VALIDATION,
+    WEIGHTING,
+    write_arrays,
+)
 from cmwjax.report.samples import ranking, write_samples
 from cmwjax.report.set_aside import write_set_aside
 from cmwjax.report.shown import COUNT, write_suspects
@@ -115,6 +124,7 @@ def write_results(run: Run, progress: Progress) -> None:
     table = run.program.remembered(progress.state, run.sets.train).table
     run.unreadable.write()
     index = problem.train_index[scores.seen]
+    _warn_of_unread(problem, index)
     if jax.process_index() > 0:
         return
     net = method.net
@@ -156,6 +166,20 @@ def write_results(run: Run, progress: Progress) -> None:
     # Last, and in one piece: that it exists means that the run is finished.
     scores = scores._replace(weights=weights)
     _write_samples(run, SAMPLES, problem.train_index, scores, quality, family)
+
+
+def _warn_of_unread(problem: Problem, seen: np.ndarray) -> None:
+    """Tells of classes of which nothing that was to be learned could be read."""
+    if problem.dataset.label_kind != CLASSES:
+        return
+    wanted, read = (np.unique(problem.labels[i]) for i in (problem.train_index, seen))
+    for label in np.setdiff1d(wanted, read):
+        logging.warning(
+            "not one training image of class %r could be read, and the classifier does "
+            "not know it: see %s.",
+            problem.dataset.class_names[label],
+            UNREADABLE,
+        )
 
 
 def _write_resolved(run: Run, scores: Scores, others: Scores | None) -> None:
