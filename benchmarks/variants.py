@@ -183,11 +183,12 @@ def in_batch(weight):
 
     def step(state, batch, meta_batch, *, weight_fn, metrics_fn, **options):
         own = len(batch["label"])
-        both = {
-            name: jnp.concatenate([value, meta_batch[name]])
-            for name, value in batch.items()
-            if name in meta_batch
-        }
+        shared = {name: batch[name] for name in batch if name in meta_batch}
+        both = jax.tree.map(
+            lambda x, y: jnp.concatenate([x, y]),
+            shared,
+            {name: meta_batch[name] for name in shared},
+        )
 
         def weights(meta_params, losses, _):
             found = weight_fn(meta_params, losses[:own], batch)
