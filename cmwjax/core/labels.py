@@ -14,6 +14,7 @@ CLASSES, TARGETS = "classes", "targets"  # the kinds of labels
 LOGITS, PREDICTIONS = "logits", "predictions"
 # Logits as well, of samples with several candidate labels, of which one is right.
 SETS = "sets"
+SEMI = "semi"  # besides, that some samples have a label and others none
 BETWEEN = " | "  # stands between the candidates of a set, where it is a text
 UNKNOWN = -1  # a true label or family that nobody knows
 UNLABELLED = -1  # an observed label that a label set does not have

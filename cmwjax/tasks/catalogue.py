@@ -4,10 +4,12 @@ from cmwjax.tasks.classification import CLASSIFICATION
 from cmwjax.tasks.ordinal import ORDINAL
 from cmwjax.tasks.partial import PARTIAL
 from cmwjax.tasks.regression import REGRESSION
+from cmwjax.tasks.semi import SEMI
 
 TASKS = {
     "classification": CLASSIFICATION,
     "ordinal": ORDINAL,
     "partial": PARTIAL,
     "regression": REGRESSION,
+    "semi": SEMI,
 }

@@ -39,6 +39,8 @@ class Task(NamedTuple):
         logits of samples with candidates for a label, `batch['candidates']`, bool
         `[B, C]`; then `scores` has `'label'`, the likeliest of them, and
         `'suggestion'`, a class.
+      semi: whether some samples have no label at all, for which all classes as
+        candidates stand; a step takes `config.semi.mu` of them for each one with one.
     """
 
     label_kind: str
@@ -50,6 +52,7 @@ class Task(NamedTuple):
     title: str
     quality: Quality | None = None
     outputs: str | None = None
+    semi: bool = False
 
     @property
     def has_sets(self) -> bool:
