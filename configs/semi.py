@@ -6,12 +6,14 @@
     ... --config=configs/semi.py:data=cifar10,labels=250,methods=fixmatch+cmw_net
     ... --config=configs/semi.py:data=embeddings.npz,labels=100
     ... --config=configs/semi.py:data=FILE.npz,labels=0
+    ... --config=configs/semi.py:data=FILE.csv,labels=0,test=FILE.csv
     python run.py --config=configs/semi.py:smoke
 
 `labels` samples in all keep theirs, of each class by its share and at least one;
-`imbalance` makes a long tail of all samples, labelled or not. With labels=0, FILE.npz
-has y_train as truth values [N, C], all of them true where there is no label. A step
-takes `mu` samples without a label for each one with one.
+`imbalance` makes a long tail of all samples, labelled or not. With labels=0 the data
+themselves have samples without a label: those that every class is a candidate of. In
+FILE.npz y_train are truth values [N, C] then, in FILE.csv cells of labels have all
+classes, as in cat|dog. A step takes `mu` samples without a label for each one with one.
 
 `trusted_only` learns from the labels alone. `fixmatch` learns others as well, by the
 likeliest class of a weak view where that is sure enough (`threshold`), on a strong one;
@@ -56,6 +58,8 @@ def get_config(arg=None):
     config.data.validation = arg["validation"]
     for name in FILES:
         config.data.csv[name] = arg[name]
+    if not arg["labels"] and not (arg["test"] or arg["truth"]):
+        config.data.csv.test_share = 0.0  # nobody knows labels to test with
     config.semi.labels, config.semi.mu = arg["labels"], arg["mu"]
     config.meta_set.policy = "external" if arg["trusted"] else "labelled"
     config.weighting.normalisation = "mean"  # a step is to tell how much it learns

@@ -243,6 +243,25 @@ def test_an_archive_says_itself_who_has_a_label(tmp_path):
         prepare(config_of(**given))
 
 
+def test_a_file_of_rows(tmp_path):
+    """Of which the owner has labels of all, or of some."""
+    x = RNG.normal(size=(60, 3))
+    labels = np.array(["a", "b", "c"])[np.arange(60) % 3]
+    some = np.where(np.arange(60) % 2 < 1, labels, "a|b|c")
+    for name, column in (("all", labels), ("some", some)):
+        rows = [",".join([*map(str, row), y]) for row, y in zip(x, column, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["p,q,r,label", *rows]))
+    fields = {"data.train_size": 0, "augment.pad": 0, "semi.labels": 9}
+    every = config_of(**fields, **{"data.name": str(tmp_path / "all.csv")})
+    assert len(prepare(every).labelled_index) == 9
+    own = {"data.csv.test_share": 0.0, "data.validation": 6, "data.labels": "given"}
+    fields |= {"semi.labels": 0, "data.name": str(tmp_path / "some.csv"), **own}
+    problem = prepare(config_of(**fields))
+    assert len(problem.train_index) == 54 and len(problem.labelled_index) == 24
+    assert set(problem.validation_index) <= set(np.arange(0, 60, 2))
+    assert (problem.candidates[problem.validation_index].sum(axis=1) == 1).all()
+
+
 def test_a_row_has_the_ratio_of_both_kinds_in_every_shard():
     labelled, others = (
         np.arange(0, 30, 3),

@@ -130,6 +130,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         the meta set.
     """
     dataset, repeated_rows = _dataset(config, arrays)
+    is_semi = TASKS[config.task].semi
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
     data_seed, noise_seed = seeds(config)
     labels, train_index, clean_index = _observe(dataset)
@@ -182,10 +183,11 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     validation_index = clean_index if chosen is None else np.sort(chosen)
     if config.data.validation:
         _check_no_clean(clean_index, config)
-        train_index, validation_index = _split(
-            train_index, config.data.validation, seed=data_seed
-        )
-    is_semi = TASKS[config.task].semi
+        amount, pool = config.data.validation, train_index
+        if is_semi:
+            pool = unlabelled.with_label(dataset, train_index)
+        _, validation_index = _split(pool, amount, seed=data_seed)
+        train_index = np.setdiff1d(train_index, validation_index).astype(np.int32)
     if is_semi:
         sets = unlabelled.of(dataset, labels, train_index, config, seed=data_seed)
         labels = candidates.stand_ins(sets, seed=noise_seed)
@@ -249,7 +251,7 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> tuple[Dataset, np.nd
             image_size=config.data.stream.image_size,
             label_kind=task.label_kind,
             csv=config.data.csv,
-            has_sets=task.has_sets,
+            has_sets=task.has_sets and not config.semi.labels,
         )
         _check_scored(dataset, config)
     repeated = dataset.row_numbers[trusted.repeats(dataset)]  # before a net sees them

@@ -112,6 +112,13 @@ def labelled(sets: NDArray[np.bool_], index: NDArray[np.int32]) -> NDArray[np.in
     return index[sets[index].sum(axis=1) == 1]
 
 
+def with_label(dataset: Dataset, index: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The positions among `index` of which the data have a label to validate by."""
+    if dataset.candidates is None:
+        return index
+    return labelled(np.asarray(dataset.candidates), index)
+
+
 def told_apart(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sizes of classes, `[C]`, equal ones told apart by their order.
 
