@@ -25,7 +25,6 @@ from cmwjax.training.run import Progress, assemble
 from configs import semi as config_file
 from methods import build
 from runs import (
-    STEPS,
     assert_close,
     assert_same,
     metrics,
@@ -413,9 +412,9 @@ def test_results_do_not_depend_on_the_number_of_devices(finished, tmp_path, devi
 
 @pytest.mark.slow
 def test_stopped_at_any_step_it_ends_at_the_same_bits(finished, tmp_path, monkeypatch):
-    stops = range(1, STEPS + 1)
+    stops = range(1, metrics(finished)[-1]["step"] + 1)
     stop_after(monkeypatch, *stops)
-    for _ in range(metrics(finished)[-1]["step"]):
+    for _ in stops:
         with pytest.raises(Interrupted):
             run(config_of(), tmp_path / "run")
     run(config_of(), tmp_path / "run")

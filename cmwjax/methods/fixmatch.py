@@ -19,7 +19,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from cmwjax.core.families import group_classes
 from cmwjax.core.losses import cross_entropy
 from cmwjax.methods.memory import Memory, write
 from cmwjax.methods.method import (
@@ -127,8 +126,8 @@ def shares(
 def pseudo_labels() -> Memory:
     """Predictions for all samples as they were visited last, and families by them.
 
-    Families stay as they were while sizes of classes are too alike to make as many, as
-    they are at first, where every sample without a label counts for all classes alike.
+    At first every sample without a label counts for all classes alike, and families are
+    those of the problem.
     """
     confidences = running_confidences()
 
@@ -147,19 +146,7 @@ def pseudo_labels() -> Memory:
             "family": memory["family"][target],
         }
 
-    def refresh(memory, problem, epoch, predict):
-        del epoch, predict
-        sizes = memory["confidences"][problem.train_index].sum(axis=0, dtype=float)
-        if len(set(sizes.tolist())) < len(memory["centres"]):
-            return memory
-        families = group_classes(sizes, len(memory["centres"]))
-        return {
-            **memory,
-            "family": families.family,
-            "centres": families.centres.astype("float32"),
-        }
-
-    return confidences._replace(before=before, refresh=refresh, in_warmup=False)
+    return confidences._replace(before=before, in_warmup=False)
 
 
 def where(chosen: jax.Array, first, second):
