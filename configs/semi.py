@@ -18,10 +18,9 @@ classes, as in cat|dog. A step takes `mu` samples without a label for each one w
 `trusted_only` learns from the labels alone. `fixmatch` learns others as well, by the
 likeliest class of a weak view where that is sure enough (`threshold`), on a strong one;
 `fixmatch@weight_one` takes all of them, with a constant weight in place of the
-threshold. `cmw_net` weights them by the loss of the strong view and the size of the
-pseudo-class, and is judged by the labels: they are the meta set. The net that is
-evaluated is in all cases an average over the steps. `fixmatch@threshold_05` has
-another threshold.
+threshold. `cmw_net` weights them by the loss of the weak view and the size of the
+pseudo-class, and is judged by the labels: strong views of them are the meta set. The
+net that is evaluated is in all cases an average over the steps.
 """
 
 from cmwjax.config import base_config
@@ -51,7 +50,6 @@ def get_config(arg=None):
     config.compare.seeds = tuple(range(arg["seeds"]))
     config.compare.tuned = {
         "fixmatch@weight_one": {"baseline": {"fixmatch": {"threshold": 0.0}}},
-        "fixmatch@threshold_05": {"baseline": {"fixmatch": {"threshold": 0.5}}},
     }
     config.baseline.fixmatch.threshold = arg["threshold"]
     config.data.name, config.data.imbalance_factor = arg["data"], arg["imbalance"]

@@ -21,6 +21,7 @@ from cmwjax.report import page, plots
 from cmwjax.report.problem import describe_problem, summarise_problem
 from cmwjax.report.samples import is_wrong, read_samples, samples_of
 from cmwjax.stopping import Interrupted
+from cmwjax.training.batches import Batches
 from cmwjax.training.run import Progress, assemble
 from configs import semi as config_file
 from methods import build
@@ -401,6 +402,31 @@ def test_a_step_learns_two_views(tmp_path):
     assert end.sums["loss"][0] == pytest.approx(loss, rel=1e-4)
     average = 0.8 * params["kernel"] + 0.2 * end.learner.params["head"]["kernel"]
     np.testing.assert_allclose(end.teacher.params["head"]["kernel"], average, rtol=1e-5)
+
+
+@pytest.mark.parametrize("looks", ["plain", "strong"])
+def test_views_of_the_meta_set(tmp_path, looks):
+    config = config_of(**{"baseline.fixmatch.meta_view": looks})
+    begun = assemble(config, tmp_path / "run", devices=some(1))
+    method, view, table = (
+        begun.program.method,
+        begun.program.view,
+        begun.sets.train.table,
+    )
+    learner = begun.start.run.learner
+    index, keys = begun.problem.labelled_index[:20], None
+    batches = Batches(begun.config, begun.program.parts.model, method, view, None, 1)
+    memory = begun.start.run.memory
+    batch = batches.meta(learner, table, {"index": jnp.asarray(index)}, memory)
+    look = view.prepare
+    if looks == "strong":
+        look = view.strong
+        key = fold(learner.key, Purpose.STRONG_META_VIEW, learner.step)
+        keys = augment.sample_keys(key, jnp.arange(20))
+    want = look(np.asarray(table.inputs)[index], begun.sets.statistics, keys)
+    np.testing.assert_allclose(batch["input"], want, rtol=1e-6)
+    only = begun.problem.labels[index][:, None] == np.arange(10)
+    np.testing.assert_array_equal(batch["candidates"], only)
 
 
 @pytest.mark.slow

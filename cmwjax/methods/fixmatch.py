@@ -7,11 +7,17 @@ pseudo-label.
 
 How much of the other samples is learned, a weight in [0, 1] says: FixMatch's own is
 one where the pseudo-label is sure enough, else zero. CMW-Net has, in place of this
-threshold, a function of the loss of the strong view and of the size of the
-pseudo-class. The paper announces that for semi-supervised learning and says no more;
-the rest is ours: V is judged by the samples with a label, see the `labelled` policy of
-the meta set; the size of a class is the sum of what was predicted for all samples at
-their last visits, by which families are made anew before every epoch.
+threshold, a function of the loss and of the size of the pseudo-class. The paper
+announces that for semi-supervised learning and says no more; all of it is our choice:
+
+* The loss is that of the weak view, the logarithm by which the pseudo-label falls short
+  of certainty, as the threshold sees it. That of the strong view is an option; it gives
+  the weight to what is known already.
+* The meta set are the samples with a label, see `meta_set.LABELLED`, in strong views:
+  training knows the plain ones by heart, and a lookahead has nothing to improve there.
+* The size of a class is the sum of what was predicted for all samples at their last
+  visits. Families are made of these sizes before every epoch, and a sample belongs to
+  that of its pseudo-class.
 """
 
 from functools import partial
