@@ -4,7 +4,7 @@
     python run.py --config=configs/semi.py:labels=100,imbalance=50
     CMWJAX_DATA_DIR=FOLDER python run.py --config=configs/semi.py:data=fashion_mnist
     ... --config=configs/semi.py:data=cifar10,labels=250,methods=fixmatch+cmw_net
-    ... --config=configs/semi.py:data=embeddings.npz,labels=100
+    ... --config=configs/semi.py:data=embeddings.npz,labels=1000
     ... --config=configs/semi.py:data=FILE.npz,labels=0
     ... --config=configs/semi.py:data=FILE.csv,labels=0,test=FILE.csv
     python run.py --config=configs/semi.py:smoke
@@ -102,6 +102,7 @@ def _head(config, arg):
     """A small head on rows that a frozen net has made; see configs/embeddings.py."""
     _batches(config, arg, labelled=64)
     config.model.options = {"hidden": (256,), "dropout": 0.5}
+    config.optim.learning_rate = 0.01  # rows are long; see defaults.py
     config.epochs = 5 if arg["imbalance"] == 1 else 15
     config.audit_every = 0
 
