@@ -24,6 +24,7 @@ from cmwjax.stopping import Interrupted
 from cmwjax.training.batches import Batches
 from cmwjax.training.run import Progress, assemble
 from configs import semi as config_file
+from image_files import write_folder
 from methods import build
 from runs import (
     assert_close,
@@ -476,6 +477,29 @@ def test_methods_and_data_of_other_kinds(tmp_path, fields):
         validation = read_samples(tmp_path / "run" / "validation.csv")
         assert (validation["given_label"] != "").all()
         assert 0 <= last["validation_accuracy"] <= 1
+
+
+@pytest.mark.slow
+def test_images_on_disk_have_the_views_of_those_in_memory(tmp_path):
+    write_folder(tmp_path)
+    common = {
+        "data.train_size": 0,
+        "data.batch_size": 12,
+        "meta_set.batch_size": 8,
+        "semi.labels": 12,
+        "augment.pad": 0,
+        "data.stream.image_size": 10,
+        "data.stream.resize": 0,
+        "data.stream.crop": "centre",
+        "epochs": 2,
+        "warmup_epochs": 1,
+    }
+    found = []
+    for name in (f"folder:{tmp_path}", str(tmp_path / "set.npz")):
+        workdir = tmp_path / f"run_{len(found)}"
+        run(config_of(**common, **{"data.name": name}), workdir)
+        found.append([(x["loss"], x["test_accuracy"]) for x in metrics(workdir)])
+    np.testing.assert_allclose(*found, rtol=1e-4)
 
 
 def test_the_configuration_file():
