@@ -1079,7 +1079,7 @@ MUTATIONS = [
         "data/order.py",
         "first = shard * part * ratio",
         "first = 0",
-        "test_semi.py::test_a_row_has_the_ratio_of_both_kinds_in_every_shard",
+        "test_unlabelled.py::test_a_row_has_the_ratio_of_both_kinds_in_every_shard",
     ),
 ]
 
