@@ -12,6 +12,7 @@ within 30 seconds and saved: run the same command again. A second SIGINT stops a
 """
 
 import difflib
+import errno
 import re
 import sys
 import warnings
@@ -229,6 +230,11 @@ def main(_) -> None:
         sys.exit(EXIT_CODE)
     except (ValueError, OSError, Diverged) as error:
         logging.debug("where it was found", exc_info=True)  # with --verbosity=1
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            sys.exit(
+                f"error: no space is left for {workdir}: free some, and the same "
+                f"command goes on. ({error})"
+            )
         sys.exit(f"error: {error}")
     print(f"Results are in {workdir}/")
 

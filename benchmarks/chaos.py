@@ -39,6 +39,7 @@ def get_config():
     config.checkpoint.every_steps = 3
     config.data.train_size = 240
     config.data.batch_size = 40
+    config.data.validation = 0.2
     config.noise.kind = "symmetric"
     config.noise.rate = 0.3
     config.meta_set.policy = "lowest_loss"
@@ -62,6 +63,7 @@ PHASES = {
 }
 EXIT_CODE = 75
 KILLS_PER_RUN = 15  # then it may finish
+TELL_SECONDS = ("metrics.jsonl", "report.html")
 
 
 ### In the process to be killed
@@ -216,10 +218,10 @@ def artefacts(workdir: pathlib.Path) -> dict[str, object]:
     newest = max((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
     found: dict[str, object] = {k: v.tobytes() for k, v in read(newest).items()}
     del found["seconds"]
-    names = ("weighting.safetensors", "samples.csv", "problem.json", "config.json")
-    for name in (*names, "history.npz", "suspects.npz", "set_aside.csv"):
-        found[name] = (workdir / name).read_bytes()
-    found["report.html"] = (workdir / "report.html").is_file()  # it tells seconds
+    for path in workdir.iterdir():
+        if path.is_file() and path.name not in TELL_SECONDS:
+            found[path.name] = path.read_bytes()
+    found |= {name: (workdir / name).is_file() for name in TELL_SECONDS}
     for line in (workdir / "metrics.jsonl").read_text().splitlines():
         metrics = json.loads(line)
         del metrics["seconds"], metrics["checkpoint_seconds"]
@@ -339,7 +341,7 @@ def corrupt_runs(scratch: pathlib.Path, *, wanted: int, seed: int) -> dict:
     logging.set_verbosity(logging.ERROR)
     names = runpy.run_path(str(scratch / "config.py"))
     config, one = names["get_config"](), (jax.devices()[0],)
-    config.epochs = 8
+    config.epochs = 12
     train.run(config, scratch / "whole", devices=one)
     reference = artefacts(scratch / "whole")
     check = train.Signals.check

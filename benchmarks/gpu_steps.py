@@ -29,7 +29,12 @@ ORDER = (
     "meta_step every 10th step",
     "meta_step, lean",
 )
-TRACES = {"ERM": "erm", "meta_step, equal meta batch": "meta_step"}
+TRACES = {
+    "ERM": "erm",
+    "weighted_step": "weighted_step",
+    "meta_step, equal meta batch": "meta_step",
+    "meta_step, lean": "lean",
+}
 
 
 class Net:

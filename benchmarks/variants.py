@@ -22,7 +22,7 @@ from cmwjax.core.initializers import torch_uniform
 from cmwjax.core.weighting import CMWNet
 from cmwjax.methods import cmw_net
 from cmwjax.methods.teacher import Averaging
-from cmwjax.training import program
+from cmwjax.training import program, steps
 
 NET = "weighting.optimizer."
 # Extras that are fields, and what follows their names in a text.
@@ -178,6 +178,39 @@ def within(power):
     return [(weighting, "weight_fn", weight_fn)]
 
 
+def in_batch(weight):
+    """Trusted samples as rows of the batch with a weight of their own, as 1."""
+
+    def step(state, batch, meta_batch, *, weight_fn, metrics_fn, **options):
+        own = len(batch["label"])
+        shared = {name: batch[name] for name in batch if name in meta_batch}
+        both = jax.tree.map(
+            lambda x, y: jnp.concatenate([x, y]),
+            shared,
+            {name: meta_batch[name] for name in shared},
+        )
+
+        def weights(meta_params, losses, _):
+            found = weight_fn(meta_params, losses[:own], batch)
+            trusted = jnp.full(len(losses) - own, float(weight), found.dtype)
+            return jnp.concatenate([found, trusted])
+
+        def metrics(meta_params, losses, _):
+            return metrics_fn(meta_params, losses[:own], batch)
+
+        return meta_step(
+            state,
+            both,
+            meta_batch,
+            weight_fn=weights,
+            metrics_fn=metrics,
+            **options | {"trusted_share": 0.0},
+        )
+
+    meta_step = steps.meta_step
+    return [(steps, "meta_step", step)]
+
+
 def in_proportion(power):
     """Places of the samples of lowest loss by class size to a power."""
 
@@ -203,5 +236,6 @@ REPLACED = {
     "corrected": corrected,
     "within": within,
     "prior": in_proportion,
+    "inbatch": in_batch,
     "anchored": lambda logit: [(weighting, "ANCHOR", float(logit))],
 }

@@ -15,19 +15,22 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
 from numpy.typing import NDArray
 
+from cmwjax.data import arrays
 from cmwjax.data import view as views
 from cmwjax.data.text import Vocabulary
 from cmwjax.files import CLASSIFIER, CLASSIFIER_SELECTED, SUMMARY, write_tensors
 from cmwjax.models import catalogue as models
 from cmwjax.tasks.catalogue import TASKS
+from cmwjax.tasks.selective import answered
 
 FORMAT = "cmwjax classifier 1"
-CHOICES = ("selected", "last")
+CHOICES = ("last", "selected")
 BATCH = 256
 
 
@@ -39,9 +42,11 @@ class Classifier:
       module: called as `module(inputs, False)`.
       variables: `{'params': ..., 'batch_stats': ...}`.
       task: a key of `cmwjax.tasks.catalogue.TASKS`.
-      classes: names of the classes, or their numbers, `[C]`; of a regression `[0]`.
+      classes: names of the classes, or numbers where these are their names, `[C]`; of a
+        regression `[0]`.
       kind: of the inputs, one of `cmwjax.data.view.KINDS`.
       shape: of one input, e.g. `(28, 28, 1)`.
+      columns: names of the columns, of rows that had some.
       statistics: by which inputs are standardised; see `cmwjax.data.view.View`.
       vocabulary: tokens of texts, where inputs are texts.
       units: mean and deviation of targets, of a regression.
@@ -58,6 +63,7 @@ class Classifier:
     classes: NDArray[Any]
     kind: str
     shape: tuple[int, ...]
+    columns: tuple[str, ...] | None = None
     statistics: tuple[NDArray[np.floating], ...] = ()
     vocabulary: Vocabulary | None = None
     units: tuple[float, float] | None = None
@@ -65,22 +71,42 @@ class Classifier:
     embed: tuple[str, int] | None = None
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def predict(self, inputs: Any) -> NDArray[Any]:
+    def predict(self, inputs: Any, coverage: float | None = None) -> NDArray[Any]:
         """The likeliest class by its name, or the target in its units, `[N]`.
 
         Args:
-          inputs: images uint8 `[N, H, W, C]`, rows `[N, D]` of an array or DataFrame,
-            texts or tokens int `[N, L]`: as those that it was trained on, also where a
-            frozen net makes rows of them. At most 256 are on the device at once.
+          inputs: images `[N, H, W]` or `[N, H, W, C]`, uint8 or floats in [0, 1], rows
+            `[N, D]` of an array or, by the names of its columns, of a DataFrame, texts
+            or tokens int `[N, L]`: as those that it was trained on, also where a frozen
+            net makes rows of them. At most 256 are on the device at once.
+          coverage: share of the inputs to answer for, in (0, 1]: those that it is
+            surest of among these. The others are masked, in a `numpy.ma.MaskedArray`.
+            None: all.
 
         Raises:
-          ValueError: for inputs of another kind or shape.
+          ValueError: for inputs of another kind or shape, a coverage out of range, or
+            one of a regression.
         """
-        outputs = self._outputs(inputs)
+        outputs, task = jnp.asarray(self._outputs(inputs)), TASKS[self.task]
+        found = np.asarray(task.predict(outputs))
         if self.units is not None:
             mean, deviation = self.units
-            return outputs[:, 0].astype(np.float64) * deviation + mean
-        return self.classes[outputs.argmax(axis=1)]
+            found = found.astype(np.float64) * deviation + mean
+        else:
+            found = self.classes[found]
+        if coverage is None:
+            return found
+        if not 0 < coverage <= 1:
+            raise ValueError(
+                f"coverage={coverage} is the share of inputs to answer for: choose one "
+                "in (0, 1]."
+            )
+        if task.confidence is None:
+            raise ValueError(f"a {self.task} does not abstain: leave coverage out.")
+        order = np.argsort(-np.asarray(task.confidence(outputs)), kind="stable")
+        masked = np.ones(len(found), bool)
+        masked[order[: answered(len(found), coverage)]] = False
+        return np.ma.MaskedArray(found, masked)
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
         """Probabilities of the classes, `[N, C]` in the order of `classes`.
@@ -88,9 +114,18 @@ class Classifier:
         Raises:
           ValueError: as `predict`; for a regression, which has none.
         """
-        if self.units is not None:
+        probabilities = TASKS[self.task].probabilities
+        if probabilities is None:
             raise ValueError(f"a {self.task} has no probabilities: use predict.")
-        return np.asarray(jax.nn.softmax(self._outputs(inputs)))
+        return np.asarray(probabilities(jnp.asarray(self._outputs(inputs))))
+
+    def __repr__(self) -> str:
+        kept = sum(np.size(leaf) for leaf in jax.tree.leaves(dict(self.variables)))
+        return (
+            f"<cmwjax Classifier: {type(self.module).__name__} of {kept:,} parameters, "
+            f"{self.kind} {list(self.shape)} -> {self.task} of {len(self.classes)} "
+            "classes>"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is compiled, which no other process could use."""
@@ -129,17 +164,25 @@ class Classifier:
             if inputs is None or not all(isinstance(text, str) for text in inputs):
                 raise ValueError("inputs must be texts: give a list of strings.")
             return self.vocabulary.encode(inputs, *self.shape)
+        if self.columns is not None and hasattr(inputs, "columns"):
+            missing = [name for name in self.columns if name not in inputs.columns]
+            if missing:
+                raise ValueError(
+                    f"inputs has no columns {missing}, which the classifier was "
+                    f"trained on: give {list(self.columns)}."
+                )
+            inputs = inputs[list(self.columns)]
         inputs = np.asarray(inputs)
+        if self.kind == "images" and (*inputs.shape[1:], 1) == self.shape:
+            inputs = inputs[..., None]
         if inputs.shape[1:] != self.shape or inputs.ndim != len(self.shape) + 1:
             raise ValueError(
                 f"inputs has shape {list(inputs.shape)}, but the classifier was "
                 f"trained on {self.kind} of shape {list(self.shape)}: give "
                 f"{['N', *self.shape]}."
             )
-        if self.kind == "images" and inputs.dtype != np.uint8:
-            raise ValueError(
-                f"inputs are images of type {inputs.dtype}: give uint8, 0 to 255."
-            )
+        if self.kind == "images" and inputs.size:
+            inputs = arrays.as_images(inputs, name="inputs")
         if self.kind == "tokens":
             size = np.inf if self.vocabulary is None else self.vocabulary.size
             is_whole = inputs.dtype.kind in "iu"
@@ -174,6 +217,7 @@ def save_classifier(path: str | os.PathLike, classifier: Classifier) -> None:
         "classes": c.classes.tolist(),
         "kind": c.kind,
         "shape": c.shape,
+        "columns": c.columns,
         "statistics": [x.tolist() for x in c.statistics],
         "vocabulary": None if c.vocabulary is None else c.vocabulary,
         "units": c.units,
@@ -190,15 +234,17 @@ def save_classifier(path: str | os.PathLike, classifier: Classifier) -> None:
 
 
 def load_classifier(
-    path: str | os.PathLike, model: nn.Module | None = None, which: str = "selected"
+    path: str | os.PathLike, model: nn.Module | None = None, which: str = "last"
 ) -> Classifier:
     """Reads the classifier of a run.
 
     Args:
       path: the folder of a run, or a file that `save_classifier` wrote.
       model: the module, if it was one of your own.
-      which: in a folder, `'selected'`, of the epoch that was best on the validation
-        set, or on a meta set that was held out, and else of the last one; or `'last'`.
+      which: in a folder, `'last'`, of the last epoch; or `'selected'`, of the one that
+        was best on the validation set, or on a meta set that was held out, and else of
+        the last one. A validation set with wrong labels may choose an epoch that has
+        learned these.
 
     Raises:
       FileNotFoundError: if there is none.
@@ -238,6 +284,7 @@ def load_classifier(
         classes=np.array(fields["classes"]),
         kind=fields["kind"],
         shape=tuple(fields["shape"]),
+        columns=tuple(fields["columns"]) if fields.get("columns") else None,
         statistics=tuple(np.array(x) for x in fields["statistics"]),
         vocabulary=vocabulary,
         units=None if fields["units"] is None else tuple(fields["units"]),

@@ -53,7 +53,9 @@ def size_of(dataset: Dataset, validation: float = 0.0) -> Size:
     if dataset.observed_labels is not None:
         labels = dataset.observed_labels
     labels = labels[learned & (labels >= 0)]
-    counts = np.bincount(labels, minlength=dataset.num_classes) * (1 - validation)
+    sizes = np.bincount(labels, minlength=dataset.num_classes)
+    # One of each class is never set aside.
+    counts = np.maximum(np.floor(sizes * (1 - validation)), np.minimum(sizes, 1))
     shape = dataset.train_inputs.shape[1:]
     if dataset.files is not None:
         shape = (side_of(dataset),) * 2 + (3,)

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cmwjax.classifier import save_classifier
+from cmwjax.data.arrays import names_of
 from cmwjax.fitting import Settings, configure, fit, folder_of
 from cmwjax.gathering import check_inputs, gather
 from cmwjax.report.page import write_report
@@ -107,18 +108,27 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
         self._kind, self.classes_ = samples.kind, samples.classes
         self.label_quality_, self.sample_weight_ = fitted.quality, fitted.weight
         self.suggested_label_ = self.classes_[fitted.suggested]
-        self.classifier_, self._files = fitted.classifier, fitted.files
+        self.classifier_ = dataclasses.replace(fitted.classifier, classes=self.classes_)
+        self._files = fitted.files
         self.weighting_function_ = fitted.weighting
         return self
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, coverage: float | None = None) -> NDArray[Any]:
         """The likeliest class of each input, `[N]`.
 
+        Args:
+          X: inputs.
+          coverage: share of X to answer for, in (0, 1]: the inputs whose class it is
+            surest of among these. The others are masked, in a `numpy.ma.MaskedArray`.
+            None: all.
+
         Raises:
-          ValueError: for inputs that are not as those that it was trained on.
+          ValueError: for inputs that are not as those that it was trained on, or a
+            coverage out of range.
         """
-        likeliest = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[likeliest]
+        check_is_fitted(self)
+        inputs = check_inputs(self, X, self._kind, "X", reset=False)
+        return self.classifier_.predict(inputs, coverage)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities of the classes, `[N, C]` in the order of `classes_`.
@@ -138,9 +148,10 @@ class CMWClassifier(ClassifierMixin, BaseEstimator):
         Classes that are no numbers or strings are written as strings.
         """
         check_is_fitted(self)
-        classifier = self.classifier_
-        if self.classes_.dtype.kind in "biufU":
-            classifier = dataclasses.replace(classifier, classes=self.classes_)
+        classifier, classes = self.classifier_, self.classes_
+        if classes.dtype.kind not in "biufU":
+            names = np.array(names_of(classes))
+            classifier = dataclasses.replace(classifier, classes=names)
         save_classifier(path, classifier)
 
     def report(self, path: str | os.PathLike) -> Path:

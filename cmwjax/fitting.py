@@ -42,6 +42,8 @@ from cmwjax.models.catalogue import MODELS
 from cmwjax.report.samples import read_samples
 from cmwjax.stopping import Interrupted
 
+LEAVES_OUT = ("data.train_size", "data.imbalance_factor")
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -178,6 +180,11 @@ def configure(
             config.model.name, config.model.options = settings.model, {}
         config.update(defaults.of_methods(config.epochs).get(settings.method, {}))
         for field, value in (settings.config or {}).items():
+            if field in LEAVES_OUT:
+                raise ValueError(
+                    f"config has {field!r}={value!r}, which leaves rows of X out: give "
+                    "those alone that are to be learned from."
+                )
             _set(config, field, value)
     return config.lock()
 

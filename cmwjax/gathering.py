@@ -92,6 +92,10 @@ def check_inputs(
     Raises:
       ValueError: if they are something else.
     """
+    if np.ma.is_masked(inputs):
+        raise ValueError(
+            f"{name} has masked values: fill them in, or remove their rows."
+        )
     if kind == "rows":
         return _rows(estimator, inputs, name, reset=reset)
     if kind == "images":

@@ -31,7 +31,9 @@ def find_label_errors(
     Args:
       X: inputs, N, as `CMWClassifier` takes them.
       y: their labels as they were given, `[N]`.
-      cv: None judges every label by a classifier that was trained on all of them. A
+      cv: None judges every label by a classifier that was trained on all of them: it
+        ranks best, and of few samples it learns wrong labels by heart, and calls few of
+        them an issue. A
         number k trains k classifiers, each on all rows but one part in k, which it
         judges; so does a splitter of scikit-learn. That takes k times as long.
       trusted: as for `CMWClassifier.fit`.
@@ -39,8 +41,9 @@ def find_label_errors(
 
     Returns:
       A structured array of all N rows, lowest quality first: `row`, its position in X;
-      `is_label_issue`, whether another label suits it better; `label_quality` in [0,
-      1]; `given_label`; and `predicted_label`. `to_frame()` makes a DataFrame of it.
+      `is_label_issue`, whether its quality is below 0.5 and the classifier has another
+      label for it in the end; `label_quality` in [0, 1]; `given_label`; and
+      `predicted_label`. `to_frame()` makes a DataFrame of it.
 
     Raises:
       ValueError: for unfit arguments, naming them.
@@ -99,8 +102,8 @@ def _out_of_fold(
 
 def _parts(labels: NDArray[np.int32], cv: Any, seed: int) -> list[NDArray[np.int32]]:
     """Positions `[M]` of each part of the rows."""
-    counts = np.bincount(labels)
-    splitter = cv
+    counts, splitter = np.bincount(labels), cv
+    alone = counts[labels] == 1
     if isinstance(cv, int | np.integer):
         if isinstance(cv, bool) or not 2 <= cv <= counts.max():
             raise ValueError(
@@ -113,11 +116,24 @@ def _parts(labels: NDArray[np.int32], cv: Any, seed: int) -> list[NDArray[np.int
         with warnings.catch_warnings():  # of classes with fewer samples than parts
             warnings.simplefilter("ignore", UserWarning)
             splits = list(splitter.split(np.zeros(len(labels)), labels))
-    except (TypeError, ValueError) as error:
+        every = [np.asarray(part, np.int32)[~alone[part]] for _, part in splits]
+    except (TypeError, ValueError, IndexError) as error:
         raise ValueError(
             f"cv={cv!r} does not split {len(labels)} rows ({error}): give a number of "
             "parts, or a splitter of scikit-learn."
         ) from None
-    alone = counts[labels] == 1
-    parts = [np.asarray(part)[~alone[part]].astype(np.int32) for _, part in splits]
-    return [part for part in parts if part.size]
+    parts = [part for part in every if part.size]
+    if not parts:
+        raise ValueError(
+            f"cv={cv!r} leaves no row to judge: every label occurs once, or there are "
+            "no parts. Give several samples of a class, or cv=None."
+        )
+    for part in parts:
+        lost = np.setdiff1d(labels, np.delete(labels, part))
+        if lost.size:
+            raise ValueError(
+                f"cv={cv!r} has a part with all samples of class number {lost[0]}, and "
+                "leaves none to learn from: give a number of parts, or a splitter that "
+                "is stratified or shuffles."
+            )
+    return parts

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import KFold, LeaveOneOut
 
 from cmwjax import CMWClassifier, compare, find_label_errors, load_classifier, train
 from cmwjax.report.page import write_reports
@@ -268,6 +269,11 @@ def test_folders_of_others(owner, workdir, arguments, message):
         ({"trusted": (X, Y)}, "every training sample of class 0 has the inputs"),
         ({"validation": 0.001}, "config.data.validation=0.001"),
         ({"validation": (X[:4], Y[:4] + 5)}, r"validation\[1\] has 5"),
+        ({"X": np.ma.masked_array(X, X > 1)}, "X has masked values"),
+        (
+            {"trusted": (X[[0, 3, 0]], Y[[0, 1, 1]])},
+            "trusted samples 0 and 2 have the same inputs and labels",
+        ),
     ],
 )
 def test_arrays(owner, change, message):
@@ -292,6 +298,7 @@ def test_arrays(owner, change, message):
         ("config", {"optim.lr": 1}, "config has 'optim.lr', which is no field"),
         ("config", {"optim.learning_rate": "x"}, "'optim.learning_rate'='x', a str"),
         ("config", {"optim": 1}, "config has 'optim'=1, a int"),
+        ("config", {"data.train_size": 9}, "'data.train_size'=9, which leaves rows"),
     ],
 )
 def test_parameters_of_the_front(owner, parameter, value, message):
@@ -302,6 +309,20 @@ def test_parameters_of_the_front(owner, parameter, value, message):
 @pytest.mark.parametrize("cv", [0, 1, 21, "five"])
 def test_numbers_of_parts(owner, cv):
     refused(lambda: find_label_errors(X, Y, cv=cv, **FAST), f"cv={cv!r} ")
+
+
+@pytest.mark.parametrize(
+    ("cv", "labels", "message"),
+    [
+        (KFold(2), np.sort(Y), "has a part with all samples of class number 0"),
+        (LeaveOneOut(), np.arange(40), "leaves no row to judge"),
+        ([], Y, "leaves no row to judge"),
+        ([([0, 1], [50])], Y, "does not split 40 rows"),
+    ],
+    ids=["sorted", "alone", "none", "outside"],
+)
+def test_splits_that_do_not_fit(owner, cv, labels, message):
+    refused(lambda: find_label_errors(X, labels, cv=cv, **FAST), message)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +354,25 @@ def test_paths_of_classifiers(owner, path, message):
 def test_inputs_to_predict(owner, inputs, message):
     classifier = load_classifier("run")
     refused(lambda: classifier.predict(inputs), message)
+
+
+class Table(dict):
+    """As much of a DataFrame as is looked at."""
+
+    columns = property(list)
+
+    def __getitem__(self, names):
+        return np.stack([self.get(name) for name in names], axis=1)
+
+
+def test_tables_to_predict(owner):
+    """Columns are found by their names, whatever their order and what else is there."""
+    classifier = load_classifier("run")
+    table = Table(z=np.zeros(40), b=X[:, 1], a=X[:, 0])
+    want = classifier.predict_proba(X[:, :2])
+    np.testing.assert_array_equal(classifier.predict_proba(table), want)
+    del table["a"]
+    refused(lambda: classifier.predict(table), "inputs has no columns \\['a'\\]")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ TARGETS = {
     "data.validation": 0.2,
     "optim.learning_rate": 0.01,
 }
+ORDINAL = {"task": "ordinal", "loss": "task"}
 TEACHER = {"method": "cmw_net_sl", "ema.decay": 0.5}
 KINDS = {
     "images": {},
@@ -37,6 +38,8 @@ KINDS = {
     "texts": TEXTS,
     "targets": TARGETS,
     "teacher": TEACHER,
+    "ordinal": ORDINAL,
+    "selective": {"task": "selective", "loss": "task"},
 }
 
 
@@ -74,9 +77,10 @@ def test_it_suggests_what_the_list_of_samples_does(finished, kind):
     if kind == "targets":
         np.testing.assert_allclose(found, samples["suggested_label"], rtol=1e-5)
         return
-    names = np.array(data.class_names)
+    names = np.array(data.class_names).astype(last.classes.dtype)
     np.testing.assert_array_equal(last.classes, names)
-    same = found == samples["suggested_label"]
+    assert (names.dtype.kind == "i") == (data.class_names[0] == "0")
+    same = found.astype(str) == samples["suggested_label"]
     assert same.mean() > 0.995  # but for two classes that are level
     likely = last.predict_proba(inputs[:7])
     np.testing.assert_allclose(likely.sum(1), 1, rtol=1e-5)
@@ -103,7 +107,8 @@ def test_the_selected_one_is_of_the_epoch_that_the_result_selects(finished, kind
                 (data.test_labels - data.test_labels.mean()) ** 2
             )
         else:
-            score = np.mean(found == np.array(data.class_names)[data.test_labels])
+            names = np.array(data.class_names).astype(one.classes.dtype)
+            score = np.mean(found == names[data.test_labels])
         assert score == pytest.approx(want, abs=2e-3)
 
 
@@ -164,9 +169,7 @@ def test_a_module_of_ones_own_is_asked_for(tmp_path):
         load_classifier(workdir)
     data = data_of("images")
     one = load_classifier(workdir, model=Own(), which="last")
-    found = (
-        one.predict(data.test_inputs) == np.array(data.class_names)[data.test_labels]
-    )
+    found = one.predict(data.test_inputs) == data.test_labels  # digits by their names
     assert found.mean() == pytest.approx(runs.lines(workdir)[-1]["test_accuracy"])
 
 
@@ -207,7 +210,11 @@ def test_the_weighting_function_is_no_classifier(finished):
 
 INPUTS = {
     "one image": ("images", np.zeros((8, 8, 1), np.uint8), "shape \\[8, 8, 1\\], but"),
-    "floats": ("images", np.zeros((2, 8, 8, 1)), "images of type float64: give uint8"),
+    "floats": (
+        "images",
+        np.full((2, 8, 8, 1), 7.5),
+        "inputs must be uint8, or in memory floats in \\[0, 1\\], got float64",
+    ),
     "columns": (
         "rows",
         np.zeros((2, 29)),

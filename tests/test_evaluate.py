@@ -89,9 +89,9 @@ def test_metrics_are_of_samples_that_were_seen():
     }
     scores = evaluate.Scores(np.ones(4), np.ones(4), np.ones(4), found, seen)
     labels = np.array([1, 2, 0, 5])
-    metrics = scores.summary(CLASSIFICATION, labels)
+    metrics = scores.summary(CLASSIFICATION.summary, labels)
     assert metrics == {"accuracy": pytest.approx(2 / 3), "top5": pytest.approx(1 / 3)}
-    metrics = scores._replace(seen=nothing).summary(CLASSIFICATION, labels)
+    metrics = scores._replace(seen=nothing).summary(CLASSIFICATION.summary, labels)
     assert np.isnan([*metrics.values()]).all()
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cmwjax.bias.problem import prepare
-from cmwjax.data import datasets, on_disk
+from cmwjax.data import datasets, decode, on_disk
 from image_files import encoded, random_pixels, write_folder
 from runs import run, tiny
 
@@ -96,9 +96,24 @@ def test_files_that_are_left_out_are_counted(folder, caplog):
     put(folder / "train/loose.png")
     assert load(folder).train.labels.tolist() == [0, 0, 1, 1]
     first, second = [record.getMessage() for record in caplog.records]
-    assert "4 files in" in first and "train/dog are left out" in first
+    assert "train/dog: left out 4 of its files" in first
     assert "3 of .xyz, 1 of no suffix" in first
-    assert "1 files in" in second and "train are left out" in second
+    assert "train: left out 1 of its files" in second
+
+
+def test_what_is_no_file_or_cannot_be_read(folder):
+    """A pipe would never end, and a link to itself is listed as unreadable."""
+    os.mkfifo(folder / "train/dog/pipe.png")
+    os.symlink("loop.png", folder / "train/dog/loop.png")
+    (folder / "train/dog/folder.png").mkdir()
+    images = load(folder).train
+    view, rng = decode.View(8, 0, "centre", False, True), np.random.default_rng(0)
+    reasons = {
+        name: decode.REASONS[decode.load(images.read, i, view, rng)[1]]
+        for i, name in enumerate(images.names)
+    }
+    assert reasons.pop("train/dog/loop.png") == "unreadable"
+    assert len(reasons) == 4 and not any(reasons.values())
 
 
 def test_names_that_are_not_text(tmp_path):

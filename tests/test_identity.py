@@ -88,7 +88,7 @@ def check(workdir, lines, inputs, words):
     rows = [int(line["row"]) for line in lines]
     one = load_classifier(workdir, which="last")
     chances = one.predict_proba([inputs[row] for row in rows])
-    names = one.classes.tolist()
+    names = one.classes.astype(str).tolist()
     assert len(set(rows)) > 20
     for line, row, chance in zip(lines, rows, chances, strict=True):
         assert line["given_label"] == line["true_label"] == words[row]

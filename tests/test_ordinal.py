@@ -200,6 +200,7 @@ UNHEARD = {
         summary=lambda found, labels: {"worth": np.mean(labels < found["prediction"])},
         criterion="worth",
         title="worth",
+        predict=lambda outputs: outputs[:, 0],
     ),
 }
 

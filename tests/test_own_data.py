@@ -26,6 +26,7 @@ from configs import (
     partial,
     quickstart,
     regression,
+    selective,
     semi,
     tabular,
     text,
@@ -42,6 +43,7 @@ FILES = [
     partial,
     quickstart,
     regression,
+    selective,
     semi,
     tabular,
     text,
@@ -278,6 +280,31 @@ def test_something_must_be_scored(archive):
     config.data.validation = 0.0
     with pytest.raises(ValueError, match="no samples to test with, and config.data.va"):
         prepare(config)
+
+
+def test_one_sample_of_each_class_is_always_learned_from(tmp_path):
+    rows = [(i, "ab"[i % 2]) for i in range(100)] + [(i, f"rare{i}") for i in range(30)]
+    path = tmp_path / "rare.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("a", "label"), *rows])
+    problem = prepare(own_data.get_config(f"data={path}"))
+    learned = problem.labels[problem.train_index]
+    assert len(set(learned.tolist())) == 32
+    names = np.array(problem.dataset.class_names)
+    apart = names[problem.labels[problem.validation_index]]
+    assert len(apart) and not any(name.startswith("rare") for name in apart)
+    size = defaults.size_of(problem.dataset, 0.1)
+    assert sorted(size.counts) == 30 * [1] + 2 * [45]
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_labels_that_occur_once_are_no_classes(tmp_path, count):
+    path = tmp_path / "targets.csv"
+    lines = [f"{i},{i}.5" for i in range(count)]
+    path.write_text("\n".join(["a,target", *lines]))
+    match = "occur once.*label=COLUMN|must be a share below 1"
+    with pytest.raises(ValueError, match=match):
+        prepare(own_data.get_config(f"data={path},label=target"))
 
 
 def test_noise_on_given_labels_has_to_be_meant():

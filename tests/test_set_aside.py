@@ -61,7 +61,7 @@ def test_what_is_known_of_them_is_in_a_file_of_their_own(mine, tmp_path):
         want.append(odds / (1 + odds))
     quality = [float(r["quality"]) for r in rows]
     np.testing.assert_allclose(quality, want, rtol=1e-3)
-    names = np.array([r["suggested_label"] for r in rows])
+    names = np.array([int(r["suggested_label"]) for r in rows])
     np.testing.assert_array_equal(names, classifier.predict(inputs))
     (line,) = metrics(tmp_path / "run")
     hits = [r["given_label"] == r["suggested_label"] for r in rows]

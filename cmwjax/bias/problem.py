@@ -186,7 +186,8 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         amount, pool = config.data.validation, train_index
         if is_semi:
             pool = unlabelled.with_label(dataset, train_index)
-        _, validation_index = _split(pool, amount, seed=data_seed)
+        classes = group_of(labels, borders)
+        _, validation_index = _split(pool, amount, classes, seed=data_seed)
         train_index = np.setdiff1d(train_index, validation_index).astype(np.int32)
     if is_semi:
         sets = unlabelled.of(dataset, labels, train_index, config, seed=data_seed)
@@ -375,9 +376,12 @@ def _check_only_chosen(
 
 
 def _split(
-    index: np.ndarray, amount: float, *, seed: int
+    index: np.ndarray, amount: float, groups: np.ndarray, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a random part aside: a share of `index` if below 1, else a number."""
+    """Sets a random part aside: a share of `index` if below 1, else a number.
+
+    One sample of each group `[N]` stays, though, even if that makes the part smaller.
+    """
     size = amount if amount >= 1 else np.floor(amount * len(index) + 1e-9)
     if size != int(size) or not 0 < size < len(index):
         raise ValueError(
@@ -386,7 +390,18 @@ def _split(
             "correct it."
         )
     order = generator(seed, Purpose.VALIDATION).permutation(index)
-    return np.sort(order[int(size) :]), np.sort(order[: int(size)])
+    part, rest = np.split(order, [int(size)])
+    _, first = np.unique(groups[part], return_index=True)
+    stays = part[first[~np.isin(groups[part[first]], groups[rest])]]
+    part = np.setdiff1d(part, stays)
+    if not part.size:
+        raise ValueError(
+            f"config.data.validation={amount} sets samples aside, but none of "
+            f"{len(index)} can be spared: most labels occur once. If they are classes, "
+            "name the right column (label=COLUMN) or set validation=0; numbers to "
+            "predict are for configs/regression.py."
+        )
+    return np.sort(np.append(rest, stays)), part
 
 
 def _check_measured(labels: np.ndarray, field: str, index: np.ndarray | None) -> None:

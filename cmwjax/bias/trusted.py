@@ -1,5 +1,7 @@
 """Who is trusted: samples that came with the data as such, or are held out of it."""
 
+from typing import Any
+
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -62,6 +64,9 @@ def repeats(dataset: Dataset) -> np.ndarray:
 
     Returns:
       int32 `[M]`, ascending.
+
+    Raises:
+      ValueError: for trusted samples with the same inputs and not the same label.
     """
     trusted = dataset.trusted_index
     if trusted is None:
@@ -70,9 +75,24 @@ def repeats(dataset: Dataset) -> np.ndarray:
     if dataset.files is not None:
         same = are_copies(dataset.files.train.read, others, trusted)
     else:
-        known = set(keys_of(dataset.train_inputs[trusted]))
+        known = _labels_by_inputs(dataset, trusted)
         same = [key in known for key in keys_of(dataset.train_inputs[others])]
     return others[np.array(same, bool)].astype(np.int32)
+
+
+def _labels_by_inputs(dataset: Dataset, rows: np.ndarray) -> dict[bytes, Any]:
+    """The labels of the trusted samples at these positions, by keys of their inputs."""
+    labels = dataset.train_labels
+    found: dict[bytes, int] = {}
+    for row, key in zip(rows, keys_of(dataset.train_inputs[rows]), strict=True):
+        first = found.setdefault(key, row)
+        if labels[first] != labels[row]:
+            pair = [int(np.searchsorted(rows, r)) for r in (first, row)]
+            raise ValueError(
+                f"trusted samples {pair[0]} and {pair[1]} have the same inputs and "
+                f"labels {dataset.in_words(labels[[first, row]])}: trust one of them."
+            )
+    return {key: labels[row] for key, row in found.items()}
 
 
 def without(

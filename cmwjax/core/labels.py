@@ -15,6 +15,8 @@ LOGITS, PREDICTIONS = "logits", "predictions"
 # Logits as well, of samples with several candidate labels, of which one is right.
 SETS = "sets"
 SEMI = "semi"  # besides, that some samples have a label and others none
+# Logits of all classes and, as the last one, of abstention, `[B, C + 1]`.
+ABSTENTION = "abstention"
 BETWEEN = " | "  # stands between the candidates of a set, where it is a text
 UNKNOWN = -1  # a true label or family that nobody knows
 UNLABELLED = -1  # an observed label that a label set does not have

@@ -273,7 +273,10 @@ def _numbers(sheet: _Sheet, column: int) -> NDArray[np.float64]:
             raise sheet.error(row, column, "is empty", fill)
         if is_number(cell):
             raise sheet.error(row, column, "is not finite in float32", fill)
-        remedy = "correct it, name the column of texts or labels, or remove the column"
+        remedy = (
+            "correct it, name the column of texts (text=COLUMN) or of labels "
+            "(label=COLUMN), or remove the column"
+        )
         raise sheet.error(row, column, "is not a number", remedy)
     _warn_of_rounding(sheet, column)
     return np.array(values, np.float64)

@@ -22,6 +22,7 @@ REASONS = (
     "damaged",
     "too large",
     "unsupported depth",
+    "unreadable",
 )
 
 CROPS = ("centre", "random_crop", "random_resized_crop")
@@ -79,6 +80,8 @@ def load(
         content, reason = read(position), ""
     except FileNotFoundError:
         content, reason = b"", "missing"
+    except OSError:  # a folder, a link to itself, no permission, a broken disk
+        content, reason = b"", "unreadable"
     if not (content or reason):
         reason = "empty"
     if content:

@@ -1,6 +1,7 @@
 """Images in folders: those of a folder for each class, or those that a list names."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -80,11 +81,28 @@ def _images(folder: Path) -> tuple[list[str], list[str]]:
             if path.is_dir():
                 look((*below, name), seen | {real})
             else:
-                found = images if path.suffix.lower() in suffixes else others
+                is_image = path.suffix.lower() in suffixes and not _is_special(path)
+                found = images if is_image else others
                 found.append("/".join((*below, name)))
 
     look((), frozenset())
     return images, others
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device, which might never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # will be listed as what cannot be read
+        return False
+    return not stat.S_ISREG(mode)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 @lru_cache
@@ -109,10 +127,9 @@ def _warn_of_others(folder: Path, others: Sequence[str]) -> None:
         return
     counts = Counter(Path(name).suffix.lower() or "no suffix" for name in others)
     logging.warning(
-        "%d files in %s are left out, for their names are none of images in a class: "
-        "%s.",
-        len(others),
+        "%s: left out %d of its files, no images in the folder of a class: %s.",
         in_text(folder),
+        len(others),
         ", ".join(f"{number} of {suffix}" for suffix, number in counts.most_common(5)),
     )
 
@@ -144,7 +161,7 @@ def from_list(path: Path, tests: Sequence[str], text: str, label: str) -> Encode
         listed.labels, name=f"data: {path}", lines=listed.lines
     )
     names = tuple(map(str, listed.inputs))
-    absent = [name for name in names if not (path.parent / name).is_file()]
+    absent = [name for name in names if not _is_file(path.parent / name)]
     if len(absent) == len(names):
         raise ValueError(
             f"data: no file that {path} lists in {text!r} is there, as "

@@ -9,7 +9,14 @@ from collections.abc import Callable, Container, Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from cmwjax.core.labels import CLASSES, LOGITS, PREDICTIONS, SEMI, SETS
+from cmwjax.core.labels import (
+    ABSTENTION,
+    CLASSES,
+    LOGITS,
+    PREDICTIONS,
+    SEMI,
+    SETS,
+)
 from cmwjax.methods import cmw_net, losses, slot_weights
 from cmwjax.methods.class_sizes import class_balanced, ldam, ldam_drw
 from cmwjax.methods.cmw_net import with_mixup, with_soft_labels
@@ -20,6 +27,7 @@ from cmwjax.methods.method import Context, Losses, Method, OptionError, cross_en
 from cmwjax.methods.partial import cc, proden
 from cmwjax.methods.plc import plc
 from cmwjax.methods.rrm import rrm
+from cmwjax.methods.selective import sat, with_abstention
 from cmwjax.methods.symmetric import symmetric
 from cmwjax.methods.teacher import Averaging
 
@@ -61,6 +69,7 @@ LOSSES = {
     "proden": Entry("PRODEN", proden, SETS),
     "cc": Entry("CC", cc, SETS),
     "fixmatch": Entry("FixMatch", fixmatch, SEMI),
+    "sat": Entry("SAT", sat, ABSTENTION),
     OF_TASK: Entry("Loss of the task", Method, None),
 }
 
@@ -98,6 +107,12 @@ METHODS = {
     "constant_sl": Entry("Constant V, SL", with_soft_labels(cmw_net.constant)),
     "mw_net_sl": Entry("MW-Net-SL", with_soft_labels(cmw_net.mw_net)),
     "cmw_net_sl": Entry("CMW-Net-SL", with_soft_labels(cmw_net.cmw_net)),
+    "constant_abstain": Entry(
+        "Constant V + abstention", with_abstention(cmw_net.constant), ABSTENTION
+    ),
+    "cmw_net_abstain": Entry(
+        "CMW-Net + abstention", with_abstention(cmw_net.cmw_net), ABSTENTION
+    ),
 }
 # A loss that is a row above and not one here is a method of its own all the same, but
 # for those that are ERM by its own name.

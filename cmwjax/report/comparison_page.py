@@ -9,8 +9,10 @@ import numpy as np
 from cmwjax.files import CONFIG, REPORT, read_json
 from cmwjax.methods.catalogue import title
 from cmwjax.report import page_words as words
-from cmwjax.report.comparison_plots import method_style, score_title
+from cmwjax.report import risk_coverage
+from cmwjax.report.comparison_plots import score_title
 from cmwjax.report.facts import data_title, step_seconds
+from cmwjax.report.method_styles import method_style
 from cmwjax.report.page_figures import panel, score_limits
 from cmwjax.report.page_parts import (
     Key,
@@ -95,6 +97,8 @@ def _sections(
     if runs:
         drawings = [_scores(folder), *_weightings(runs)]
         yield "curves", "Scores and weights", figures(drawings)
+    if risks := risk_coverage.risks_by_method(folder) if runs else {}:
+        yield "coverage", risk_coverage.HEADING, *risk_coverage.contents(risks)
     yield "runs", "Runs", *_every_run(folder, summary, is_inside)
     details = {"data": data_title(config.get("data", {}).get("name", "data"))}
     details["epochs"] = count(config.get("epochs", 0))

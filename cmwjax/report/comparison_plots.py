@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmwjax.files import SAMPLES, replacing
-from cmwjax.methods.catalogue import METHODS, method_of, title
 from cmwjax.report.families import read_borders, read_family_names
+from cmwjax.report.method_styles import method_style
 from cmwjax.report.plot_style import (
-    METHOD_COLOURS,
     MUTED,
     end_labels,
     family_colours,
@@ -27,33 +26,13 @@ from cmwjax.report.read import (
     scored_on,
     task_of,
 )
+from cmwjax.report.risk_coverage import figure_of, risks_by_method
 from cmwjax.report.samples import is_known, is_wrong, samples_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL import Image
-
-METHOD_STYLES: dict[
-    str, tuple[str, dict[str, Any]]
-] = {  # label and line of each method
-    "erm": ("ERM", dict(color=METHOD_COLOURS["erm"], linewidth=2)),
-    "mw_net": (
-        "MW-Net",
-        dict(color=METHOD_COLOURS["mw_net"], linewidth=2, linestyle=(0, (4, 1.5))),
-    ),
-    "cmw_net": ("CMW-Net", dict(color=METHOD_COLOURS["cmw_net"], linewidth=3)),
-}
-
-
-def method_style(method: str) -> tuple[str, dict[str, Any]]:
-    """Label and line of any method; the thin lines of baselines repeat ten colours."""
-    if method in METHOD_STYLES:
-        return METHOD_STYLES[method]
-    own = sum(map(ord, method.removeprefix(method_of(method))))  # 0 but for variants
-    color = list(METHODS).index(method_of(method)) + own
-    return title(method), dict(color=f"C{color % 10}", linewidth=1.2)
-
 
 MAX_FRAMES = 60
 FRAME_MS, HOLD_MS = 80, 2000
@@ -64,9 +43,15 @@ Curves = tuple[np.ndarray, np.ndarray]  # losses [E, G], weights [E, K, G]
 
 
 def comparison_figures(comparison_dir: str | os.PathLike) -> list[Path]:
-    """Writes `training_curves.png` and, if CMW-Net was run, `animation.gif`."""
+    """Writes `training_curves.png` and, where there is something to see, more.
+
+    That is `animation.gif` if CMW-Net was run, and of selective classification
+    `risk_coverage.png`.
+    """
     folder = Path(comparison_dir)
     written = [save(training_curves(folder), folder / "training_curves.png")]
+    if risks := risks_by_method(folder):
+        written.append(save(figure_of(risks), folder / "risk_coverage.png"))
     if "cmw_net" in find_runs(folder):
         written.append(animation(folder, folder / "animation.gif"))
     return written
@@ -206,7 +191,7 @@ def _curve_panel(
     """Lines with labels at their ends; returns what draws epoch 1..E into them."""
     lines, data = [], []  # name, losses [E, G], weights [E, G]
     if single is not None:
-        name, style = METHOD_STYLES["mw_net"]
+        name, style = method_style("mw_net")
         lines += axes.plot([], [], **MOVING, **(style | {"linewidth": 1.5}))
         data.append((name, single[0], single[1][:, 0]))
     for k, name in enumerate(names):

@@ -13,7 +13,7 @@ from cmwjax.files import EVENTS, METRICS
 from cmwjax.report.metrics import plain
 from cmwjax.report.read import read_metrics
 
-NOT_OVER_TIME = ("curve_loss", "test_class_accuracy")
+NOT_OVER_TIME = ("curve_loss", "test_class_accuracy", "test_risks")
 
 
 def check_installed() -> None:

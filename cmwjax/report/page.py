@@ -24,6 +24,7 @@ from cmwjax.files import (
 )
 from cmwjax.report import page_figures as draw
 from cmwjax.report import page_words as words
+from cmwjax.report import risk_coverage
 from cmwjax.report.by_class import ByClass, by_class, numbered, suggestions
 from cmwjax.report.facts import Facts, read_facts
 from cmwjax.report.families import family_names
@@ -175,6 +176,10 @@ def _sections(found: Facts) -> Iterator[tuple[str, ...]]:
     else:
         yield "families", "Ranges of targets", _families(found)
         yield "targets", "Given and suggested targets", draw.targets(found)
+    risks = risk_coverage.read_risks([found.folder])
+    if risks is not None:
+        methods = {found.config["method"]: risks}
+        yield "coverage", risk_coverage.HEADING, *risk_coverage.contents(methods)
     yield "weights", "Weights", *_weights(found)
     yield "training", "Training", figures([draw.scores(found), draw.losses(found)])
     drawn = draw.over_time(found)
@@ -321,8 +326,8 @@ def _confusion(found: Facts, given: np.ndarray) -> Iterator[str]:
     total = pairs.count[differ].sum()
     size = len(found.samples["row"])
     yield paragraph(
-        f"Another label is suggested for {count(total)} of {count(size)} samples "
-        f"({percent(total / size)}). The most frequent changes:"
+        f"In the end, another label is suggested for {count(total)} of {count(size)} "
+        f"samples ({percent(total / size)}). The most frequent changes:"
     )
     rows = [
         [

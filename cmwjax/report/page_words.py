@@ -110,7 +110,7 @@ def summary(found: Facts) -> Iterator[str]:
         if found.has_margin:
             yield (
                 f"{which} have a quality below 0.5: in the mean over the epochs, "
-                "another class suited them better. samples.csv lists them first."
+                "another class suited them better. They rank first."
             )
         else:
             yield f"For {which} another one is suggested."

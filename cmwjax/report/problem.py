@@ -78,7 +78,7 @@ def log_header(
 
 
 def data_digest(dataset: Dataset) -> bytes:
-    """SHA-256 of all that is learned from a data set: inputs, labels, who is trusted.
+    """SHA-256 of all that a run makes of a data set: inputs, labels, names, trust.
 
     What configuration and seeds make of it follows from that. Images on disk are too
     many to read: their names must do.
@@ -93,6 +93,11 @@ def data_digest(dataset: Dataset) -> bytes:
     ):
         if optional is not None:
             digest.update(np.ascontiguousarray(optional))
+    # Files of a run name classes and columns.
+    columns = getattr(dataset.shown, "names", ())
+    digest.update(
+        "\n".join([*dataset.class_names, "", *columns]).encode(errors="replace")
+    )
     if dataset.validation_index is not None:
         digest.update(b"validation")  # else it might be that these are trusted
         digest.update(np.ascontiguousarray(dataset.validation_index))

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import logsumexp
 
 from cmwjax.core.labels import CLASSES, LOGITS
 from cmwjax.core.losses import cross_entropy
@@ -17,13 +18,28 @@ def losses(logits: jax.Array, batch: Batch) -> jax.Array:
     return cross_entropy(logits, batch["label"])
 
 
+def predict(logits: jax.Array) -> jax.Array:
+    """The likeliest class, `[B, C]` -> `[B]`."""
+    return jnp.argmax(logits, axis=-1)
+
+
+def confidence(logits: jax.Array) -> jax.Array:
+    """Logarithm of the odds of the likeliest class, `[B, C]` -> `[B]`.
+
+    It ranks as its probability does, and near 1 still tells samples apart.
+    """
+    is_likeliest = jax.nn.one_hot(predict(logits), logits.shape[-1], dtype=bool)
+    others = logsumexp(jnp.where(is_likeliest, -jnp.inf, logits), axis=-1)
+    return jnp.max(logits, axis=-1) - others
+
+
 def scores(logits: jax.Array, batch: Batch) -> Scores:
     """The likeliest class; of many classes, whether the label is in the top five.
 
     Of two classes also the logarithm of their odds, `'log_odds'`, positive for class 1.
     """
     chex.assert_rank(logits, 2)
-    found = {"prediction": jnp.argmax(logits, axis=-1)}
+    found = {"prediction": predict(logits)}
     num_classes = logits.shape[-1]
     if num_classes > 2 * TOP:
         _, likeliest = jax.lax.top_k(logits, TOP)
@@ -90,6 +106,9 @@ CLASSIFICATION = Task(
     summary=summary,
     criterion="accuracy",
     title="accuracy",
+    predict=predict,
+    probabilities=jax.nn.softmax,
+    confidence=confidence,
     quality=quality,
     outputs=LOGITS,
 )

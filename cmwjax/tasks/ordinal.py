@@ -30,11 +30,19 @@ def losses(outputs: jax.Array, batch: Batch) -> jax.Array:
     return -jnp.take_along_axis(log_probabilities(outputs), chosen, axis=1)[:, 0]
 
 
-def scores(outputs: jax.Array, batch: Batch) -> Scores:
-    """The median class: none is off by less in the mean, as far as the model knows."""
-    del batch
+def predict(outputs: jax.Array) -> jax.Array:
+    """The median class, `[B, C - 1]` -> `[B]`.
+
+    None is off by less in the mean, as far as the model knows.
+    """
     chex.assert_rank(outputs, 2)
-    return {"prediction": jnp.sum(_log_beyond(outputs) > jnp.log(0.5), axis=1)}
+    return jnp.sum(_log_beyond(outputs) > jnp.log(0.5), axis=1)
+
+
+def scores(outputs: jax.Array, batch: Batch) -> Scores:
+    """The median class."""
+    del batch
+    return {"prediction": predict(outputs)}
 
 
 def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
@@ -72,4 +80,7 @@ ORDINAL = Task(
     summary=summary,
     criterion="kappa",
     title="quadratic kappa",
+    predict=predict,
+    probabilities=lambda outputs: jnp.exp(log_probabilities(outputs)),
+    confidence=lambda outputs: jnp.max(log_probabilities(outputs), axis=1),
 )

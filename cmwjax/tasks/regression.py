@@ -14,11 +14,16 @@ def losses(outputs: jax.Array, batch: Batch) -> jax.Array:
     return squared_error(outputs, batch["label"])
 
 
+def predict(outputs: jax.Array) -> jax.Array:
+    """The predicted target, `[B, 1]` -> `[B]`."""
+    chex.assert_shape(outputs, (None, 1))
+    return outputs[:, 0]
+
+
 def scores(outputs: jax.Array, batch: Batch) -> Scores:
     """The predicted target."""
     del batch
-    chex.assert_shape(outputs, (None, 1))
-    return {"prediction": outputs[:, 0]}
+    return {"prediction": predict(outputs)}
 
 
 def summary(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
@@ -40,5 +45,6 @@ REGRESSION = Task(
     summary=summary,
     criterion="r2",
     title="R²",
+    predict=predict,
     outputs=PREDICTIONS,
 )

@@ -38,7 +38,15 @@ class Task(NamedTuple):
         take losses as they come; these get `losses` by `config.loss='task'`. 'sets':
         logits of samples with candidates for a label, `batch['candidates']`, bool
         `[B, C]`; then `scores` has `'label'`, the likeliest of them, and
-        `'suggestion'`, a class.
+        `'suggestion'`, a class. 'abstention': logits of the classes and, as the last
+        one, of none of them.
+      predict: `(outputs [B, width]) -> [B]`, classes, or targets as the model sees
+        them.
+      probabilities: `(outputs) -> [B, C]`, of the classes; None: there are none.
+      confidence: `(outputs) -> [B]`, how sure the model is of its class; higher is
+        surer. None: nobody asks.
+      at_the_end: as `summary`, for the test set at the end of a run: metrics of more
+        than one number.
       semi: whether some samples have no label at all, for which all classes as
         candidates stand; a step takes `config.semi.mu` of them for each one with one.
     """
@@ -50,8 +58,14 @@ class Task(NamedTuple):
     summary: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, float]]
     criterion: str
     title: str
+    predict: Callable[[jax.Array], jax.Array]
+    probabilities: Callable[[jax.Array], jax.Array] | None = None
+    confidence: Callable[[jax.Array], jax.Array] | None = None
     quality: Quality | None = None
     outputs: str | None = None
+    at_the_end: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, Any]] = (
+        lambda found, labels: {}
+    )
     semi: bool = False
 
     @property

@@ -19,6 +19,8 @@ from cmwjax.data.view import View
 from cmwjax.methods.method import Method
 from cmwjax.tasks.task import Task
 
+Summary = Callable[[dict[str, np.ndarray], np.ndarray], dict[str, Any]]
+
 
 class Scores(NamedTuple):
     """What classifier and weighting net say of each sample, all `[N]`."""
@@ -37,20 +39,20 @@ class Scores(NamedTuple):
 
     def summary(
         self,
-        task: Task,
+        summary: Summary,
         labels: np.ndarray,
         in_units: Callable[[np.ndarray], np.ndarray] = lambda predictions: predictions,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Metrics of the samples with an input.
 
         Args:
-          task: says which.
+          summary: `Task.summary` or `Task.at_the_end`.
           labels: `[N]`, in the units of the data.
           in_units: brings predictions there.
         """
         found = {name: values[self.seen] for name, values in self.found.items()}
         found["prediction"] = in_units(found["prediction"])
-        return task.summary(found, labels[self.seen])
+        return summary(found, labels[self.seen])
 
 
 def scorer(

@@ -1,11 +1,14 @@
 """The classifier of a run, and which epoch's is kept as the selected one."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
 from cmwjax.classifier import Classifier, save_classifier
+from cmwjax.data.csv_sets import Rows
 from cmwjax.files import CLASSIFIER, CLASSIFIER_SELECTED
 from cmwjax.report.read import read_metrics
 from cmwjax.report.result import selects
@@ -44,9 +47,10 @@ def classifier(run: Run, progress: Progress) -> Classifier:
         module=run.program.parts.model,
         variables=to_host({"params": learner.params, **learner.model_state}),
         task=config.task,
-        classes=np.array(dataset.class_names or range(dataset.num_classes)),
+        classes=_classes(dataset.class_names or range(dataset.num_classes)),
         kind=spec.kind,
         shape=shape,
+        columns=_columns(dataset.shown),
         statistics=tuple(run.sets.statistics),
         vocabulary=dataset.vocabulary,
         units=dataset.units,
@@ -61,3 +65,19 @@ def classifier(run: Run, progress: Progress) -> Classifier:
             "epoch": progress.step // run.steps_per_epoch,
         },
     )
+
+
+def _classes(names: Iterable[Any]) -> np.ndarray:
+    """Names as an array, of numbers where all of them are whole numbers as written."""
+    names = [str(name) for name in names]
+    if all(re.fullmatch("0|-?[1-9][0-9]{0,17}", name) for name in names):
+        return np.array([int(name) for name in names])
+    return np.array(names)
+
+
+def _columns(shown: Any) -> tuple[str, ...] | None:
+    """Names of the columns of rows, unless nobody has named them."""
+    if not isinstance(shown, Rows):
+        return None
+    named = [name != f"column {c}" for c, name in enumerate(shown.names)]
+    return tuple(shown.names) if any(named) else None

@@ -4,14 +4,23 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from cmwjax.bias import meta_set
+from cmwjax.bias.problem import Problem
 from cmwjax.core import weighting_file
 from cmwjax.core.labels import CLASSES
 from cmwjax.core.weighting import summarise_weights
-from cmwjax.files import RESOLVED, SAMPLES, VALIDATION, WEIGHTING, write_arrays
+from cmwjax.files import (
+    RESOLVED,
+    SAMPLES,
+    UNREADABLE,
+    VALIDATION,
+    WEIGHTING,
+    write_arrays,
+)
 from cmwjax.report.samples import ranking, write_samples
 from cmwjax.report.set_aside import write_set_aside
 from cmwjax.report.shown import COUNT, write_suspects
@@ -32,7 +41,7 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
     problem, program, state = run.problem, run.program, progress.state
     learner, judged = state.learner, program.evaluated(state)
     is_last = progress.step == run.total_steps
-    tests = _test_metrics(run, judged, by_class=is_last)
+    tests = _test_metrics(run, judged, at_the_end=is_last)
     means = steps.epoch_means(state.sums)
     moments = means.pop("weighting", None)
     metrics = {
@@ -70,15 +79,15 @@ def epoch_metrics(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def _test_metrics(
-    run: Run, state: RunState, *, by_class: bool = False
+    run: Run, state: RunState, *, at_the_end: bool = False
 ) -> dict[str, Any]:
-    """Metrics of each test set, and of *the* test set by class if wanted."""
+    """Metrics of each test set; at the end of a run more of them, and by class."""
     metrics: dict[str, Any] = {}
     for name, samples in run.sets.tests.items():
         labels = run.problem.dataset.in_units(np.asarray(samples.table.labels))
         scores = run.score(state, samples, np.arange(len(labels)), of=name)
-        metrics |= _named(name, run.summary(scores, labels))
-        if by_class and name == "test" and run.program.task.label_kind == CLASSES:
+        metrics |= _named(name, run.summary(scores, labels, at_the_end=at_the_end))
+        if at_the_end and name == "test" and run.program.task.label_kind == CLASSES:
             hits = (scores.predictions == labels)[scores.seen]
             size = run.problem.dataset.num_classes
             metrics["test_class_accuracy"] = _by_class(hits, labels[scores.seen], size)
@@ -115,6 +124,7 @@ def write_results(run: Run, progress: Progress) -> None:
     table = run.program.remembered(progress.state, run.sets.train).table
     run.unreadable.write()
     index = problem.train_index[scores.seen]
+    _warn_of_unread(problem, index)
     if jax.process_index() > 0:
         return
     net = method.net
@@ -157,6 +167,20 @@ def write_results(run: Run, progress: Progress) -> None:
     # Last, and in one piece: that it exists means that the run is finished.
     scores = scores._replace(weights=weights)
     _write_samples(run, SAMPLES, problem.train_index, scores, quality, family)
+
+
+def _warn_of_unread(problem: Problem, seen: np.ndarray) -> None:
+    """Tells of classes of which nothing that was to be learned could be read."""
+    if problem.dataset.label_kind != CLASSES:
+        return
+    wanted, read = (np.unique(problem.labels[i]) for i in (problem.train_index, seen))
+    for label in np.setdiff1d(wanted, read):
+        logging.warning(
+            "not one training image of class %r could be read, and the classifier does "
+            "not know it: see %s.",
+            problem.dataset.class_names[label],
+            UNREADABLE,
+        )
 
 
 def _write_resolved(run: Run, scores: Scores, others: Scores | None) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -90,9 +90,21 @@ class Run(NamedTuple):
         check_scores(scores, of, self.config, self.last_good)
         return scores
 
-    def summary(self, scores: Scores, labels: NDArray) -> dict[str, float]:
-        """Metrics of scores, against labels `[N]` in the units of the data."""
-        return scores.summary(self.program.task, labels, self.problem.dataset.in_units)
+    def summary(
+        self, scores: Scores, labels: NDArray, *, at_the_end: bool = False
+    ) -> dict[str, Any]:
+        """Metrics of scores, against labels `[N]` in the units of the data.
+
+        Args:
+          scores: of these samples.
+          labels: of them.
+          at_the_end: whether to add those that a task has at the end of a run.
+        """
+        task, in_units = self.program.task, self.problem.dataset.in_units
+        metrics = scores.summary(task.summary, labels, in_units)
+        if at_the_end:
+            metrics |= scores.summary(task.at_the_end, labels, in_units)
+        return metrics
 
     def score_training(
         self, state: RunState, frequencies: NDArray | None = None
