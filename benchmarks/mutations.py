@@ -948,7 +948,7 @@ MUTATIONS = [
     Mutation(
         "trusted alone: a sample looks one way in all of an epoch",
         "training/steps.py",
-        "period = 1 if method.trusted_only else steps_per_epoch",
+        "period = 1 if method.trusted_only or task.semi else steps_per_epoch",
         "period = steps_per_epoch",
         "test_trusted_only.py",
     ),
@@ -1030,6 +1030,56 @@ MUTATIONS = [
         "return classes, numbers.astype(np.int32)",
         "return classes[::-1], numbers.astype(np.int32)",
         "test_estimator.py",
+    ),
+    # Semi-supervised: what is learned of which view, and how much.
+    Mutation(
+        "FixMatch learns labels in strong views",
+        "methods/fixmatch.py",
+        'where(has_label(batch), batch["input"], strong)',
+        'where(has_label(batch), strong, batch["input"])',
+        "test_semi.py::test_fixmatch_sample_by_sample",
+    ),
+    Mutation(
+        "FixMatch's threshold the wrong way round",
+        "methods/fixmatch.py",
+        "(jnp.exp(-weak_loss) >= threshold)",
+        "(jnp.exp(-weak_loss) < threshold)",
+        "test_semi.py::test_fixmatch_sample_by_sample",
+    ),
+    Mutation(
+        "FixMatch's mean over unlabelled samples is over all",
+        "methods/fixmatch.py",
+        "factor * others / jnp.maximum(jnp.mean(others), TINY)",
+        "factor * others",
+        "test_semi.py::test_fixmatch_sample_by_sample",
+    ),
+    Mutation(
+        "FixMatch's families are those of the last visit",
+        "methods/fixmatch.py",
+        '"family": memory["family"][target]',
+        '"family": memory["family"][jnp.argmax(store[index], axis=-1)]',
+        "test_semi.py::test_fixmatch_sample_by_sample",
+    ),
+    Mutation(
+        "FixMatch's labels count among the weighted",
+        "methods/method.py",
+        'jnp.where(factor > 0, batch["family"], -1)',
+        'batch["family"]',
+        "test_semi.py::test_a_net_weights_samples_without_a_label_alone",
+    ),
+    Mutation(
+        "FixMatch's meta set in plain views",
+        "training/batches.py",
+        'if self._method.meta_view == "strong":',
+        'if self._method.meta_view == "never":',
+        "test_semi.py::test_views_of_the_meta_set",
+    ),
+    Mutation(
+        "rows of FixMatch lose the virtual shards",
+        "data/order.py",
+        "first = shard * part * ratio",
+        "first = 0",
+        "test_unlabelled.py::test_a_row_has_the_ratio_of_both_kinds_in_every_shard",
     ),
 ]
 

@@ -82,9 +82,17 @@ def base_config() -> ConfigDict:
     # Classes that a set of 'binomial' has at least; 2 is that of the paper.
     config.candidates.smallest = 2
 
+    # Semi-supervised learning (task='semi').
+    config.semi = ConfigDict()
+    # Samples that keep their labels, of each class by its share; the draw is by
+    # data.seed. 0: the data have samples without a label themselves.
+    config.semi.labels = 0
+    config.semi.mu = 2  # samples without a label in a step for each one with a label
+
     config.meta_set = ConfigDict()
     # Who is trusted: samples held out with their right labels, those of a file of their
-    # own, as many of each class as the rarest has, those of lowest loss, or nobody.
+    # own, those with a label where most have none (which are learned as well), as many
+    # of each class as the rarest has, those of lowest loss, or nobody.
     config.meta_set.policy = "held_out"
     config.meta_set.per_class = 10  # samples of each class in the meta set
     config.meta_set.batch_size = 100  # samples of the meta set in a meta step

@@ -10,10 +10,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cmwjax.bias import candidates, meta_set, noise
+from cmwjax.bias import candidates, meta_set, noise, unlabelled
 from cmwjax.config import base_config
 from cmwjax.core import forward, meta, optimizers, parallel, weighting
-from cmwjax.core.labels import TARGETS
+from cmwjax.core.labels import SEMI, TARGETS
 from cmwjax.data import (
     augment,
     csv_sets,
@@ -80,6 +80,8 @@ _RANGES = (
     ("noise.seed", -1, _BIG),
     ("candidates.rate", 0.0, 1.0),
     ("candidates.smallest", 1, _BIG),
+    ("semi.labels", 0, _BIG),
+    ("semi.mu", 1, 1000),
     ("meta_set.per_class", 1, _BIG),
     ("meta_set.batch_size", 1, _BIG),
     ("meta_set.trusted_share", -1.0, 0.999),
@@ -157,6 +159,7 @@ def check_config(config: ConfigDict) -> None:
     if TASKS[config.task].label_kind == TARGETS:
         _check_targets(config)
     candidates.check_config(config)
+    unlabelled.check_config(config)
     if on_disk.is_name(config.data.name) and not config.data.embed:
         _check_stream(config)
     if not csv_sets.is_name(config.data.name):
@@ -293,6 +296,8 @@ def _check_method(config: ConfigDict) -> None:
     offers: tuple[str | None, ...] = (task.outputs,)
     if not task.has_sets:  # a sample counts for one class
         offers += (task.label_kind,)
+    if task.semi:
+        offers += (SEMI,)
     for field, entries in (("method", METHODS), ("loss", LOSSES)):
         fit = [name for name, entry in entries.items() if entry.works_with(offers)]
         if config[field] not in fit:
@@ -313,11 +318,18 @@ def _check_method(config: ConfigDict) -> None:
             f"config.meta_set.policy='none', but {name} learns from a meta set: choose "
             f"one of {meta_set.POLICIES[:-1]}."
         )
-    if method.trusted_only and config.meta_set.policy not in meta_set.TRUSTED:
+    trusted = (*meta_set.TRUSTED, meta_set.LABELLED)
+    if method.trusted_only and config.meta_set.policy not in trusted:
         raise ValueError(
             f"config.meta_set.policy={config.meta_set.policy!r} has no samples with "
             f"trusted labels, and {name} learns from nothing else: choose one of "
-            f"{meta_set.TRUSTED}."
+            f"{trusted}."
+        )
+    if method.two_views and (method.mixes or method.mixes_meta):
+        raise ValueError(
+            f"config.method={config.method!r} blends inputs (MixUp), and config.loss="
+            f"{config.loss!r} learns each sample in a view of its own: choose another "
+            "method, or set config.mixup.alpha and config.mixup.meta_alpha to 0."
         )
     if method.meta_tx is not None and config.meta_every > 1:
         raise ValueError(

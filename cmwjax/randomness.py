@@ -60,6 +60,10 @@ class Purpose(IntEnum):
     # Again of the problem, from the seed of noise.
     CANDIDATES = 26  # who joins a set of candidate labels
     STAND_IN = 27  # the candidate that stands for its set
+    LABELLED = 28  # who keeps a label, from the seed of data
+    LABELLED_ORDER = 29  # part: virtual shard; moment: the epoch
+    STRONG_VIEW = 30  # on the devices; moment: the step
+    STRONG_META_VIEW = 31
 
 
 def generator(

@@ -263,6 +263,8 @@ def choose_meta_set(
     """
     problem, config = run.problem, run.config.meta_set
     groups, num_groups = problem.groups, problem.num_groups
+    if config.policy == meta_set.LABELLED:
+        return problem.labelled_index
     if config.policy == "balanced":
         return meta_set.balanced(
             groups,

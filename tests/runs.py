@@ -40,6 +40,25 @@ def tiny(**fields):
     return config.lock()
 
 
+def semi(**fields):
+    """`tiny` with 40 labels in 240 samples: FixMatch and what weights it."""
+    given = {
+        "task": "semi",
+        "loss": "fixmatch",
+        "semi.labels": 40,
+        "data.batch_size": 48,
+        "noise.kind": "none",
+        "noise.rate": 0.0,
+        "meta_set.policy": "labelled",
+        "augment.pad": 1,
+        "ema.decay": 0.8,
+        "weighting.normalisation": "mean",
+        "warmup_epochs": 0,
+        "baseline.fixmatch.threshold": 0.3,
+    }
+    return tiny(**given | fields)
+
+
 def some(devices):
     """The first devices."""
     return tuple(jax.devices()[:devices])

@@ -364,6 +364,7 @@ def test_stopped_at_any_step_it_ends_at_the_same_bits(finished, tmp_path, monkey
     "fields",
     [
         {"method": "cmw_net", "loss": "cc"},
+        {"method": "mw_net"},
         {"method": "rrm", "meta_set.policy": "none"},
         {"method": "l2rw", "meta_every": 1, "meta_set.policy": "held_out"},
         {"method": "erm", "loss": "task", "data.validation": 40},
@@ -375,6 +376,7 @@ def test_methods_for_all_tasks_weigh_sets(tmp_path, fields):
     run(config_of(**fields), tmp_path / "run")
     last = metrics(tmp_path / "run")[-1]
     assert np.isfinite(last["loss"]) and last["test_accuracy"] > 0.15
+    assert last["skipped"] == 0
     if fields["method"] == "rrm":
         memory = saved(tmp_path / "run")
         assert "run/memory/0/confidences" in memory and "run/memory/1/weights" in memory

@@ -140,9 +140,9 @@ def of(
     """Candidates of samples: those of the data, or made around their labels `[N]`.
 
     Returns:
-      bool `[N, C]`; None for a task in which every sample has one label.
+      bool `[N, C]`; None for a task in which a sample has one label, or none.
     """
-    if not TASKS[config.task].has_sets:
+    if not TASKS[config.task].has_sets or TASKS[config.task].semi:
         return None
     if dataset.candidates is not None:
         return np.array(dataset.candidates, bool)
@@ -180,6 +180,8 @@ def check_config(config: ConfigDict) -> None:
 def check_data(dataset: Dataset, config: ConfigDict) -> None:
     """Refuses a task of sets without any, sets made twice, and sets for other tasks."""
     name, kind = config.data.name, config.candidates.kind
+    if TASKS[config.task].semi:
+        return
     if not TASKS[config.task].has_sets:
         if dataset.candidates is not None:
             raise ValueError(

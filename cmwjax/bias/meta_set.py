@@ -16,8 +16,9 @@ from cmwjax.core.labels import check_labels
 from cmwjax.randomness import Purpose, Seed, generator
 
 OTHER = 10  # times as much of a class among the trusted as elsewhere is worth a word
-POLICIES = ("held_out", "external", "balanced", "lowest_loss", "none")
+POLICIES = ("held_out", "external", "labelled", "balanced", "lowest_loss", "none")
 TRUSTED = ("held_out", "external")  # of which the labels are known to be right
+LABELLED = "labelled"  # where others have none; training learns these as well
 
 
 def held_out(

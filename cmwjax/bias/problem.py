@@ -11,7 +11,15 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cmwjax.bias import candidates, long_tail, meta_set, noise, targets, trusted
+from cmwjax.bias import (
+    candidates,
+    long_tail,
+    meta_set,
+    noise,
+    targets,
+    trusted,
+    unlabelled,
+)
 from cmwjax.core.families import Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
 from cmwjax.data import datasets, embedding
@@ -49,6 +57,13 @@ class Problem(NamedTuple):
             return self.dataset.train_labels
         unknown = UNKNOWN if self.dataset.num_classes else np.nan
         return np.full_like(self.dataset.train_labels, unknown)
+
+    @property
+    def labelled_index(self) -> np.ndarray:
+        """int32, the positions that training visits and that have one label."""
+        if self.candidates is None:
+            return self.train_index
+        return unlabelled.labelled(self.candidates, self.train_index)
 
     @property
     def is_wrong(self) -> np.ndarray:
@@ -115,6 +130,7 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         the meta set.
     """
     dataset, repeated_rows = _dataset(config, arrays)
+    is_semi = TASKS[config.task].semi
     num_classes, true_labels = dataset.num_classes, dataset.train_labels
     data_seed, noise_seed = seeds(config)
     labels, train_index, clean_index = _observe(dataset)
@@ -167,14 +183,17 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
     validation_index = clean_index if chosen is None else np.sort(chosen)
     if config.data.validation:
         _check_no_clean(clean_index, config)
-        train_index, validation_index = _split(
-            train_index,
-            config.data.validation,
-            group_of(labels, borders),
-            seed=data_seed,
-        )
+        amount, pool = config.data.validation, train_index
+        if is_semi:
+            pool = unlabelled.with_label(dataset, train_index)
+        classes = group_of(labels, borders)
+        _, validation_index = _split(pool, amount, classes, seed=data_seed)
+        train_index = np.setdiff1d(train_index, validation_index).astype(np.int32)
+    if is_semi:
+        sets = unlabelled.of(dataset, labels, train_index, config, seed=data_seed)
+        labels = candidates.stand_ins(sets, seed=noise_seed)
     groups = group_of(labels[train_index], borders)
-    counts = class_counts(groups, num_groups)
+    counts: np.ndarray = class_counts(groups, num_groups)
     if sets is not None:
         counts = candidates.class_sizes(sets[train_index])
     _check_counts(counts, config, names)
@@ -182,7 +201,8 @@ def prepare(config: ConfigDict, arrays: Dataset | None = None) -> Problem:
         sizes = class_counts(group_of(labels[meta_index], borders), num_groups)
         meta_set.warn_of_other_shares(sizes, counts, names)
     if borders is None:
-        families = _families(counts, config)
+        sizes = unlabelled.told_apart(counts) if is_semi else counts
+        families = _families(sizes, config)
     else:  # the ranges of targets are families already, in ascending order
         _check_measured(labels, "meta_set", meta_index)
         _check_measured(labels, "data.validation", validation_index)
@@ -232,7 +252,7 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> tuple[Dataset, np.nd
             image_size=config.data.stream.image_size,
             label_kind=task.label_kind,
             csv=config.data.csv,
-            has_sets=task.has_sets,
+            has_sets=task.has_sets and not config.semi.labels,
         )
         _check_scored(dataset, config)
     repeated = dataset.row_numbers[trusted.repeats(dataset)]  # before a net sees them
@@ -245,6 +265,8 @@ def _dataset(config: ConfigDict, arrays: Dataset | None) -> tuple[Dataset, np.nd
             f"{config.data.name!r} are {dataset.label_kind}: set it to one of {fit}."
         )
     candidates.check_data(dataset, config)
+    if task.semi:
+        unlabelled.check_data(dataset, config)
     return dataset, repeated
 
 

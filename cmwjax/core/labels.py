@@ -14,6 +14,7 @@ CLASSES, TARGETS = "classes", "targets"  # the kinds of labels
 LOGITS, PREDICTIONS = "logits", "predictions"
 # Logits as well, of samples with several candidate labels, of which one is right.
 SETS = "sets"
+SEMI = "semi"  # besides, that some samples have a label and others none
 # Logits of all classes and, as the last one, of abstention, `[B, C + 1]`.
 ABSTENTION = "abstention"
 BETWEEN = " | "  # stands between the candidates of a set, where it is a text

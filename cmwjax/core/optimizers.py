@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "amsgrad")
-SCHEDULES = ("constant", "cosine", "one_cycle", "steps", "restarts")
+SCHEDULES = ("constant", "cosine", "cosine_7_16", "one_cycle", "steps", "restarts")
 
 
 def torch_sgd(
@@ -131,13 +131,14 @@ def learning_rate(
 ) -> optax.Schedule:
     """Learning rate as a function of the step.
 
-    It is constant within an epoch, but for `'cosine'` and `'one_cycle'`.
+    It is constant within an epoch, but for those of one cosine over the whole run.
 
     Args:
       peak: the rate at step 0.
       name: one of `SCHEDULES`: `'constant'`; `'cosine'`, from peak to 0 over
-        total_steps; `'one_cycle'`, up from a 25th of peak and down to nearly 0, as
-        in `optax.cosine_onecycle_schedule`; `'steps'`, multiplied by factor at each
+        total_steps; `'cosine_7_16'`, from peak to 0.2 peak, as semi-supervised learning
+        has it; `'one_cycle'`, up from a 25th of peak and down to nearly 0, as in
+        `optax.cosine_onecycle_schedule`; `'steps'`, multiplied by factor at each
         boundary; or `'restarts'`, peak for constant_epochs, then cosines down to
         minimum, again and again.
       total_steps: steps of the run.
@@ -152,11 +153,20 @@ def learning_rate(
 
     Raises:
       ValueError: if there is no schedule of this name.
+
+    References:
+      Sohn et al., `FixMatch <https://arxiv.org/abs/2001.07685>`_, 2020, for
+      `'cosine_7_16'`: `peak * cos(7 pi step / (16 total_steps))`.
     """
     if name not in SCHEDULES:
         raise ValueError(f"schedule={name!r} is unknown; choose one of {SCHEDULES}.")
     if name == "cosine":
         by_step = optax.cosine_decay_schedule(peak, total_steps)
+    elif name == "cosine_7_16":
+
+        def by_step(step):
+            return peak * jnp.cos(7 * jnp.pi / 16 * step / total_steps)
+
     elif name == "one_cycle":
         by_step = optax.cosine_onecycle_schedule(total_steps, peak)
     else:

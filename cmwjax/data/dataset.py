@@ -134,9 +134,13 @@ class Dataset(NamedTuple):
         return np.array([*self.class_names, ""], object)[np.maximum(labels, -1)]
 
     def sets_in_words(self, candidates: NDArray[np.bool_]) -> NDArray[Any]:
-        """Sets of candidates, bool `[N, C]`, as text: their names, `BETWEEN` them."""
+        """Sets of candidates, bool `[N, C]`, as text: their names, `BETWEEN` them.
+
+        A set of all classes says nothing of the sample, and is ''.
+        """
         names = np.array(self.class_names, object)
-        return np.array([BETWEEN.join(names[row]) for row in candidates], object)
+        texts = ["" if row.all() else BETWEEN.join(names[row]) for row in candidates]
+        return np.array(texts, object)
 
     def standardised(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels as a model sees them: classes as they are, targets float32."""

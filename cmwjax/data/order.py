@@ -85,6 +85,69 @@ def epoch_batches(
     return np.hstack(columns)
 
 
+def mixed_batches(
+    labelled: ArrayLike,
+    unlabelled: ArrayLike,
+    *,
+    batch_size: int,
+    ratio: int,
+    shards: int,
+    seed: int,
+    epoch: int,
+) -> NDArray[np.int32]:
+    """One epoch over the samples without a label, some with one in every row.
+
+    Those without a label come as in `epoch_batches`; those with one over and over, as
+    in `meta_batches`, and a row may hold one of them more than once. Of each virtual
+    shard, the positions with a label are first in a row.
+
+    Args:
+      labelled: positions of samples with a label, integers `[M]`.
+      unlabelled: of those without one, `[N]`.
+      batch_size: global batch size B.
+      ratio: samples without a label in a row for each one with a label, at least 1.
+      shards: number of virtual shards S; B is a multiple of `S * (1 + ratio)`.
+      seed: seed of the run.
+      epoch: number of the epoch.
+
+    Returns:
+      Positions, int32 `[steps, B]`.
+
+    Raises:
+      ValueError: if B is no such multiple, or there are too few samples of a kind.
+    """
+    labelled, unit = np.asarray(labelled, np.int32), shards * (1 + ratio)
+    if batch_size < unit or batch_size % unit:
+        raise ValueError(
+            f"config.data.batch_size={batch_size} must be a positive multiple of "
+            f"{unit}: a step takes config.semi.mu={ratio} samples without a label for "
+            f"each one with a label, from each of config.data.shards={shards}; choose "
+            f"{max(1, batch_size // unit) * unit}."
+        )
+    if len(labelled) < shards:
+        raise ValueError(
+            f"{len(labelled)} samples with a label are fewer than config.data.shards="
+            f"{shards}: lower that to a multiple of the devices, or label more."
+        )
+    part = batch_size // unit
+    without = epoch_batches(
+        unlabelled,
+        batch_size=shards * part * ratio,
+        shards=shards,
+        seed=seed,
+        epoch=epoch,
+    )
+    steps = len(without)
+    rows = []
+    for shard in range(shards):
+        rng = generator(seed, Purpose.LABELLED_ORDER, moment=epoch, part=shard)
+        with_label = _over_and_over(labelled[shard::shards], steps * part, rng)
+        first = shard * part * ratio
+        rows += [with_label.reshape(steps, part)]
+        rows += [without[:, first : first + part * ratio]]
+    return np.hstack(rows)
+
+
 def meta_batches(
     meta_index: ArrayLike,
     *,
@@ -121,11 +184,17 @@ def meta_batches(
     columns = []
     for shard in range(shards):
         rng = generator(seed, Purpose.META_ORDER, moment=epoch, part=shard)
-        members = meta_index[shard::shards]
-        rounds = steps * part // len(members) + 1
-        order = np.concatenate([rng.permutation(members) for _ in range(rounds)])
-        columns.append(order[: steps * part].reshape(steps, part))
+        order = _over_and_over(meta_index[shard::shards], steps * part, rng)
+        columns.append(order.reshape(steps, part))
     return np.hstack(columns)
+
+
+def _over_and_over(
+    members: NDArray[np.int32], count: int, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """That many of the members, which are shuffled for every round, `[count]`."""
+    rounds = count // len(members) + 1
+    return np.concatenate([rng.permutation(members) for _ in range(rounds)])[:count]
 
 
 def check_meta_batches(num_samples: int, *, batch_size: int, shards: int) -> None:

@@ -6,6 +6,7 @@ of a table standardised, float32, texts as tokens. A view turns a batch of them 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cmwjax.data import augment
+from cmwjax.data import augment, randaugment
 
 STANDARDS = ("own", "imagenet")  # by whose pixels images are standardised
 # ImageNet's channel means and deviations, as pretrained nets expect.
@@ -22,6 +23,9 @@ IMAGENET = (
     np.array([0.485, 0.456, 0.406], np.float32),
     np.array([0.229, 0.224, 0.225], np.float32),
 )
+
+# The strong view of rows, in standard deviations and as a share of the columns.
+NOISE, DROPPED = 0.3, 0.3
 
 Statistics = Any  # a tree of arrays, empty where nothing is standardised
 
@@ -36,16 +40,41 @@ class View(NamedTuple):
       blends: whether two inputs can be averaged (MixUp).
       place: `(inputs [N, ...], statistics) -> inputs [N, ...]`, on the host: as they
         are to lie on the devices, and as `prepare` takes them.
+      strong: as `prepare`, always with keys: a view that is much harder to recognise;
+        None where there is no such view.
     """
 
     statistics: Callable[[Any], Statistics]
     prepare: Callable[[Any, Statistics, jax.Array | None], Any]
     blends: bool
     place: Callable[[Any, Statistics], Any] = lambda raw, statistics: raw
+    strong: Callable[[Any, Statistics, jax.Array], Any] | None = None
+
+    def strong_by(self, strong_keys: jax.Array) -> Callable[..., Any]:
+        """As `prepare`, of the strong view.
+
+        Args:
+          strong_keys: one per sample, `[B]`, in place of those that `prepare` is given.
+
+        Raises:
+          ValueError: if inputs of this kind have none.
+        """
+        strong = self.strong
+        if strong is None:
+            raise ValueError("view: inputs of this kind have no strong view.")
+        return lambda raw, statistics, keys: strong(raw, statistics, strong_keys)
+
+    def pair(self, strong_keys: jax.Array) -> Callable[..., Any]:
+        """As `prepare`, of two views: what the model sees, and `strong_by`."""
+        strong = self.strong_by(strong_keys)
+        return lambda *given: (self.prepare(*given), strong(*given))
 
 
 def images(augmentation: Any, standard: str = STANDARDS[0]) -> View:
     """Images uint8 `[B, H, W, C]`, standardised per channel, cropped and flipped.
+
+    The strong view is cropped and flipped too, then RandAugment's, with a square cut
+    out; see `randaugment`.
 
     Args:
       augmentation: fields `pad`, `mode` and `flip`; see `augment.crop_and_flip`.
@@ -53,25 +82,40 @@ def images(augmentation: Any, standard: str = STANDARDS[0]) -> View:
     """
     pad, flip = augmentation.pad, augmentation.flip
 
-    def prepare(raw, statistics, keys):
-        if keys is not None and (pad or flip):
-            raw = augment.crop_and_flip(
-                raw, keys, pad=pad, mode=augmentation.mode, flip=flip
-            )
+    def moved(raw, keys):
+        if keys is None or not (pad or flip):
+            return raw
+        return augment.crop_and_flip(
+            raw, keys, pad=pad, mode=augmentation.mode, flip=flip
+        )
+
+    def standardised(raw, statistics):
         mean, std = (x.reshape(1, 1, 1, -1) for x in statistics)
         return (raw.astype(jnp.float32) / 255 - mean) / std
+
+    def prepare(raw, statistics, keys):
+        return standardised(moved(raw, keys), statistics)
+
+    def strong(raw, statistics, keys):
+        first, second, third = jax.vmap(partial(jax.random.split, num=3), out_axes=1)(
+            keys
+        )
+        raw = randaugment.rand_augment(moved(raw, first), second)
+        return randaugment.cutout(standardised(raw, statistics), third)
 
     def statistics(raw):
         return IMAGENET if standard == "imagenet" else pixel_statistics(raw)
 
-    return View(statistics, prepare, blends=True)
+    return View(statistics, prepare, blends=True, strong=strong)
 
 
 def rows() -> View:
     """Rows of a table `[B, D]`, standardised per column before they become float32.
 
     A column of large numbers that differ little, such as times in seconds, would lose
-    its differences in float32.
+    its differences in float32. The strong view is our own choice: Gaussian noise of
+    `NOISE` of each column's deviation is added, and a share `DROPPED` of the columns of
+    every row replaced by the mean.
     """
 
     def statistics(raw):
@@ -92,7 +136,17 @@ def rows() -> View:
         del statistics, keys
         return placed
 
-    return View(statistics, prepare, blends=True, place=place)
+    def strong(placed, statistics, keys):
+        del statistics
+
+        def one(row, key):
+            noise, drop = jax.random.split(key)
+            row = row + NOISE * jax.random.normal(noise, row.shape, row.dtype)
+            return jnp.where(jax.random.bernoulli(drop, DROPPED, row.shape), 0, row)
+
+        return jax.vmap(one)(placed, keys)
+
+    return View(statistics, prepare, blends=True, place=place, strong=strong)
 
 
 def tokens() -> View:

@@ -9,11 +9,19 @@ from collections.abc import Callable, Container, Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from cmwjax.core.labels import ABSTENTION, CLASSES, LOGITS, PREDICTIONS, SETS
+from cmwjax.core.labels import (
+    ABSTENTION,
+    CLASSES,
+    LOGITS,
+    PREDICTIONS,
+    SEMI,
+    SETS,
+)
 from cmwjax.methods import cmw_net, losses, slot_weights
 from cmwjax.methods.class_sizes import class_balanced, ldam, ldam_drw
 from cmwjax.methods.cmw_net import with_mixup, with_soft_labels
 from cmwjax.methods.elr import elr
+from cmwjax.methods.fixmatch import fixmatch
 from cmwjax.methods.forward import forward
 from cmwjax.methods.method import Context, Losses, Method, OptionError, cross_entropy
 from cmwjax.methods.partial import cc, proden
@@ -21,6 +29,7 @@ from cmwjax.methods.plc import plc
 from cmwjax.methods.rrm import rrm
 from cmwjax.methods.selective import sat, with_abstention
 from cmwjax.methods.symmetric import symmetric
+from cmwjax.methods.teacher import Averaging
 
 VARIANT = "@"  # METHOD@NAME: a row of a comparison whose fields differ
 OF_TASK = "task"  # the loss of `config.loss` that the task brings along
@@ -59,6 +68,7 @@ LOSSES = {
     "huber": Entry("Huber", losses.huber, PREDICTIONS),
     "proden": Entry("PRODEN", proden, SETS),
     "cc": Entry("CC", cc, SETS),
+    "fixmatch": Entry("FixMatch", fixmatch, SEMI),
     "sat": Entry("SAT", sat, ABSTENTION),
     OF_TASK: Entry("Loss of the task", Method, None),
 }
@@ -179,7 +189,10 @@ def _context(
 
 def _build(name: str, context: Context) -> Method:
     with _named(name):
-        return METHODS[name].build(context, **context.config.baseline.get(name, {}))
+        method = METHODS[name].build(context, **context.config.baseline.get(name, {}))
+    if method.averages and method.teacher is None:
+        method = method._replace(teacher=Averaging(**context.config.ema))
+    return method
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from cmwjax.core import weighting
 from cmwjax.core.weighting import CMWNet, PerClassNet
+from cmwjax.methods.memory import one_family
 from cmwjax.methods.method import Context, Method
 from cmwjax.methods.mixup import MixUp
 from cmwjax.methods.soft_labels import soft_label_memory
@@ -25,7 +26,9 @@ def constant(context: Context) -> Method:
 
 def mw_net(context: Context) -> Method:
     """One function of the loss for all classes."""
-    return with_net(context.base, CMWNet(1, **_net_options(context)))
+    base = context.base
+    base = base._replace(memory=one_family(base.memory))
+    return with_net(base, CMWNet(1, **_net_options(context)))
 
 
 def cmw_net(context: Context) -> Method:

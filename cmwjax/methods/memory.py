@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -123,6 +124,24 @@ def chain(*memories: Memory | None) -> Memory | None:
         last("families"),
         **{name: some(name) for name in FLAGS},
     )
+
+
+def one_family(memory: Memory | None) -> Memory | None:
+    """A memory for weights that tell no families apart: each sample is of the first."""
+    if memory is None or memory.families is None:
+        return memory
+    inner_before, inner_scored = memory.before, memory.scored
+
+    def before(state, batch, probabilities, axis_name):
+        state, batch = inner_before(state, batch, probabilities, axis_name)
+        return state, {**batch, "family": jnp.zeros_like(batch["family"])}
+
+    def scored(state, table):
+        if inner_scored is not None:
+            table = inner_scored(state, table)
+        return table._replace(family=jnp.zeros_like(table.family))
+
+    return memory._replace(before=before, scored=scored, families=None)
 
 
 def write(

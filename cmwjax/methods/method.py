@@ -23,6 +23,7 @@ from cmwjax.methods.teacher import Averaging
 
 Batch = dict[str, jax.Array]
 Losses = Callable[[jax.Array, Batch], jax.Array]  # (logits [B, C], batch) -> [B]
+META_VIEWS = ("plain", "strong")
 
 
 def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
@@ -34,6 +35,20 @@ def constant_one(meta_params, losses, batch):
     """The `weight_fn` of ordinary training (ERM)."""
     del meta_params, batch
     return jnp.ones_like(losses)
+
+
+class Shares(NamedTuple):
+    """Coefficients of samples of which only some are weighted, all `[B]`.
+
+    Attributes:
+      fixed: in the warm-up this is the coefficient, and else what is added.
+      factor: of the weight; zero where nothing is weighted.
+      losses: what a weight is a function of.
+    """
+
+    fixed: jax.Array
+    factor: jax.Array
+    losses: jax.Array
 
 
 class Method(NamedTuple):
@@ -61,6 +76,11 @@ class Method(NamedTuple):
         labels lack.
       trusted_only: whether batches are of the meta set alone, in place of the training
         set.
+      averages: whether there is a teacher, by `config.ema`, that is evaluated.
+      two_views: whether `batch['strong']` is a strong view of the inputs; `before` of
+        the memory then says which view of each sample is learned, as `input`.
+      meta_view: 'plain', or 'strong' for strong views of the meta set.
+      shares: `(losses [B], batch) -> Shares`, where only some samples are weighted.
     """
 
     losses: Losses = cross_entropy
@@ -77,11 +97,23 @@ class Method(NamedTuple):
     memory: Memory | None = None
     soft_labels: bool = False
     trusted_only: bool = False
+    averages: bool = False
+    two_views: bool = False
+    meta_view: str = META_VIEWS[0]
+    shares: Callable[[jax.Array, Batch], "Shares"] | None = None
 
     def warmup_losses(self, losses: Losses) -> Losses:
         """Losses before there is anything remembered, given those of the task."""
         memory = self.memory
         return self.losses if memory is None or memory.in_warmup else losses
+
+    @property
+    def warmup_weights(self) -> WeightFn:
+        """Weights in the warm-up."""
+        shares = self.shares
+        if shares is None:
+            return constant_one
+        return lambda meta_params, losses, batch: shares(losses, batch).fixed
 
     @property
     def has_meta_step(self) -> bool:
@@ -108,13 +140,46 @@ class Method(NamedTuple):
 
     def terms(self) -> tuple[Losses, WeightFn]:
         """Losses and coefficients after the warm-up: one term, or two, or four."""
-        terms, weight_fn = self.losses, self.weight_fn
+        terms, weight_fn = self.losses, self._coefficients()
         if self.soft_labels:
             terms, weight_fn = soft.soft_losses(terms), soft.soft_weights(weight_fn)
         if self.mixes:
             terms = mixup.mixed_losses(terms)
             weight_fn = mixup.mixed_weights(weight_fn, self.mixup.second_weight)
         return terms, weight_fn
+
+    def _coefficients(self) -> WeightFn:
+        shares = self.shares
+        if shares is None:
+            return self.weight_fn
+
+        def coefficients(meta_params, losses, batch):
+            fixed, factor, seen = shares(losses, batch)
+            return fixed + factor * self.weight_fn(meta_params, seen, batch)
+
+        return coefficients
+
+    def statistics(self) -> MetricsFn | None:
+        """`metrics_fn` of the samples that are weighted at all."""
+        metrics_fn, shares = self.metrics_fn, self.shares
+        if metrics_fn is None or shares is None:
+            return metrics_fn
+
+        def of_weighted(meta_params, losses, batch):
+            _, factor, seen = shares(losses, batch)
+            family = jnp.where(factor > 0, batch["family"], -1)
+            return metrics_fn(meta_params, seen, {**batch, "family": family})
+
+        return of_weighted
+
+    def scored_weights(
+        self, meta_params: Any, losses: jax.Array, batch: Batch
+    ) -> jax.Array:
+        """Weights `[B]` outside of training; 1 of samples whose share is fixed."""
+        weights = self.weight_fn(meta_params, losses, batch)
+        if self.shares is None:
+            return weights
+        return jnp.where(self.shares(losses, batch).fixed > 0, 1, weights)
 
     def meta_losses(self, losses: Losses) -> Losses:
         """Losses of the meta batch, given those of one that is not mixed."""

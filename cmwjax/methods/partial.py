@@ -76,7 +76,10 @@ def renewed(probabilities: jax.Array, old: jax.Array, candidates: jax.Array):
 
 
 def running_confidences() -> Memory:
-    """The confidences of all samples, and the families of the classes by their sums."""
+    """The confidences of all samples, and the families of the classes by their sums.
+
+    Families stay as they were where sizes are too alike to make as many.
+    """
 
     def init(problem):
         sets = problem.candidates.astype(np.float32)
@@ -98,6 +101,8 @@ def running_confidences() -> Memory:
     def refresh(memory, problem, epoch, predict):
         del epoch, predict
         sizes = memory["confidences"][problem.train_index].sum(axis=0, dtype=float)
+        if len(np.unique(sizes)) < len(memory["centres"]):
+            return memory
         families = group_classes(sizes, len(memory["centres"]))
         return {
             **memory,

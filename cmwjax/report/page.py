@@ -157,7 +157,12 @@ def _sections(found: Facts) -> Iterator[tuple[str, ...]]:
         figures([draw.quality(found)]),
     )
     if found.task.has_sets:
-        yield "candidates", "Candidates", paragraph(escaped(words.candidates(found)))
+        if found.task.semi:
+            text = words.pseudo_labels(found)
+            yield "labels", "Labels and pseudo-labels", paragraph(escaped(text))
+        else:
+            text = words.candidates(found)
+            yield "candidates", "Candidates", paragraph(escaped(text))
         suggested = numbered(found.samples["suggested_label"], found.classes)
         yield "classes", "Classes that are suggested", *_classes(found, suggested)
     elif found.classes:

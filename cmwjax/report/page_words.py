@@ -137,6 +137,21 @@ def candidates(found: Facts) -> str:
     return text
 
 
+def pseudo_labels(found: Facts) -> str:
+    """Who has a label where most have none, and what is suggested of the others."""
+    samples = found.samples
+    has_none = ~is_known(samples["given_label"])
+    text = (
+        f"{count((~has_none).sum())} of {count(len(has_none))} training samples have a "
+        "label. The suggested label of the others is their likeliest class."
+    )
+    known = has_none & is_known(samples["true_label"])
+    if known.any():
+        right = samples["suggested_label"] == samples["true_label"]
+        text += f" {percent(np.mean(right[known]))} of these are right."
+    return text
+
+
 def problem(run_dir: Path) -> str:
     """What the runs of a comparison learn from, by the files of one of them."""
     found = read_json(run_dir / PROBLEM)
@@ -186,6 +201,7 @@ def trusted(found: dict[str, Any]) -> str:
     policy = {
         "held_out": "trusted samples",
         "external": "trusted samples",
+        "labelled": "samples, those that have a label",
         "balanced": "samples, drawn anew from all classes alike",
         "lowest_loss": "samples, those that the classifier finds easiest",
     }.get(found.get("meta_policy", ""), "samples")

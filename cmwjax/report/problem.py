@@ -12,11 +12,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cmwjax.bias.candidates import class_sizes
+from cmwjax.bias.meta_set import LABELLED
 from cmwjax.bias.problem import Problem, seeds
 from cmwjax.core.labels import class_counts
 from cmwjax.data.dataset import Dataset
 from cmwjax.files import LABELS, PROBLEM, write_arrays, write_json
 from cmwjax.report.families import family_names
+from cmwjax.tasks.catalogue import TASKS
 
 
 def write_problem(workdir: Path, config: ConfigDict, problem: Problem) -> None:
@@ -143,7 +145,8 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
     take the place of classes; `borders` are where they meet, `family_centres` the means
     of their targets. Where labels are sets, a set is wrong without the true label, a
     sample counts for each candidate by its share, and `candidates` tells how large sets
-    are. `data_sha256` is the `data_digest`.
+    are; `labelled`, of samples that have a label where others have none, how many there
+    are of each class. `data_sha256` is the `data_digest`.
     """
     data_seed, noise_seed = seeds(config)
     index, family = problem.train_index, problem.families.family
@@ -190,7 +193,10 @@ def summarise_problem(config: ConfigDict, problem: Problem) -> dict[str, Any]:
             _by_family(wrong_counts, observed_counts, family) if known else None
         ),
     }
-    if problem.candidates is not None:
+    if TASKS[config.task].semi:
+        labelled = problem.labels[problem.labelled_index]
+        found["labelled"] = class_counts(labelled, problem.num_groups).tolist()
+    elif problem.candidates is not None:
         sizes = problem.candidates[index].sum(axis=1)
         found["candidates"] = {
             "kind": config.candidates.kind,
@@ -220,6 +226,12 @@ def describe_problem(summary: dict[str, Any]) -> list[str]:
             f"candidates: {sets['mean']:.2f} of {len(summary['classes'])} classes in a "
             f"set in the mean, {sets['alone']:.1%} of the sets are a single class"
         )
+    if "labelled" in summary:
+        each = summary["labelled"]
+        lines.append(
+            f"labels: {sum(each)} samples have one, {min(each)} to {max(each)} of a "
+            "class; the others count for all classes alike until they are visited"
+        )
     families = np.array(summary["family_of_class"])
     counts = np.array(summary["class_counts"])
     centres, borders = summary["family_centres"], summary["borders"]
@@ -245,6 +257,8 @@ def _meta_size(config: ConfigDict, problem: Problem, counts: np.ndarray) -> int:
         return len(problem.meta_index)
     per_class = {"none": 0, "balanced": counts.min()}
     policy = config.meta_set.policy
+    if policy == LABELLED:
+        return len(problem.labelled_index)
     return len(counts) * int(per_class.get(policy, config.meta_set.per_class))
 
 

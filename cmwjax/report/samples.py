@@ -49,8 +49,8 @@ def write_samples(
       row: where each sample is in what its owner gave, distinct integers [N].
       file: its file as the owner knows it, N; `None`: there are none.
       given_label: the label it was trained with, [N]: a class by its name, those of a
-        set of candidates with `BETWEEN` between them, or a target as float32 or
-        float64.
+        set of candidates with `BETWEEN` between them, '' where there is none, or a
+        target as float32 or float64.
       suggested_label: the label the model would give it, [N].
       true_label: its true label where known, [N]; the name '', a target that is NaN, or
         `None`: unknown.
@@ -218,7 +218,8 @@ def is_wrong(samples: dict[str, np.ndarray]) -> np.ndarray:
     """Where the given label, or every candidate, is known not to be right, bool [N]."""
     true, given = samples["true_label"], samples["given_label"]
     wrong = is_known(true) & (true != given)
-    if given.dtype == object:  # one of several candidates is right
+    if given.dtype == object:  # one of several candidates is right, or there is none
+        wrong &= is_known(given)
         for i in np.flatnonzero(wrong):
             wrong[i] = true[i] not in given[i].split(BETWEEN)
     return wrong

@@ -5,6 +5,7 @@ from cmwjax.tasks.ordinal import ORDINAL
 from cmwjax.tasks.partial import PARTIAL
 from cmwjax.tasks.regression import REGRESSION
 from cmwjax.tasks.selective import SELECTIVE
+from cmwjax.tasks.semi import SEMI
 
 TASKS = {
     "classification": CLASSIFICATION,
@@ -12,4 +13,5 @@ TASKS = {
     "partial": PARTIAL,
     "regression": REGRESSION,
     "selective": SELECTIVE,
+    "semi": SEMI,
 }

@@ -47,6 +47,8 @@ class Task(NamedTuple):
         surer. None: nobody asks.
       at_the_end: as `summary`, for the test set at the end of a run: metrics of more
         than one number.
+      semi: whether some samples have no label at all, for which all classes as
+        candidates stand; a step takes `config.semi.mu` of them for each one with one.
     """
 
     label_kind: str
@@ -64,6 +66,7 @@ class Task(NamedTuple):
     at_the_end: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, Any]] = (
         lambda found, labels: {}
     )
+    semi: bool = False
 
     @property
     def has_sets(self) -> bool:

@@ -53,8 +53,15 @@ class Batches:
         moment, index = learner.step // self._period, rows["index"]
         key = fold(learner.key, Purpose.AUGMENT, moment)
         keys = augment.sample_keys(key, index)
-        batch = make_batch(table, rows, self._view.prepare, keys)
-        return {**batch, "slot": slots(len(index), self._axis_name)}
+        slot = slots(len(index), self._axis_name)
+        if not self._method.two_views:
+            batch = make_batch(table, rows, self._view.prepare, keys)
+            return {**batch, "slot": slot}
+        strong_key = fold(learner.key, Purpose.STRONG_VIEW, learner.step)
+        views = self._view.pair(augment.sample_keys(strong_key, slot))
+        batch = make_batch(table, rows, views, keys)
+        weak, strong = batch["input"]
+        return {**batch, "input": weak, "strong": strong, "slot": slot}
 
     def training(
         self, state: RunState, table: Table, rows: Batch
@@ -95,7 +102,12 @@ class Batches:
         if self._config.augment.meta:
             key = fold(learner.key, Purpose.META_AUGMENT, learner.step)
             keys = augment.sample_keys(key, rows["index"])
-        batch = make_batch(table, rows, self._view.prepare, keys)
+        prepare = self._view.prepare
+        if self._method.meta_view == "strong":
+            strong_key = fold(learner.key, Purpose.STRONG_META_VIEW, learner.step)
+            slot = slots(len(rows["index"]), self._axis_name)
+            prepare = self._view.strong_by(augment.sample_keys(strong_key, slot))
+        batch = make_batch(table, rows, prepare, keys)
         memory = self._method.memory
         if memory is not None and memory.believed is not None:
             batch = memory.believed(remembered, batch)

@@ -86,7 +86,7 @@ def scorer(
         else:
             # A net sees the loss that it weights; what other rules see is no matter.
             seen = losses if method.net is None else method.losses(outputs, batch)
-            weights = method.weight_fn(meta_params, seen, batch)
+            weights = method.scored_weights(meta_params, seen, batch)
         quality = task.label_quality(outputs, batch, frequencies)
         mask = batch.get("mask", jnp.ones(losses.shape, bool))
         return Scores(losses, quality, weights, task.scores(outputs, batch), mask)

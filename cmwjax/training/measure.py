@@ -141,7 +141,8 @@ def write_results(run: Run, progress: Progress) -> None:
             provenance=_provenance(config),
         )
         weighting_file.save_weighting(run.workdir / WEIGHTING, function)
-    if family is not None:
+    # Unsure pseudo-labels of rare classes may well deserve more.
+    if family is not None and not run.program.task.semi:
         health.warn_of_weights(
             scores.losses[scores.seen],
             scores.weights[scores.seen],

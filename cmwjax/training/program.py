@@ -329,6 +329,12 @@ def _parts(
             f"{inputs.kind} cannot be blended: set config.mixup.alpha and "
             "config.mixup.meta_alpha to 0, or choose another method."
         )
+    if method.two_views and view.strong is None:
+        raise ValueError(
+            f"config.loss={config.loss!r} learns strong views, and {inputs.kind} have "
+            "none: give images or rows, such as embeddings (config.data.embed), or "
+            "choose another loss."
+        )
     function = None
     if config.weighting.load and method.net is not None:
         function = weighting_function(config)

@@ -12,12 +12,18 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from cmwjax.bias.meta_set import TRUSTED
+from cmwjax.bias.meta_set import LABELLED, TRUSTED
 from cmwjax.bias.problem import Problem, prepare
 from cmwjax.config_check import check_config
 from cmwjax.data import view as views
 from cmwjax.data.dataset import Dataset
-from cmwjax.data.order import Order, check_meta_batches, epoch_batches, meta_batches
+from cmwjax.data.order import (
+    Order,
+    check_meta_batches,
+    epoch_batches,
+    meta_batches,
+    mixed_batches,
+)
 from cmwjax.data.sources import Samples
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
@@ -295,7 +301,10 @@ def assemble(
     )
     if program.method.trusted_only:
         order = _meta_order(
-            config, problem.meta_index, config.data.batch_size, order.steps_per_epoch
+            config,
+            _meta_pool(config, problem),
+            config.data.batch_size,
+            order.steps_per_epoch,
         )
     unreadable = Unreadable(workdir, listed_sets(problem), problem.dataset.left_out)
     sets = build_sets(
@@ -364,15 +373,23 @@ def build_program(
         devices=devices,
         model=model,
     )
-    method, held_out = program.method, problem.meta_index
+    method = program.method
     if method.has_meta_step or method.trusted_only:
         sizes = config.data if method.trusted_only else config.meta_set
         check_meta_batches(
-            len(problem.train_index if held_out is None else held_out),
+            len(_meta_pool(config, problem)),
             batch_size=sizes.batch_size,
             shards=config.data.shards,
         )
     return program
+
+
+def _meta_pool(config: ConfigDict, problem: Problem) -> NDArray[np.int32]:
+    """The positions that the meta set is, or is drawn from."""
+    if config.meta_set.policy == LABELLED:
+        return problem.labelled_index
+    held_out = problem.meta_index
+    return problem.train_index if held_out is None else held_out
 
 
 def _trusted_share(config: ConfigDict, problem: Problem) -> float:
@@ -385,6 +402,18 @@ def _trusted_share(config: ConfigDict, problem: Problem) -> float:
 
 
 def _training_order(config: ConfigDict, problem: Problem) -> Order:
+    if TASKS[config.task].semi:
+        labelled = problem.labelled_index
+        table = partial(
+            mixed_batches,
+            labelled,
+            np.setdiff1d(problem.train_index, labelled),
+            batch_size=config.data.batch_size,
+            ratio=config.semi.mu,
+            shards=config.data.shards,
+            seed=config.seed,
+        )
+        return Order(table, len(table(epoch=0)), period=1)  # labels return within it
     table = partial(
         epoch_batches,
         problem.train_index,

@@ -18,7 +18,7 @@ from jax import lax
 from cmwjax.core import weighting
 from cmwjax.core.meta import LossFn, meta_step, weighted_step
 from cmwjax.data.view import View
-from cmwjax.methods.method import Losses, Method, constant_one
+from cmwjax.methods.method import Losses, Method
 from cmwjax.methods.teacher import update_teacher
 from cmwjax.tasks.task import Task
 from cmwjax.training.batches import Batches
@@ -67,14 +67,14 @@ def build(
     warmup = partial(
         weighted_step,
         loss_fn=classifier_loss(model, method.warmup_losses(task.losses)),
-        weight_fn=masked_weights(constant_one),
+        weight_fn=masked_weights(method.warmup_weights),
         **common,
     )
     losses, weight_fn = method.terms()
     common |= dict(
         loss_fn=classifier_loss(model, losses),
         weight_fn=masked_weights(weight_fn),
-        metrics_fn=masked_metrics(method.metrics_fn),
+        metrics_fn=masked_metrics(method.statistics()),
         normalisation=config.weighting.normalisation,
     )
     weighted = partial(weighted_step, **common)
@@ -88,7 +88,7 @@ def build(
         **common,
     )
     # Trusted samples return within an epoch, and look another way each time.
-    period = 1 if method.trusted_only else steps_per_epoch
+    period = 1 if method.trusted_only or task.semi else steps_per_epoch
     batches = Batches(config, model, method, view, axis_name, period)
 
     def whole(step, *, is_warmup=False):
