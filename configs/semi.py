@@ -72,6 +72,8 @@ def get_config(arg=None):
         _head(config, arg)
     if arg["smoke"]:
         config.compare.seeds, config.epochs = (0,), 10
+        if arg["methods"] == METHODS:  # each takes some seconds to compile
+            config.compare.methods = ("fixmatch", "cmw_net")
     if arg["epochs"]:
         config.epochs = arg["epochs"]
     return config
