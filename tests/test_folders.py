@@ -102,7 +102,7 @@ def test_files_that_are_left_out_are_counted(folder, caplog):
 
 
 def test_what_is_no_file_or_cannot_be_read(folder):
-    """A pipe would never end, and a link to itself is listed as unreadable."""
+    """A pipe would never end, and a link to itself is listed."""
     os.mkfifo(folder / "train/dog/pipe.png")
     os.symlink("loop.png", folder / "train/dog/loop.png")
     (folder / "train/dog/folder.png").mkdir()
@@ -112,7 +112,7 @@ def test_what_is_no_file_or_cannot_be_read(folder):
         name: decode.REASONS[decode.load(images.read, i, view, rng)[1]]
         for i, name in enumerate(images.names)
     }
-    assert reasons.pop("train/dog/loop.png") == "unreadable"
+    assert reasons.pop("train/dog/loop.png") == "no file"
     assert len(reasons) == 4 and not any(reasons.values())
 
 

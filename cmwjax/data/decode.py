@@ -4,6 +4,7 @@ Everything is a pure function of the file, the view and a generator of random nu
 What cannot be decoded does not raise: it gives black pixels and the reason.
 """
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -22,8 +23,11 @@ REASONS = (
     "damaged",
     "too large",
     "unsupported depth",
-    "unreadable",
+    "no file",
 )
+# A folder, what is below a file, a link to itself, a name that is too long. A disk that
+# fails, or permission that is lacking, is another matter.
+NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 CROPS = ("centre", "random_crop", "random_resized_crop")
 # Of the area and of the aspect ratio of a random resized crop, and how often to draw.
@@ -80,8 +84,10 @@ def load(
         content, reason = read(position), ""
     except FileNotFoundError:
         content, reason = b"", "missing"
-    except OSError:  # a folder, a link to itself, no permission, a broken disk
-        content, reason = b"", "unreadable"
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        content, reason = b"", "no file"
     if not (content or reason):
         reason = "empty"
     if content:
