@@ -84,7 +84,10 @@ def test_it_suggests_what_the_list_of_samples_does(finished, kind):
     assert same.mean() > 0.995  # but for two classes that are level
     likely = last.predict_proba(inputs[:7])
     np.testing.assert_allclose(likely.sum(1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(names[likely.argmax(1)], last.predict(inputs[:7]))
+    best = likely.argmax(1)
+    if kind == "ordinal":  # the median
+        best = np.sum(np.cumsum(likely, axis=1) < 0.5, axis=1)
+    np.testing.assert_array_equal(names[best], last.predict(inputs[:7]))
 
 
 @pytest.mark.parametrize("kind", ["images", "rows", "targets", "teacher"])
