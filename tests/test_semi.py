@@ -251,6 +251,7 @@ def test_a_step_learns_two_views(tmp_path):
     np.testing.assert_allclose(end.teacher.params["head"]["kernel"], average, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looks", ["plain", "strong"])
 def test_views_of_the_meta_set(tmp_path, looks):
     config = config_of(**{"baseline.fixmatch.meta_view": looks})

@@ -215,7 +215,10 @@ def _check_size(
         )
     if len(members) < per_class + spare:
         beyond = f" and {spare} to train on" if spare else ""
-        remedy = "lower config.meta_set.per_class, or add samples"
+        remedy = (
+            "lower config.meta_set.per_class, or add samples, of which "
+            "config.data.train_size may leave some out"
+        )
         if len(members) <= spare:  # no number is low enough
             remedy = (
                 "add samples, leave the class out, or choose "
