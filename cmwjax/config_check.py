@@ -209,7 +209,7 @@ def check_config(config: ConfigDict) -> None:
         _check_noise_on_given(config)
     if bool(config.compare.methods) != bool(config.compare.seeds):
         raise ValueError(
-            f"config.compare has methods={config.compare.methods} and seeds="
+            f"config.compare.methods={config.compare.methods} and config.compare.seeds="
             f"{config.compare.seeds}; give both, or neither for a single run."
         )
 
