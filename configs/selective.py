@@ -62,6 +62,8 @@ def get_config(arg=None):
             config.optim.learning_rate = 0.03
     if arg["smoke"]:
         config.compare.seeds = (0,)
+        if arg["methods"] == METHODS:
+            config.compare.methods = methods_of("erm+sat+cmw_net@sat")
     config.epochs = arg["epochs"] or config.epochs
     # What an untrained classifier predicts tells of no sample.
     config.warmup_epochs = arg["warmup"] or max(1, config.epochs // 3)
