@@ -209,6 +209,7 @@ def test_what_a_run_leaves(finished):
     assert drawn == {"weight_curves", "weight_histogram"}
 
 
+@pytest.mark.slow
 def test_a_step_learns_two_views(tmp_path):
     """The gradient of one step of softmax regression, by hand."""
     fields = {"model.options": {"hidden": ()}, "method": "fixmatch"}
