@@ -125,7 +125,7 @@ def equalize(image: jax.Array, strength: jax.Array) -> jax.Array:
     del strength
 
     def channel(levels):
-        counts = jnp.zeros(256, jnp.int32).at[levels.ravel()].add(1)
+        counts = jnp.bincount(levels.ravel(), length=256)
         last = counts[jnp.max(levels)]
         step = (levels.size - last) // 255
         below = jnp.cumsum(counts) - counts

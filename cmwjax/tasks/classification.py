@@ -23,14 +23,23 @@ def predict(logits: jax.Array) -> jax.Array:
     return jnp.argmax(logits, axis=-1)
 
 
-def confidence(logits: jax.Array) -> jax.Array:
-    """Logarithm of the odds of the likeliest class, `[B, C]` -> `[B]`.
+def log_odds(logits: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Logarithm of the odds of a class against all other outputs, `[B]`.
 
     It ranks as its probability does, and near 1 still tells samples apart.
+
+    Args:
+      logits: `[B, K]`.
+      chosen: the class, int `[B]`.
     """
-    is_likeliest = jax.nn.one_hot(predict(logits), logits.shape[-1], dtype=bool)
-    others = logsumexp(jnp.where(is_likeliest, -jnp.inf, logits), axis=-1)
-    return jnp.max(logits, axis=-1) - others
+    is_chosen = jax.nn.one_hot(chosen, logits.shape[-1], dtype=bool)
+    own = jnp.max(logits, axis=-1, where=is_chosen, initial=-jnp.inf)
+    return own - logsumexp(logits, axis=-1, where=~is_chosen)
+
+
+def confidence(logits: jax.Array) -> jax.Array:
+    """Logarithm of the odds of the likeliest class, `[B, C]` -> `[B]`."""
+    return log_odds(logits, predict(logits))
 
 
 def scores(logits: jax.Array, batch: Batch) -> Scores:

@@ -9,9 +9,7 @@ the samples at the top, and is judged by these.
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
 from numpy.typing import NDArray
 
 from cmwjax.core.labels import ABSTENTION
@@ -34,9 +32,7 @@ def confidence(logits: jax.Array) -> jax.Array:
 
     The logarithm of the odds of the likeliest class, against all others and abstention.
     """
-    is_likeliest = jax.nn.one_hot(predict(logits), logits.shape[-1], dtype=bool)
-    others = logsumexp(jnp.where(is_likeliest, -jnp.inf, logits), axis=-1)
-    return jnp.max(logits[:, :-1], axis=-1) - others
+    return classification.log_odds(logits, predict(logits))
 
 
 def scores(logits: jax.Array, batch: Batch) -> Scores:
