@@ -15,6 +15,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import jax
@@ -91,14 +92,13 @@ def errors(config) -> list[dict]:
 
 def compared(meta_step):
     """`meta_step` whose metrics tell what each mask would have made of it."""
-    # The gradient as the optimizer's state; the weighting net stays as it is.
-    probe = optax.GradientTransformation(
-        lambda params: optax.tree.zeros_like(params),
-        lambda gradient, state, params=None: (
-            optax.tree.zeros_like(gradient),
-            gradient,
-        ),
-    )
+
+    def keep(updates, state, params=None):
+        """The gradient as the optimizer's state; the weighting net stays as it is."""
+        del state, params
+        return optax.tree.zeros_like(updates), updates
+
+    probe = optax.GradientTransformation(optax.tree.zeros_like, keep)
 
     def step(state, batch, meta_batch, *, meta_tx, trusted_share, **options):
         def gradient(mask):
@@ -109,7 +109,7 @@ def compared(meta_step):
 
         exact = gradient(None)
         norm = optax.tree.norm(exact)
-        errors = {}
+        errors: dict[str, Any] = {}
         for name, mask in MASKS.items():
             other = gradient(mask)
             difference = optax.tree.norm(optax.tree.sub(other, exact))
