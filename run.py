@@ -9,6 +9,10 @@ nothing and writes report.html anew, from the files of the folder.
 
 Exit codes: 0, finished; 1, an error, which is printed; 75, stopped by SIGTERM or SIGINT
 within 30 seconds and saved: run the same command again. A second SIGINT stops at once.
+
+What was compiled is kept for the next run, 1 GiB of it, in the folder `compiled` of
+$CMWJAX_CACHE_DIR (by default $XDG_CACHE_HOME/cmwjax, or ~/.cache/cmwjax), or in
+$JAX_COMPILATION_CACHE_DIR; with JAX_ENABLE_COMPILATION_CACHE=false nothing is.
 """
 
 import difflib
@@ -28,6 +32,8 @@ from cmwjax.config import base_config
 
 # ml_collections loads configuration files in a way that Python 3.12 deprecates.
 warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
+# Even under -W error, for what was kept is compiled anew if it cannot be read.
+warnings.filterwarnings("default", "Error (reading|writing) persistent compilation")
 
 CONFIGS = Path(__file__).parent / "configs"
 # What flags and ml_collections raise at a configuration that is wrong.
@@ -187,7 +193,7 @@ def check_read(config: ConfigDict, given: dict) -> None:
 
 def main(_) -> None:
     # After the flags are parsed: a mistyped flag answers at once.
-    from cmwjax import compare, train
+    from cmwjax import compare, compilation, train
     from cmwjax.files import expanded
     from cmwjax.methods.catalogue import title
     from cmwjax.report import event_files
@@ -210,6 +216,7 @@ def main(_) -> None:
             return
         if tensorboard:
             event_files.check_installed()
+        compilation.keep_programs()
         with Signals() as signals, signals.at_once():
             if config.compare.methods:
                 table = compare.run(config, workdir, tensorboard=tensorboard)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from cmwjax import train
 from cmwjax.bias.problem import Problem, prepare
+from cmwjax.compilation import Clock
 from cmwjax.config import base_config
 from cmwjax.config_check import check_config
 from cmwjax.console import Progress
@@ -23,7 +24,7 @@ from cmwjax.report import plots
 from cmwjax.report.event_files import event_files
 from cmwjax.report.page import write_or_warn
 from cmwjax.report.problem import check_data, data_digest, log_header
-from cmwjax.report.result import Result
+from cmwjax.report.result import Result, duration
 from cmwjax.report.summary import diverged as diverged
 from cmwjax.report.summary import last_epoch as last_epoch
 from cmwjax.report.summary import mean_and_std as mean_and_std
@@ -117,7 +118,7 @@ def _run_all(
     start = time.perf_counter()
     results: dict[str, list[Result | None]] = {method: [] for method in methods}
     total = len(methods) * len(seeds) * config.epochs
-    with Progress(total) as progress:
+    with Progress(total) as progress, Clock() as compiling:
         for method in methods:
             for seed in seeds:
                 progress.describe(f"{title(method)}, seed {seed}")
@@ -133,6 +134,8 @@ def _run_all(
                 progress.reach(done + config.epochs)  # of a finished run
                 if on_run is not None:
                     on_run(method, seed, result)
+    seconds = time.perf_counter() - start
+    logging.info("It took %s.", duration(seconds, compiling.seconds))
     ended = [r for runs in results.values() for r in runs if r is not None]
     summary = {
         "score": SCORE,
@@ -141,8 +144,9 @@ def _run_all(
         "scored_on": "test" if problem.dataset.has_test else "validation",
         "test_labels": "given" if _scores_by_given(config, problem) else "right",
         "seeds": list(seeds),
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
         "checkpoint_seconds": sum(r.checkpoint_seconds for r in ended),
+        "compile_seconds": compiling.seconds,
         "methods": {method: measured(runs) for method, runs in results.items()},
     }
     if jax.process_index() == 0:

@@ -65,6 +65,14 @@ def expanded(path: str | os.PathLike) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def cache_folder() -> Path:
+    """Where embeddings and compiled programs are kept from one run to the next."""
+    folder = os.environ.get("CMWJAX_CACHE_DIR")
+    if folder:
+        return expanded(folder)
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "cmwjax"
+
+
 def is_leftover(path: Path) -> bool:
     """Whether `replacing` left it behind when its process was killed."""
     return bool(_LEFTOVER.fullmatch(path.name))

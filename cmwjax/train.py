@@ -105,6 +105,7 @@ def train(this: Run, on_epoch: OnEpoch | None = None) -> None:
     with (
         closing(rows),
         this.checkpoints,
+        progress.compiling,
         Signals() as signals,
         _saving_if_interrupted(this, progress),
     ):
@@ -145,7 +146,7 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
     """
     if progress.step > epoch * run.steps_per_epoch:
         return
-    clock = time.perf_counter()
+    clock, compiled = time.perf_counter(), progress.compiling.seconds
     state, chosen = progress.state, progress.meta_set
     quality, looks = progress.quality, progress.looks
     frequencies, seen_before = progress.frequencies, progress.history
@@ -168,7 +169,7 @@ def begin_epoch(run: Run, progress: Progress, epoch: int, signals: Signals) -> N
         state = run.program.refresh(state, run.sets.train, run.problem, since_warmup)
     progress.quality, progress.looks = quality, looks
     progress.frequencies, progress.history = frequencies, seen_before
-    progress.begin_epoch(run.program.reset_sums(state), chosen, clock)
+    progress.begin_epoch(run.program.reset_sums(state), chosen, clock, compiled)
 
 
 def train_epoch(
@@ -188,6 +189,8 @@ def train_epoch(
     meta_steps = range(0)
     if run.has_meta_steps(epoch):
         meta_steps = _multiples(run.config.meta_every, progress.step, end)
+    # Not the same again as another program, which takes long to compile.
+    is_warmup = epoch < run.config.warmup_epochs and run.program.method.has_warmup
     meta_order = run.meta_order(progress.meta_set)
     meta_rows = run.sets.train.source.training(meta_order, meta_steps, meta=True)
     with closing(meta_rows):
@@ -199,7 +202,7 @@ def train_epoch(
                 progress.state,
                 [next(rows) for _ in steps],
                 [next(meta_rows) if is_due else None for is_due in due],
-                is_warmup=epoch < run.config.warmup_epochs,
+                is_warmup=is_warmup,
             )
             progress.step += len(steps)
             if progress.step == run.total_steps or (
@@ -219,6 +222,7 @@ def end_epoch(
     metrics = {"epoch": epoch, "step": progress.step, **metrics}
     metrics["seconds"] = progress.seconds
     metrics["checkpoint_seconds"] = progress.stall
+    metrics["compile_seconds"] = progress.compiling.seconds
     with signals.at_once():
         export.save_if_selected(run, progress, metrics)
     append_metrics(run.workdir, metrics)

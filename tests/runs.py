@@ -76,7 +76,7 @@ def lines(workdir):
 
 def metrics(workdir):
     """The metrics of each epoch, but for how long it took."""
-    times = ("seconds", "checkpoint_seconds")
+    times = ("seconds", "checkpoint_seconds", "compile_seconds")
     return [{k: v for k, v in x.items() if k not in times} for x in lines(workdir)]
 
 

@@ -56,7 +56,7 @@ def whole_run():
     return Saved(
         run=RunState(learner, jax.tree.map(jnp.asarray, sums)),
         meta_index=np.array([-1], np.int32),
-        seconds=np.array([7.5, 0.25]),
+        seconds=np.array([7.5, 0.25, 0.5]),
         quality=np.linspace(0, 3, 7, dtype=np.float32),
         looks=np.array(3, np.int32),
         frequencies=np.full(3, 1 / 3, np.float32),

@@ -17,6 +17,7 @@ from cmwjax.bias.problem import prepare
 from cmwjax.data import embedding, text_embedding
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.decode import View, look, look_at_pixels
+from cmwjax.files import cache_folder
 from cmwjax.models.efficientnet_lite import Depthwise, EfficientNetLite0
 from cmwjax.models.pretrained import load_weights
 from cmwjax.report.samples import read_samples
@@ -104,11 +105,11 @@ def test_the_folder_of_what_is_kept(monkeypatch):
     for name in ("CMWJAX_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/someone")
-    assert str(embedding.cache_folder()) == "/someone/.cache/cmwjax"
+    assert str(cache_folder()) == "/someone/.cache/cmwjax"
     monkeypatch.setenv("XDG_CACHE_HOME", "/else")
-    assert str(embedding.cache_folder()) == "/else/cmwjax"
+    assert str(cache_folder()) == "/else/cmwjax"
     monkeypatch.setenv("CMWJAX_CACHE_DIR", "~/mine")
-    assert str(embedding.cache_folder()) == "/someone/mine"
+    assert str(cache_folder()) == "/someone/mine"
 
 
 def settings(folder, **fields):

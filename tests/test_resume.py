@@ -466,11 +466,14 @@ def test_seconds_count_what_a_stopped_process_has_spent(tmp_path, monkeypatch):
         patch.setattr(Signals, "check", check)
         with pytest.raises(Interrupted):
             run(tiny(method="erm"), tmp_path / "run")
-    seconds, stall = saved(tmp_path / "run")["seconds"]
-    assert seconds >= 1 > stall == 0
+    seconds, stall, compiling = saved(tmp_path / "run")["seconds"]
+    assert seconds >= 1 > stall == 0 and seconds - 1 > compiling > 0
     result = run(tiny(method="erm"), tmp_path / "run")
     epochs = [line["seconds"] for line in lines(tmp_path / "run")]
     assert epochs[0] > seconds and sum(epochs) == result.seconds
+    compiled = [line["compile_seconds"] for line in lines(tmp_path / "run")]
+    assert compiled[0] > compiling and sum(compiled) == result.compile_seconds
+    assert all(part < whole for part, whole in zip(compiled, epochs, strict=True))
 
 
 # One call into C for minutes, as a compilation: no Python handler gets a chance to run.

@@ -25,7 +25,7 @@ from cmwjax.data.dataset import Dataset, validate
 from cmwjax.data.decode import REASONS, View
 from cmwjax.data.encoded import EncodedSet, Reader, file_of
 from cmwjax.data.text_embedding import TEXT_FEATURES, VECTORS, embed_texts
-from cmwjax.files import expanded, replacing
+from cmwjax.files import cache_folder, replacing
 from cmwjax.models.efficientnet_lite import FEATURES, EfficientNetLite0
 from cmwjax.models.pretrained import load_weights
 from cmwjax.randomness import Purpose, generator
@@ -274,14 +274,6 @@ def embeddings(
         _keep(path, *kept)
     found, codes = kept
     return found.astype(np.float32), codes
-
-
-def cache_folder() -> Path:
-    """Where embeddings are kept."""
-    folder = os.environ.get("CMWJAX_CACHE_DIR")
-    if folder:
-        return expanded(folder)
-    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "cmwjax"
 
 
 def _read(path: Path, count: int) -> tuple[Any, Any] | None:

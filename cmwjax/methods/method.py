@@ -116,6 +116,12 @@ class Method(NamedTuple):
         return lambda meta_params, losses, batch: shares(losses, batch).fixed
 
     @property
+    def has_warmup(self) -> bool:
+        """Whether steps of the warm-up are others than those after it."""
+        is_weighted = self.weight_fn is not constant_one or self.shares is not None
+        return is_weighted or self.mixes or self.memory is not None
+
+    @property
     def has_meta_step(self) -> bool:
         """Whether weights are learned, and a meta batch is needed for that."""
         return (self.net or self.meta_tx) is not None and not self.frozen

@@ -30,6 +30,7 @@ from cmwjax.report.page_parts import (
 from cmwjax.report.panels import draw_over_time, draw_weighting, weighting_of
 from cmwjax.report.plot_style import styled
 from cmwjax.report.read import find_runs, read_metrics, read_scores
+from cmwjax.report.result import duration
 from cmwjax.report.samples import samples_of
 from cmwjax.report.summary import cells, choice, read_summary, score
 
@@ -103,7 +104,8 @@ def _sections(
     details = {"data": data_title(config.get("data", {}).get("name", "data"))}
     details["epochs"] = count(config.get("epochs", 0))
     details["seeds"] = ", ".join(map(str, summary["seeds"]))
-    details["time"] = f"{summary['seconds']:.1f} seconds in all"
+    spent = duration(summary["seconds"], summary.get("compile_seconds", 0.0))
+    details["time"] = f"{spent} in all"
     yield "details", "Details", facts(details.items())
 
 

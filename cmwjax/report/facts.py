@@ -118,12 +118,14 @@ def data_title(name: str) -> str:
 def step_seconds(metrics: Sequence[dict[str, Any]]) -> float | None:
     """Median over the epochs of the seconds per step, all that comes with it included.
 
-    Without what training waited for checkpoints. None where the metrics do not tell.
+    Without what training waited for checkpoints and for the compiler. None where the
+    metrics do not tell.
     """
     seconds, before = [], 0
     for row in metrics:
         steps, before = row["step"] - before, row["step"]
         spent = row.get("seconds")
         if steps > 0 and spent is not None:
-            seconds.append((spent - row.get("checkpoint_seconds", 0)) / steps)
+            waits = (row.get(f"{of}_seconds", 0) for of in ("checkpoint", "compile"))
+            seconds.append((spent - sum(waits)) / steps)
     return float(np.median(seconds)) if seconds else None

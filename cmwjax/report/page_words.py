@@ -11,6 +11,7 @@ from cmwjax.files import PROBLEM, read_json
 from cmwjax.report.facts import Facts, step_seconds
 from cmwjax.report.families import read_borders
 from cmwjax.report.page_parts import count, percent
+from cmwjax.report.result import compile_seconds, duration
 from cmwjax.report.samples import (
     is_known,
     is_regression,
@@ -310,10 +311,8 @@ def details(found: Facts) -> Iterator[tuple[str, str]]:
         yield "batch size", count(config["data"]["batch_size"])
     last = found.metrics[-1]
     yield "epochs", f"{count(last['epoch'])} ({count(last['step'])} steps)"
-    yield (
-        "time",
-        f"{sum(row.get('seconds') or 0 for row in found.metrics):.1f} seconds in all",
-    )
+    spent = sum(row.get("seconds") or 0 for row in found.metrics)
+    yield "time", f"{duration(spent, compile_seconds(found.metrics))} in all"
     seconds = step_seconds(found.metrics)
     if seconds is not None:
         yield (

@@ -19,6 +19,7 @@ class Result(NamedTuple):
     auroc: float  # of "this label is wrong", by quality; NaN if none is
     seconds: float  # all epochs together
     checkpoint_seconds: float  # of which training waited for checkpoints
+    compile_seconds: float  # of which programs were compiled
     # On the validation set, of its given labels: after the last epoch, and at the best.
     validation_score: float | None = None
     best_validation_score: float | None = None
@@ -45,7 +46,15 @@ def sentence(result: Result) -> str:
         parts.append(f"average precision {100 * result.average_precision:.1f} %")
     if not math.isnan(result.auroc):
         parts.append(f"AUROC of wrong labels {result.auroc:.3f}")
-    return ", ".join([*parts, f"{result.seconds:.1f} seconds"])
+    return ", ".join([*parts, duration(result.seconds, result.compile_seconds)])
+
+
+def duration(seconds: float, compile_seconds: float) -> str:
+    """How long something took, and what of it was compiling, where that shows."""
+    text = f"{seconds:.1f} seconds"
+    if compile_seconds >= 0.05:
+        text += f" ({compile_seconds:.1f} of them compiling)"
+    return text
 
 
 def epoch_of_choice(part: str) -> str:
@@ -74,9 +83,15 @@ def summarise(workdir: Path) -> Result:
         auroc=wrong_label_auroc(samples["quality"][known], is_wrong(samples)[known]),
         seconds=sum(metrics["seconds"] for metrics in epochs),
         checkpoint_seconds=sum(metrics["checkpoint_seconds"] for metrics in epochs),
+        compile_seconds=compile_seconds(epochs),
         validation_score=last.get(validation),
         best_validation_score=best.get(validation),
     )
+
+
+def compile_seconds(epochs: list[dict[str, Any]]) -> float:
+    """Seconds in which programs were compiled, in all epochs that tell."""
+    return sum(metrics.get("compile_seconds", 0.0) for metrics in epochs)
 
 
 def selects(metrics: dict[str, Any], criterion: str) -> str | None:

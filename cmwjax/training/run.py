@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cmwjax.bias.meta_set import LABELLED, TRUSTED
 from cmwjax.bias.problem import Problem, prepare
+from cmwjax.compilation import Clock
 from cmwjax.config_check import check_config
 from cmwjax.data import view as views
 from cmwjax.data.dataset import Dataset
@@ -170,6 +171,7 @@ class Progress:
       step: steps that are done.
       began: when the epoch began, by `time.perf_counter`; earlier by what other
         processes have spent on it before.
+      compiling: counts the seconds of the epoch in which programs were compiled.
       stall: seconds of the epoch in which training waited for checkpoints.
       quality: of labels, float32 `[N]`, summed over the looks at all training samples.
       looks: how many there were.
@@ -183,6 +185,7 @@ class Progress:
     meta_set: NDArray | None
     step: int
     began: float
+    compiling: Clock
     quality: NDArray[np.float32]
     frequencies: NDArray[np.float32]
     history: NDArray[np.float32]
@@ -194,12 +197,14 @@ class Progress:
     @classmethod
     def of(cls, run: Run, saved: Saved) -> "Progress":
         """The moment at which something was saved."""
-        seconds, stall = saved.seconds.tolist()
+        # Some runs were saved before the last one was counted.
+        seconds, stall, compiling = [*saved.seconds.tolist(), 0.0][:3]
         return cls(
             state=run.program.layout.replicate(saved.run),
             meta_set=saved.meta_set,
             step=int(saved.run.learner.step),
             began=time.perf_counter() - seconds,
+            compiling=Clock(compiling),
             quality=saved.quality,
             frequencies=saved.frequencies,
             history=saved.history,
@@ -213,11 +218,19 @@ class Progress:
         return time.perf_counter() - self.began
 
     def begin_epoch(
-        self, state: RunState, meta_set: NDArray | None, clock: float
+        self, state: RunState, meta_set: NDArray | None, clock: float, compiled: float
     ) -> None:
-        """Enters the next epoch, which began at `clock`."""
+        """Enters the next epoch.
+
+        Args:
+          state: at its first step.
+          meta_set: its own.
+          clock: when it began.
+          compiled: seconds of compiling that were counted until then.
+        """
         self.state, self.meta_set = state, meta_set
         self.began, self.stall = clock, 0.0
+        self.compiling.seconds -= compiled
 
     def quality_with(
         self, run: Run, scores: Scores, validation: Scores | None
@@ -244,7 +257,7 @@ class Progress:
         """
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
-        seconds = self.seconds, self.stall
+        seconds = self.seconds, self.stall, self.compiling.seconds
         now = run.start.at(
             self.state,
             self.meta_set,

@@ -40,7 +40,8 @@ class Saved(NamedTuple):
 
     run: RunState
     meta_index: np.ndarray  # int32, of this epoch; see `meta_set`
-    seconds: np.ndarray  # float64 [2], of this epoch so far, and saving's share of them
+    # float64 [3], of this epoch so far, and of them those of saving and of compiling
+    seconds: np.ndarray
     quality: np.ndarray  # float32 [N], of labels, summed over looks at all samples
     looks: np.ndarray  # int32, how many there were
     frequencies: np.ndarray  # float32 [G], of the next one; see `sets.frequencies`
@@ -61,7 +62,7 @@ class Saved(NamedTuple):
         self,
         run: RunState,
         meta_set: np.ndarray | None,
-        seconds: tuple[float, float],
+        seconds: tuple[float, float, float],
         quality: np.ndarray,
         looks: int,
         frequencies: np.ndarray,
@@ -86,7 +87,7 @@ def first(
     return Saved(
         run=run,
         meta_index=_NO_META_SET if problem.meta_index is None else problem.meta_index,
-        seconds=np.zeros(2),
+        seconds=np.zeros(3),
         quality=np.zeros(len(problem.labels), np.float32),
         looks=np.zeros((), np.int32),
         frequencies=frequencies,
