@@ -26,6 +26,7 @@ from cmwjax.core.losses import cross_entropy
 from cmwjax.core.meta import MetaState, meta_step, weighted_step
 from cmwjax.core.weighting import CMWNet, weight_fn
 from cmwjax.models.catalogue import MODELS, build
+from cmwjax.models.heads import last_layer
 
 NUM_CLASSES = 10
 NUM_FAMILIES = 3
@@ -49,6 +50,7 @@ VARIANTS = {
     "meta_step, equal meta batch": ["meta"],
     "meta_step, quarter meta batch": ["meta_quarter"],
     "meta_step, lean": ["meta_lean"],
+    "meta_step, last layer looks ahead": ["meta_last"],
     "meta_step every 10th step": ["meta"] + 9 * ["weighted"],
 }
 
@@ -115,6 +117,7 @@ def make_programs(
     weighted = jax.jit(partial(weighted_step, **ours))
     whole = partial(meta_step, **ours, meta_tx=meta_tx, inner_lr=inner_lr)
     meta, lean = jax.jit(whole), jax.jit(partial(whole, lean=True))
+    last = jax.jit(partial(whole, lookahead_mask=last_layer))
     state = MetaState.create(
         params=params,
         meta_params=net.init(key, jnp.zeros(1), jnp.zeros(1, jnp.int32)),
@@ -128,6 +131,7 @@ def make_programs(
         "meta": Program(meta, state, (batch, equal)),
         "meta_quarter": Program(meta, state, (batch, quarter)),
         "meta_lean": Program(lean, state, (batch, equal)),
+        "meta_last": Program(last, state, (batch, equal)),
     }
 
 

@@ -136,7 +136,7 @@ MUTATIONS = [
     Mutation(
         "meta loss at w instead of after the virtual step",
         "core/meta.py",
-        "ahead = optax.apply_updates(state.params, updates)",
+        "ahead = moves(optax.apply_updates(state.params, updates), state.params)",
         "ahead = state.params",
         "test_meta.py",
     ),
@@ -1080,6 +1080,83 @@ MUTATIONS = [
         "first = shard * part * ratio",
         "first = 0",
         "test_unlabelled.py::test_a_row_has_the_ratio_of_both_kinds_in_every_shard",
+    ),
+    # Selective classification.
+    Mutation(
+        "sat: the label learns what is not believed",
+        "methods/selective.py",
+        "return belief * learned + (1 - belief) * _of_abstention(logits)",
+        "return (1 - belief) * learned + belief * _of_abstention(logits)",
+        "test_selective.py::"
+        "test_sat_learns_what_it_believes_of_a_label_and_to_abstain_for_the_rest",
+    ),
+    Mutation(
+        "sat: the newest prediction keeps the momentum",
+        "methods/selective.py",
+        "new = momentum * old + (1 - momentum) * new",
+        "new = (1 - momentum) * old + momentum * new",
+        "test_selective.py::"
+        "test_beliefs_are_moving_averages_of_the_probability_of_the_label",
+    ),
+    Mutation(
+        "abstention is the first class",
+        "methods/selective.py",
+        "soft_label[-1] = 1",
+        "soft_label[0] = 1",
+        "test_selective.py::test_what_a_label_lacks_in_weight_is_learned_of_abstention",
+    ),
+    Mutation(
+        "confidence: the odds against other classes alone",
+        "tasks/selective.py",
+        "return classification.log_odds(logits, predict(logits))",
+        "return classification.log_odds(logits[:, :-1], predict(logits))",
+        "test_selective.py::test_confidence_is_the_odds_of_the_class_against_all_else",
+    ),
+    Mutation(
+        "risks: the least sure samples first",
+        "tasks/selective.py",
+        "np.unique(-np.asarray(confidence",
+        "np.unique(np.asarray(confidence",
+        "test_selective.py::test_risks_are_those_of_every_order_of_equal_confidences",
+    ),
+    Mutation(
+        "risks: equal confidences in the order of the samples",
+        "tasks/selective.py",
+        "errors = np.cumsum(shares[np.sort(group)])",
+        "errors = np.cumsum(wrong[np.argsort(group, kind='stable')])",
+        "test_selective.py::test_risks_are_those_of_every_order_of_equal_confidences",
+    ),
+    Mutation(
+        "E-AURC: of a ranking with all errors at its beginning",
+        "tasks/selective.py",
+        "np.maximum(covered - right, 0) / covered",
+        "np.minimum(covered, size - right) / covered",
+        "test_selective.py::"
+        "test_excess_of_the_area_is_what_a_perfect_ranking_would_save",
+    ),
+    Mutation(
+        "coverage: rounded down",
+        "tasks/selective.py",
+        "return math.ceil(round(coverage * size, 6))",
+        "return math.floor(coverage * size)",
+        "test_selective.py::test_coverages_are_rounded_up_to_a_sample",
+    ),
+    # Who looks ahead.
+    Mutation(
+        "lookahead_mask: what is not in it moves",
+        "core/meta.py",
+        "lambda m, x, other: x if m else other",
+        "lambda m, x, other: other if m else x",
+        "test_lookahead_mask.py::"
+        "test_the_meta_gradient_is_that_of_the_moved_parameters_alone",
+    ),
+    Mutation(
+        "lookahead_mask: of no effect",
+        "core/meta.py",
+        "lambda m, x, other: x if m else other",
+        "lambda m, x, other: x",
+        "test_lookahead_mask.py::"
+        "test_the_meta_gradient_is_that_of_the_moved_parameters_alone",
     ),
 ]
 

@@ -32,6 +32,8 @@ FIELDS = {
     "families": ("weighting.num_families", int),
     "mean": ("weighting.normalisation", lambda _: "mean"),
     "ema": ("ema.decay", float),
+    "last": ("weighting.lookahead_layers", lambda _: "last"),
+    "every": ("meta_every", int),
 }
 
 

@@ -131,6 +131,13 @@ def base_config() -> ConfigDict:
     config.weighting.normalisation = "weights"
     # The step that a meta step looks ahead by: plain SGD's, or the optimizer's own.
     config.weighting.lookahead = "sgd"
+    # The layers that look ahead: all of them, or the last one alone, an approximation
+    # in which a meta step costs 1.3 of an ordinary step instead of 3.3, and 2 where
+    # trusted samples are learned as well.
+    config.weighting.lookahead_layers = "all"
+    # Whether a meta step frees the memory of its forward pass and makes the pass again,
+    # for the same numbers at 3.7 of an ordinary step in about the memory of one.
+    config.weighting.lean = False
 
     config.augment = ConfigDict()
     config.augment.pad = 0  # pixels by which training images are shifted at most

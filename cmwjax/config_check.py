@@ -25,6 +25,7 @@ from cmwjax.data import (
 )
 from cmwjax.methods import catalogue, mixup, soft_labels
 from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
+from cmwjax.models import heads
 from cmwjax.tasks.catalogue import TASKS
 
 # Test sets may not be called so, for NAME_accuracy is another metric.
@@ -48,6 +49,7 @@ CHOICES = {
     "weighting.optimizer.name": optimizers.OPTIMIZERS,
     "weighting.start": weighting.STARTS,
     "weighting.lookahead": meta.LOOKAHEADS,
+    "weighting.lookahead_layers": heads.LOOKAHEAD_MASKS,
     "weighting.normalisation": forward.NORMALISATIONS,
 }
 _BIG = 2**31 - 1

@@ -50,7 +50,7 @@ def get_config(arg=None):
         config.data.batch_size = config.meta_set.batch_size = 128
         config.epochs = 15
         if arg["data"] == "cifar10":
-            config.model.name = "small_conv"
+            config.model.name, config.model.options = "small_conv", {}
             config.data.train_size = 10000
             config.optim.learning_rate = 0.1
             config.augment.pad, config.augment.flip = 4, True

@@ -20,3 +20,6 @@ def test_flops_of_the_exact_meta_step(name):
     assert 2.9 <= ratio["meta"] <= 3.35
     assert 2.3 <= ratio["meta_quarter"] <= 2.60
     assert ratio["meta"] + 0.2 <= ratio["meta_lean"] <= 3.70  # one more forward pass
+    assert (ratio["meta"] + 9 * ratio["weighted"]) / 10 <= 1.25  # every tenth step
+    # An ordinary step and a forward pass, which is a little more than a third of it.
+    assert 1.3 <= ratio["meta_last"] <= (1.38 if name == "small_conv" else 1.35)

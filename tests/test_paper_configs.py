@@ -7,6 +7,7 @@ from cmwjax.compare import one_run
 from cmwjax.config_check import check_config
 from cmwjax.core import optimizers
 from cmwjax.core.weighting_file import read_weighting
+from cmwjax.models.catalogue import build
 from results.biases import read_config
 
 LONG_TAIL = {
@@ -372,3 +373,10 @@ def test_ldam_without_a_cosine_head_is_refused():
             check_config(wrong)
         wrong.model.options = {"head": "cosine"}
         check_config(wrong)
+
+
+@pytest.mark.parametrize("file", ["selective", "semi", "partial"])
+@pytest.mark.parametrize("data", ["digits", "fashion_mnist", "cifar10", "rows.npz"])
+def test_every_data_set_has_a_model_with_its_own_options(file, data):
+    config = read_config(f"{file}.py:data={data}")
+    build(config.model.name, num_classes=10, **config.model.options)

@@ -4,6 +4,7 @@ Everything here is a pure function of arrays. The same function runs under
 `jax.jit`, `jax.pmap`, `jax.vmap(axis_name=...)` and `jax.shard_map`.
 """
 
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -106,6 +107,7 @@ def meta_step(
     metrics_fn: MetricsFn | None = None,
     memory_fn: MemoryFn | None = None,
     lookahead: str = "sgd",
+    lookahead_mask: Any | Callable[[Params], Any] | None = None,
     normalisation: str = "mean",
     trusted_share: float = 0.0,
     lean: bool = False,
@@ -151,6 +153,11 @@ def meta_step(
         or `'optimizer'`, the step `tx` would take now, uncommitted. Optimizers
         whose update has no derivative that tells the weighting net anything are
         refused; docs/optimizers.md lists them.
+      lookahead_mask: which parameters the virtual step moves, a tree of truth values
+        like `params` or a function that makes it of them, as for `optax.masked`; None
+        for all. An approximation: with the last layer alone, under `jit`, a step costs
+        (3 + m/n)/3 of an ordinary one, for neither it nor the meta batch is followed
+        any deeper (which a trusted share asks for: (3 + 3 m/n)/3).
       normalisation: `'mean'` divides by n, `'weights'` by the sum of coefficients
         with its gradient stopped.
       trusted_share: share s, in [0, 1), of the meta batch in what the classifier
@@ -246,6 +253,7 @@ def meta_step(
         meta_loss_name = "loss_fn"
 
     virtual_tx, virtual_state = _virtual_optimizer(state, tx, lookahead, inner_lr)
+    moves = _masked(lookahead_mask, state.params)
 
     # What the meta batch says of the classifier is the slope in a zero that is added.
     zero = optax.tree.zeros_like(state.params)
@@ -254,7 +262,7 @@ def meta_step(
         updates, _ = optimizer_update(
             virtual_tx, gradient, virtual_state, state.params, value=loss, grad=gradient
         )
-        ahead = optax.apply_updates(state.params, updates)
+        ahead = moves(optax.apply_updates(state.params, updates), state.params)
         ahead = optax.tree.add(ahead, zero)
         losses = meta_loss_fn(ahead, state.model_state, meta_batch, meta_key)
         check_losses(losses, meta_loss_name, "meta_batch")
@@ -426,6 +434,25 @@ def _virtual_optimizer(state, tx, lookahead, inner_lr):
     # Plain SGD, without momentum or decay: the authors' has neither.
     plain = optax.sgd(inner_lr(state.step))
     return plain, plain.init(state.params)
+
+
+def _masked(mask, params):
+    """A function that takes of two trees the first where the mask is true."""
+    if mask is None:
+        return lambda chosen, others: chosen
+    mask = mask(params) if callable(mask) else mask
+    if jax.tree.structure(mask) != jax.tree.structure(params):
+        raise ValueError(
+            "lookahead_mask is no tree like params, whose parts are "
+            f"{jax.tree.structure(params)}, but {jax.tree.structure(mask)}; give each "
+            "parameter a truth value."
+        )
+    if not any(jax.tree.leaves(mask)):
+        raise ValueError(
+            "lookahead_mask has no parameter: nothing looks ahead, and the weighting "
+            "net would learn nothing; choose the last layer at least."
+        )
+    return partial(jax.tree.map, lambda m, x, other: x if m else other, mask)
 
 
 def _step_keys(state, axis_name):

@@ -1,5 +1,7 @@
 """The last layer of a classifier: linear, or the cosines that margin losses want."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -49,6 +51,25 @@ def torch_linear(num_classes: int, features: int) -> nn.Module:
         bias_init=torch_uniform(features),
         name="head",
     )
+
+
+def last_layer(params: Any) -> Any:
+    """Says which parameters of a classifier are those of its last layer.
+
+    Args:
+      params: parameters of one of `cmwjax.models.catalogue.MODELS`.
+
+    Returns:
+      A tree like `params` of truth values, as `meta_step` takes it as `lookahead_mask`.
+    """
+    return {
+        name: jax.tree.map(lambda _, is_last=name == "head": is_last, part)
+        for name, part in params.items()
+    }
+
+
+# The parameters that look ahead, by what a configuration calls them.
+LOOKAHEAD_MASKS = {"all": None, "last": last_layer}
 
 
 class CosineHead(nn.Module):

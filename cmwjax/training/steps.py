@@ -20,6 +20,7 @@ from cmwjax.core.meta import LossFn, meta_step, weighted_step
 from cmwjax.data.view import View
 from cmwjax.methods.method import Losses, Method
 from cmwjax.methods.teacher import update_teacher
+from cmwjax.models.heads import LOOKAHEAD_MASKS
 from cmwjax.tasks.task import Task
 from cmwjax.training.batches import Batches
 from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
@@ -84,6 +85,8 @@ def build(
         meta_loss_fn=masked_losses(meta_loss(model, method.meta_losses(task.losses))),
         inner_lr=schedule,
         lookahead=config.weighting.lookahead,
+        lookahead_mask=LOOKAHEAD_MASKS[config.weighting.lookahead_layers],
+        lean=config.weighting.lean,
         trusted_share=trusted_share,
         **common,
     )
