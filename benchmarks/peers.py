@@ -4,7 +4,7 @@
     python benchmarks/peers.py --json=results/peers.json
     python benchmarks/peers.py --models=mlp,small_conv --rounds=4
     python benchmarks/peers.py --check --models=mlp,small_conv,resnet8,wrn16_2
-    python benchmarks/peers.py --table results/peers.json
+    python benchmarks/peers.py --table=results/peers.json
 
 Each framework has a process of its own, which sleeps while the other computes; both
 start from the same weights and batches, with as many threads as there are cores. A
