@@ -11,103 +11,31 @@ takes padding for work. Needs PyTorch alone.
 from functools import partial
 
 import torch
-from torch import nn
 from torch.func import functional_call, grad
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rows import Rows, command_line, cost, seconds_per_call
+from benchmarks.torch_nets import (
+    NUM_CLASSES,
+    NUM_FAMILIES,
+    build,
+    build_gate,
+    image_shape,
+)
 
-NUM_CLASSES, NUM_FAMILIES = 10, 3
 LEARNING_RATE = 0.1
-
-
-def build(name):
-    """The nets of cmwjax.models under these names, for images [B, 3, 32, 32]."""
-
-    def conv(inputs, outputs, stride=1, size=3):
-        return Conv(inputs, outputs, size, stride, size // 2, bias=False)
-
-    class Conv(nn.Conv2d):
-        def forward(self, x):
-            kernel = self.weight.to(x.dtype)
-            return F.conv2d(x, kernel, None, self.stride, self.padding)
-
-    class Norm(nn.BatchNorm2d):
-        def forward(self, x):
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
-
-    def norm(channels):
-        return Norm(channels, track_running_stats=False)
-
-    class PreActBlock(nn.Module):
-        def __init__(self, inputs, outputs, stride):
-            super().__init__()
-            self.norms = nn.ModuleList([norm(inputs), norm(outputs)])
-            self.convs = nn.ModuleList(
-                [conv(inputs, outputs, stride), conv(outputs, outputs)]
-            )
-            self.project = None
-            if stride > 1 or inputs != outputs:
-                self.project = conv(inputs, outputs, stride, size=1)
-
-        def forward(self, x):
-            y = F.relu(self.norms[0](x))
-            x = x if self.project is None else self.project(y)
-            y = F.relu(self.norms[1](self.convs[0](y)))
-            return x + self.convs[1](y)
-
-    class ThinBlock(nn.Module):
-        def __init__(self, inputs, outputs, stride):
-            super().__init__()
-            self.norms = nn.ModuleList([norm(outputs), norm(outputs)])
-            self.convs = nn.ModuleList(
-                [conv(inputs, outputs, stride), conv(outputs, outputs)]
-            )
-            self.stride, self.pad = stride, (outputs - inputs) // 2
-
-        def forward(self, x):
-            y = F.relu(self.norms[0](self.convs[0](x)))
-            y = self.norms[1](self.convs[1](y))
-            x = x[:, :, :: self.stride, :: self.stride]
-            return F.relu(y + F.pad(x, (0, 0, 0, 0, self.pad, self.pad)))
-
-    class Net(nn.Module):
-        def __init__(self, block, stem, stages):
-            super().__init__()
-            layers = [conv(3, stem), norm(stem), nn.ReLU()]
-            inputs = stem
-            for stage, (outputs, blocks) in enumerate(stages):
-                for i in range(blocks):
-                    stride = 2 if stage and not i else 1
-                    layers.append(block(inputs, outputs, stride))
-                    inputs = outputs
-            self.features = nn.Sequential(*layers)
-            self.head = nn.Linear(inputs, NUM_CLASSES)
-
-        def forward(self, x):
-            return self.head(self.features(x).mean((2, 3)).to(self.head.weight.dtype))
-
-    if name == "preact_resnet18":
-        return Net(PreActBlock, 64, [(64, 2), (128, 2), (256, 2), (512, 2)])
-    if name == "resnet32":
-        return Net(ThinBlock, 16, [(16, 5), (32, 5), (64, 5)])
-    if name == "resnet8":
-        return Net(ThinBlock, 16, [(16, 1), (32, 1), (64, 1)])
-    raise ValueError(f"model={name!r} is unknown; choose preact_resnet18 or resnet32.")
 
 
 class Steps:
     """Both steps on random images; they change parameters in place."""
 
-    def __init__(self, name, *, batch_size, dtype, device):
+    def __init__(self, name, *, batch_size, dtype, device, channels_last=True):
         torch.manual_seed(0)
-        last = torch.channels_last
-        self.net = build(name).to(device, memory_format=last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.net = build(name).to(device, memory_format=layout)
         self.params = dict(self.net.named_parameters())
-        size = NUM_FAMILIES, 100
-        gate = nn.Sequential(nn.Linear(1, size[1]), nn.ReLU(), nn.Linear(*size[::-1]))
-        self.gate = gate.to(device)
+        self.gate = build_gate().to(device)
         self.theta = dict(self.gate.named_parameters())
         self.tx = torch.optim.SGD(
             self.params.values(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4
@@ -115,8 +43,8 @@ class Steps:
         self.meta_tx = torch.optim.Adam(self.theta.values(), 1e-3)
 
         def batch():
-            images = torch.randn(batch_size, 3, 32, 32, device=device)
-            images = images.to(getattr(torch, dtype), memory_format=last)
+            images = torch.randn(batch_size, *image_shape(name), device=device)
+            images = images.to(getattr(torch, dtype), memory_format=layout)
             label = torch.randint(NUM_CLASSES, (batch_size,), device=device)
             family = torch.randint(NUM_FAMILIES, (batch_size, 1), device=device)
             return images, label, family
@@ -148,11 +76,13 @@ class Steps:
         logits = functional_call(self.net, params, (batch[0],))
         return F.cross_entropy(logits, batch[1], reduction="none")
 
+    def _weights(self, theta, losses):
+        every = functional_call(self.gate, theta, (losses.detach()[:, None],))
+        return torch.sigmoid(every.gather(1, self.batch[2]))[:, 0]
+
     def _weighted_loss(self, params, theta):
         losses = self._losses(params, self.batch)
-        every = functional_call(self.gate, theta, (losses.detach()[:, None],))
-        weights = torch.sigmoid(every).gather(1, self.batch[2])[:, 0]
-        return (weights * losses).mean()
+        return (self._weights(theta, losses) * losses).mean()
 
     def _update(self, tx, params, gradient):
         for name, p in params.items():
