@@ -93,12 +93,15 @@ def errors(config) -> list[dict]:
 def compared(meta_step):
     """`meta_step` whose metrics tell what each mask would have made of it."""
 
+    def zeros(params):
+        return optax.tree.zeros_like(params)
+
     def keep(updates, state, params=None):
         """The gradient as the optimizer's state; the weighting net stays as it is."""
         del state, params
         return optax.tree.zeros_like(updates), updates
 
-    probe = optax.GradientTransformation(optax.tree.zeros_like, keep)
+    probe = optax.GradientTransformation(zeros, keep)
 
     def step(state, batch, meta_batch, *, meta_tx, trusted_share, **options):
         def gradient(mask):
