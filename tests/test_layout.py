@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "cmwjax"
 # Whoever stands on a floor may import from the floors below, and from its own room.
 FLOORS = (
     {"console", "files", "pickled", "randomness", "stopping"},
-    {"core"},
+    {"compilation", "core"},
     {"models"},
     {"data", "methods", "tasks"},
     {"bias", "classifier", "config", "defaults"},

@@ -83,7 +83,7 @@ def test_the_meta_gradient_is_that_of_the_moved_parameters_alone():
         )(p.meta_params)
 
         for lean in (False, True):
-            step = step_of(p, lookahead_mask=last, lean=lean)
+            step = jax.jit(step_of(p, lookahead_mask=last, lean=lean))
             got, metrics = step(state, p.batch, p.meta_batch)
             assert_close(meta_gradient(got), wanted, 1e-10)
             assert metrics["meta_loss"] == pytest.approx(float(meta_loss(head)), 1e-12)
@@ -151,6 +151,7 @@ def test_every_model_has_a_last_layer(name):
     assert all(7 in x.shape for x in jax.tree.leaves(params["head"]))
 
 
+@pytest.mark.slow
 def test_a_run_looks_ahead_by_the_last_layer_or_leanly(tmp_path):
     curves = {}
     for name, fields in {
