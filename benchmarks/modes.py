@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import jax
 import jax.numpy as jnp
 import optax
 from absl import logging
+from flax.traverse_util import path_aware_map
 
 from benchmarks.panel_tables import markdown
 from cmwjax import compare, train
@@ -33,10 +33,7 @@ from results.biases import read_config
 def last_two(params):
     """The last layer, and the one before it."""
     chosen = list(params)[-2:]
-    return {
-        name: jax.tree.map(lambda _, is_last=name in chosen: is_last, part)
-        for name, part in params.items()
-    }
+    return path_aware_map(lambda path, _: path[0] in chosen, params)
 
 
 MASKS = {"last layer": last_layer, "last two layers": last_two}

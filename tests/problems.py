@@ -1,6 +1,7 @@
 """Tiny problems for the meta step, each small enough to be computed a second way."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmwjax.core.losses import cross_entropy, soft_cross_entropy
-from cmwjax.core.meta import MetaState
+from cmwjax.core.meta import MetaState, meta_step
 from cmwjax.core.weighting import CMWNet
 
 CLASSES, FAMILIES, BATCH = 3, 3, 8
@@ -57,6 +58,16 @@ class Problem(NamedTuple):
             meta_tx=meta_tx,
             model_state=self.model_state,
             key=jax.random.key(3),
+        )
+
+    def step(self, **options):
+        """`meta_step` of this problem, with what it wants beside."""
+        return partial(
+            meta_step,
+            loss_fn=self.loss_fn,
+            weight_fn=self.weight_fn,
+            meta_loss_fn=self.meta_loss_fn,
+            **options,
         )
 
 

@@ -32,11 +32,7 @@ def test_two_lean_steps_are_two_exact_ones(terms, lookahead, normalisation):
 
         def after_two_steps(lean):
             step = jax.jit(
-                partial(
-                    meta_step,
-                    loss_fn=p.loss_fn,
-                    weight_fn=p.weight_fn,
-                    meta_loss_fn=p.meta_loss_fn,
+                p.step(
                     tx=TX,
                     meta_tx=META_TX,
                     inner_lr=optax.constant_schedule(0.5),

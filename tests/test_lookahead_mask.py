@@ -2,13 +2,14 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import path_aware_map
 
-from cmwjax.core.meta import meta_step
 from cmwjax.models.catalogue import MODELS, build
 from cmwjax.models.heads import last_layer
 from problems import assert_close, problem
@@ -19,23 +20,12 @@ TX, META_TX = optax.sgd(0.05, 0.9), optax.sgd(1.0, 0.9)  # whose trace is the gr
 
 
 def last(params):
-    return {
-        name: jax.tree.map(lambda _, m=name == "Dense_0": m, part)
-        for name, part in params.items()
-    }
+    return path_aware_map(lambda path, _: path[0] == "Dense_0", params)
 
 
 def step_of(p, **options):
-    return partial(
-        meta_step,
-        loss_fn=p.loss_fn,
-        weight_fn=p.weight_fn,
-        meta_loss_fn=p.meta_loss_fn,
-        tx=TX,
-        meta_tx=META_TX,
-        inner_lr=optax.constant_schedule(INNER_LR),
-        **options,
-    )
+    inner_lr = optax.constant_schedule(INNER_LR)
+    return p.step(tx=TX, meta_tx=META_TX, inner_lr=inner_lr, **options)
 
 
 def meta_gradient(state):
@@ -164,3 +154,15 @@ def test_a_run_looks_ahead_by_the_last_layer_or_leanly(tmp_path):
     np.testing.assert_allclose(curves["lean"], curves["exact"], rtol=1e-4)
     difference = np.abs(curves["last"] / curves["exact"] - 1)
     assert 1e-3 < difference.max() < 0.5
+
+
+def test_a_model_without_a_head_is_refused_before_anything_is_written(tmp_path):
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return nn.Dense(10, name="last")(x.reshape(len(x), -1))
+
+    config = tiny(**{"weighting.lookahead_layers": "last"})
+    with pytest.raises(ValueError, match=r"lookahead_layers='last'.*\['last'\]"):
+        run(config, tmp_path / "run", model=Own())
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,6 @@ import optax
 import pytest
 
 from cmwjax.classifier import load_classifier
-from cmwjax.core.meta import meta_step
 from problems import assert_close, problem
 from runs import run, tiny
 
@@ -26,16 +25,8 @@ def trained(config, workdir):
 
 
 def step_of(p, **options):
-    return partial(
-        meta_step,
-        loss_fn=p.loss_fn,
-        weight_fn=p.weight_fn,
-        meta_loss_fn=p.meta_loss_fn,
-        tx=TX,
-        meta_tx=META_TX,
-        inner_lr=optax.constant_schedule(ALPHA),
-        **options,
-    )
+    inner_lr = optax.constant_schedule(ALPHA)
+    return p.step(tx=TX, meta_tx=META_TX, inner_lr=inner_lr, **options)
 
 
 @pytest.mark.parametrize("lean", [False, True])

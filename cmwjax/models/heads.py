@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.traverse_util import path_aware_map
 from jax import lax
 
 from cmwjax.core.initializers import torch_uniform
@@ -61,11 +62,16 @@ def last_layer(params: Any) -> Any:
 
     Returns:
       A tree like `params` of truth values, as `meta_step` takes it as `lookahead_mask`.
+
+    Raises:
+      ValueError: if none is called `head`, as that of a model of one's own may not be.
     """
-    return {
-        name: jax.tree.map(lambda _, is_last=name == "head": is_last, part)
-        for name, part in params.items()
-    }
+    if "head" not in params:
+        raise ValueError(
+            "weighting.lookahead_layers='last' wants a model whose last layer is named "
+            f"'head', and this one has {list(params)}: name it so, or choose 'all'."
+        )
+    return path_aware_map(lambda path, _: path[0] == "head", params)
 
 
 # The parameters that look ahead, by what a configuration calls them.

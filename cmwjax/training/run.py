@@ -29,6 +29,7 @@ from cmwjax.data.sources import Samples
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
 from cmwjax.files import CHECKPOINTS, UNREADABLE, expanded
+from cmwjax.models.heads import LOOKAHEAD_MASKS
 from cmwjax.report.problem import check_data
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training import history
@@ -464,7 +465,7 @@ def check_model(
 
     Raises:
       ValueError: if it cannot be hashed, does not accept the inputs, or its output is
-        not as wide as the task wants.
+        not as wide as the task wants, or it lacks the layer that is to look ahead.
     """
     try:
         hash(model)
@@ -477,19 +478,23 @@ def check_model(
 
     def outputs():
         example = views.blank(views.build(inputs.kind, config), inputs)
-        return model.init_with_output(jax.random.key(0), example, False)[0]
+        return model.init_with_output(jax.random.key(0), example, False)
 
     try:
-        shape = jax.eval_shape(outputs).shape
+        output, variables = jax.eval_shape(outputs)
     except programs.MISFITS as error:
         raise ValueError(
             f"model, a {type(model).__name__}, does not work on {inputs.kind} of "
             f"shape {inputs.shapes}, called as module(inputs, train): {error}"
         ) from error
     width = TASKS[config.task].width(num_classes)
+    shape = output.shape
     if shape != (1, width):
         raise ValueError(
             f"model, a {type(model).__name__}, returns {list(shape)} for one sample, "
             f"but config.task={config.task!r} needs {width} outputs: make it return "
             f"[B, {width}]."
         )
+    looks_ahead = LOOKAHEAD_MASKS[config.weighting.lookahead_layers]
+    if looks_ahead is not None:
+        looks_ahead(variables["params"])
