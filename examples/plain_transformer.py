@@ -1,7 +1,7 @@
 """A transformer of plain functions, on headlines with wrong topics.
 
-Made up, 60 % of those on health called music. Or `COLUMN NOISY TRUSTED TEST`: the column
-of texts in three .csv or .tsv files, which have a column label, too.
+Made up, 60 % of those on health called music. Or `COLUMN NOISY TRUSTED TEST`: the
+column of texts in three .csv or .tsv files, which have a column label, too.
 """
 
 import sys
@@ -21,8 +21,7 @@ else:
     sets = [synthetic.headlines(i, size=n) for i, n in enumerate((1000, 60, 500))]
     called = lambda c: "music" if c == "health" and random.random() < 0.6 else c
     sets[0] = sets[0]._replace(labels=[*map(called, sets[0].labels)])
-names = sum((list(s.labels) for s in sets), [])
-classes, labels = np.unique(names, return_inverse=True)
+classes, labels = np.unique(sum(([*s.labels] for s in sets), []), return_inverse=True)
 ends = np.cumsum([len(s.labels) for s in sets])[:2]
 train, trusted, test = np.split(np.arange(len(labels)), ends)
 words = text.build_vocabulary(sets[0].inputs, ngrams=(0, 0), min_count=1)

@@ -19,10 +19,9 @@ import cmwjax
 
 if not sys.argv[1:]:
     with socket.create_server(("localhost", 0)) as free:
-        address = f"localhost:{free.getsockname()[1]}"
-    me = [sys.executable, __file__, address]
-    processes = [subprocess.Popen([*me, number]) for number in "01"]
-    sys.exit(max(process.wait() for process in processes))
+        command = sys.executable, __file__, f"localhost:{free.getsockname()[1]}"
+    hosts = [subprocess.Popen([*command, number]) for number in "01"]
+    sys.exit(max(process.wait() for process in hosts))
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 images, true = load_digits(return_X_y=True)
 images, rng = (images / 16).astype(np.float32), np.random.default_rng(0)
