@@ -107,13 +107,13 @@ def test_the_loops_of_the_readme_run_as_they_stand(tmp_path, monkeypatch):
     *_, with_trusted, without = examples()
     names = {}
     exec(with_trusted, names)
-    assert names["state"].step == 200 and names["metrics"]["skipped"] == 0
+    assert names["state"].step == 500 and names["metrics"]["skipped"] == 0
     nines = names["digits"] == 9
     logits = names["images"][nines] @ names["state"].params
     assert np.mean(np.argmax(logits, axis=1) == 9) > 0.7  # of which 40 % were called so
 
     exec(without, names)
-    assert names["state"].step == 200 and names["metrics"]["skipped"] == 0
+    assert names["state"].step == 500 and names["metrics"]["skipped"] == 0
     weights = names["rw"].weights(
         names["state"], names["losses"], names["labels"][names["train"]]
     )
