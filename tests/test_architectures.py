@@ -31,11 +31,7 @@ OPTIMIZERS = {
     "clipped": (optax.chain(optax.clip_by_global_norm(0.3), optax.sgd(0.1)), None),
     "lion": (optax.lion(1e-3), 0.1),  # without a slope: SGD looks ahead
 }
-FAST = {
-    ("linen-batch-norm", "adam"),
-    ("nnx-batch-norm", "sgd"),
-    ("plain-experts", "lion"),
-}
+FAST = {("plain-experts", "lion")}
 
 
 def batches():

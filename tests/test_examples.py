@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 LOWER_IS_BETTER = {"regression"}
 ON_DEVICES = {"pmap_devices", "shard_map_devices"}
-FAST = {"adam"}
+FAST = set()  # compiling takes ten seconds and more
 
 
 def run(name, *arguments):
