@@ -15,9 +15,11 @@ import cmwjax
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
-# What cells print is the same on every machine, and no page says where it was made.
-os.environ["PYTHONPATH"] = str(HERE.parent)
+# For the kernels that execute cells: configs/ is not in the wheel, and half of the time
+# would be compiling.
+os.environ["PYTHONPATH"] = os.environ["CMWJAX_CLONE"] = str(HERE.parent)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 project, author = "cmwjax", "The cmwjax authors"
 release = version = cmwjax.__version__
@@ -40,6 +42,7 @@ repository_url = os.environ.get("CMWJAX_REPOSITORY_URL", "")
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "cache"
+nb_execution_in_temp = True  # runs leave their files there
 nb_execution_excludepatterns = ["generated/*"]  # notebooks keep the outputs they have
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240

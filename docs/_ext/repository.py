@@ -29,6 +29,19 @@ PAGES = {  # file of the repository -> page below generated/
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+PROGRAMS = """# Programs and notebooks
+
+Short programs, each of which runs as it stands, and notebooks with their outputs. All
+follow the same four lines:
+
+```python
+init, step = cmwjax.reweight(loss_fn, tx, labels=train_labels)
+state, step = init(params, model_state), jax.jit(step)
+for batch, trusted in batches:
+    state, metrics = step(state, batch, trusted)
+```
+
+"""
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -36,12 +49,18 @@ def contents() -> Iterator[tuple[Path, str]]:
     """Every generated page: its path, and what is in it."""
     for name, page in PAGES.items():
         yield GENERATED / page, (ROOT / name).read_text(encoding="utf-8")
-    for notebook in sorted((ROOT / "colabs").glob("*.ipynb")):
+    notebooks = sorted((ROOT / "colabs").glob("*.ipynb"))
+    for notebook in notebooks:
         text = notebook.read_text(encoding="utf-8")
         yield GENERATED / "colabs" / notebook.name, text
     programs = sorted((ROOT / "examples").glob("[!_]*.py"))
     for program in programs:
         yield GENERATED / "examples" / f"{program.stem}.md", example(program)
+    listed = [f"examples/{program.stem}" for program in programs]
+    listed += [f"colabs/{notebook.stem}" for notebook in notebooks]
+    pages = "\n".join(listed)
+    contents = f"```{{toctree}}\n{pages}\n```\n" if listed else ""
+    yield GENERATED / "programs.md", PROGRAMS + contents
 
 
 def example(program: Path) -> str:
