@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE / "_ext"))
 # For the kernels that execute cells: configs/ is not in the wheel, and half of the time
 # would be compiling.
 os.environ["PYTHONPATH"] = os.environ["CMWJAX_CLONE"] = str(HERE.parent)
+os.environ["IPYTHONDIR"] = str(HERE / "_ipython")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
