@@ -17,6 +17,7 @@ PAGES = sorted(
 ) + sorted((ROOT / name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))
 PAGES += sorted([*ROOT.glob("results/*.md"), ROOT / "benchmarks" / "README.md"])
 DIRECTIVE = re.compile(r"^\.\. auto(function|class|module):: ([\w.]+)", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -94,7 +95,7 @@ def test_a_missing_docstring_is_noticed():
 
 def anchors(page):
     """What may follow `#` in a link to a page, as GitHub and the site make it."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
         yield re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
@@ -102,7 +103,7 @@ def anchors(page):
 
 def dead_links(page):
     """Links of a page to files or headings that do not exist."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
     for target in LINK.findall(text):
         if re.match(r"[a-z]+:", target):
             continue  # of the network
@@ -110,7 +111,8 @@ def dead_links(page):
         where = (page.parent / file).resolve() if file else page
         if "generated" in where.parts:
             continue  # made when the site is; Sphinx looks
-        if not where.exists() or anchor and where.suffix == ".md" and anchor not in anchors(where):
+        wants = anchor if where.suffix == ".md" else ""
+        if not where.exists() or wants and wants not in anchors(where):
             yield target
 
 

@@ -71,8 +71,8 @@ def example(program: Path) -> str:
     code = re.sub(r'\A\s*r?"""(.|\n)*?"""\s*', "", source)
     file = program.relative_to(ROOT)
     return (
-        f"# {title.strip().rstrip('.')}\n\n{rest.strip()}\n\n`{file}`, which runs as it "
-        f"stands:\n\n```python\n{code.strip()}\n```\n"
+        f"# {title.strip().rstrip('.')}\n\n{rest.strip()}\n\n`{file}`, which runs as "
+        f"it stands:\n\n```python\n{code.strip()}\n```\n"
     )
 
 
