@@ -4,7 +4,7 @@
     python -m sphinx -W --keep-going docs build/docs    # and open build/docs/index.html
 
 Nothing is fetched while it is built, nor when a page is read. Cells of the pages are
-executed, and kept in `build/docs/.jupyter_cache` until they change.
+executed, and what they show is kept in `build/.jupyter_cache` until they change.
 """
 
 import os
@@ -21,6 +21,8 @@ os.environ["PYTHONPATH"] = os.environ["CMWJAX_CLONE"] = str(HERE.parent)
 os.environ["IPYTHONDIR"] = str(HERE / "_ipython")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE.parent / "build" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 project, author = "cmwjax", "The cmwjax authors"
 release = version = cmwjax.__version__
