@@ -54,10 +54,8 @@ nb_merge_streams = True
 nb_render_image_options = {"align": "center"}
 
 autodoc_member_order = "bysource"
-autodoc_typehints_format = "short"
-autodoc_use_type_comments = False
+autodoc_typehints = "none"  # docstrings say what is what, with shapes and ranges
 python_maximum_signature_line_length = 72
-python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
