@@ -51,6 +51,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 nb_execution_show_tb = True
 nb_merge_streams = True
+suppress_warnings = ["myst-nb.lexer"]  # of pages whose cells are not executed
 nb_render_image_options = {"align": "center"}
 
 autodoc_member_order = "bysource"
