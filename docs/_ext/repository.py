@@ -31,7 +31,7 @@ PAGES = {  # file of the repository -> page below generated/
 }
 PROGRAMS = """# Programs and notebooks
 
-Short programs, each of which runs as it stands, and notebooks with their outputs. All
+Short programs, each of which runs as it stands, and notebooks with their outputs. Most
 follow the same four lines:
 
 ```python
@@ -59,7 +59,7 @@ def contents() -> Iterator[tuple[Path, str]]:
     listed = [f"examples/{program.stem}" for program in programs]
     listed += [f"colabs/{notebook.stem}" for notebook in notebooks]
     pages = "\n".join(listed)
-    contents = f"```{{toctree}}\n{pages}\n```\n" if listed else ""
+    contents = f"```{{toctree}}\n:maxdepth: 1\n\n{pages}\n```\n" if listed else ""
     yield GENERATED / "programs.md", PROGRAMS + contents
 
 
