@@ -31,6 +31,13 @@ def group_classes(counts: np.ndarray, num_families: int = 3) -> Families:
       ValueError: if counts are not a vector of finite non-negative numbers, or
         num_families < 1.
 
+    Examples:
+      >>> families = group_classes([50, 500, 48, 480, 210])
+      >>> families.family
+      array([0, 2, 0, 2, 1], dtype=int32)
+      >>> families.centres
+      array([ 49., 210., 490.])
+
     References:
       CMW-Net, the task feature; Wang and Song, Ckmeans.1d.dp, R Journal 3/2, 2011.
     """
