@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import safetensors
 
 from cmwjax import pickled
 from cmwjax.core.weighting import CMWNet, SizeBlind
+from cmwjax.core.zoo import PREFIX, zoo_file
 from cmwjax.files import expanded, write_tensors
 
 FORMAT = "cmwjax weighting function 1"
@@ -27,6 +29,8 @@ class WeightingFunction(NamedTuple):
     loss: str = "cross_entropy"  # what was fed to it
     normalisation: str = "mean"
     provenance: Mapping[str, Any] = {}  # data, noise, seed, epochs: any JSON
+    # Least and largest loss of the samples it was learned on, at the end; if known.
+    seen: tuple[float, float] | None = None
 
     @property
     def num_families(self) -> int:
@@ -92,6 +96,8 @@ def save_weighting(path: str | os.PathLike, function: WeightingFunction) -> None
         "normalisation": function.normalisation,
         "provenance": json.dumps(dict(function.provenance)),
     }
+    if function.seen is not None:
+        metadata["seen"] = json.dumps(list(map(float, function.seen)))
     write_tensors(path, tensors, metadata)
 
 
@@ -102,9 +108,9 @@ def read_weighting(path: str | os.PathLike) -> WeightingFunction:
       FileNotFoundError: if there is no such file.
       ValueError: as `load_weighting` and `import_weighting`.
     """
-    path = expanded(path)
-    if path.suffix not in (".npz", ".pth"):
+    if Path(path).suffix not in (".npz", ".pth"):
         return load_weighting(path)
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weighting file at {path}.")
     return import_weighting(path)
@@ -113,18 +119,19 @@ def read_weighting(path: str | os.PathLike) -> WeightingFunction:
 def load_weighting(
     path: str | os.PathLike, num_families: int | None = None
 ) -> WeightingFunction:
-    """Reads what `save_weighting` wrote.
+    """Reads what `save_weighting` wrote, or a function of the zoo.
 
     Args:
-      path: the file.
+      path: the file, or `zoo:NAME` for one that comes with the package, see
+        `weighting_zoo`.
       num_families: K of the run it is for, if that must agree.
 
     Raises:
       FileNotFoundError: if there is no such file.
       ValueError: if it is not a weighting function, one that is not finite, or has
-        another K.
+        another K; or the zoo has none of that name.
     """
-    path = expanded(path)
+    path = zoo_file(path) if str(path).startswith(PREFIX) else expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weighting file at {path}.")
     try:
@@ -166,11 +173,22 @@ def _from_tensors(tensors, metadata):
         loss=metadata["loss"],
         normalisation=metadata["normalisation"],
         provenance=json.loads(metadata["provenance"]),
+        seen=_range(json.loads(metadata.get("seen", "null"))),
     )
     _check_params(params)
     if centres is not None and len(centres) != function.num_families:
         raise ValueError(f"{len(centres)} centres of {function.num_families} families")
     return function
+
+
+def _range(ends):
+    """Two ends in their order, or None."""
+    if ends is None:
+        return None
+    low, high = map(float, ends)
+    if not low <= high:
+        raise ValueError(f"losses seen from {low} to {high}")
+    return low, high
 
 
 def _check_params(params):
