@@ -153,9 +153,11 @@ def is_unfit(file, text):
     """Whether a function tells more families apart than a target has."""
     if not file:
         return False
-    return 1 < read_weighting(file).num_families != one(text, "erm", 0).weighting[
-        "num_families"
-    ]
+    return (
+        1
+        < read_weighting(file).num_families
+        != one(text, "erm", 0).weighting["num_families"]
+    )
 
 
 def measured(text, seed, file):
@@ -195,7 +197,9 @@ def table(rows):
     lines = ["| applied to | ERM | " + " | ".join(functions) + " |"]
     lines.append("|---" * (len(functions) + 2) + "|")
     for target in TARGETS:
-        own = [r["score"] for r in rows if (r["target"], r["function"]) == (target, ERM)]
+        own = [
+            r["score"] for r in rows if (r["target"], r["function"]) == (target, ERM)
+        ]
         if not own:
             continue
         cells = [f"{np.mean(own):.1f}"]
