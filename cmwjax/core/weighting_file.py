@@ -129,7 +129,8 @@ class WeightingFunction(NamedTuple):
         """What it does with losses and what it was learned on, in a few lines of text.
 
         Examples:
-          >>> print(load_weighting("zoo:cifar10_hybrid_asym").describe().splitlines()[0])
+          >>> function = load_weighting("zoo:cifar10_hybrid_asym")
+          >>> print(function.describe().splitlines()[0])
           CMW-Net weighting function of cross_entropy, 3 families.
         """
         return weighting_words.describe(self)

@@ -35,8 +35,8 @@ def plot_weighting(
 
     Args:
       function: the function.
-      where: axes to draw into; a path, to which a new figure is written as PNG; None: a
-        new figure, which a notebook shows.
+      where: axes to draw into; a path, to which a new figure is written as PNG; or
+        None: a new figure.
       reach: up to which loss; None: a tenth beyond the largest that it has seen, or 8.
 
     Returns:
