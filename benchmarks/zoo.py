@@ -6,12 +6,12 @@
     ... --names=fashion_sym_mw --targets=digits-asym-0.8,embeddings-sym-0.4
     python benchmarks/zoo.py --jsonl=results/zoo.jsonl --table
 
-Learns each candidate that has no file in `--functions` by a run with seed 0, and
-applies each as it is, with the weights of given labels and without a meta step, on
-every target of another data set with the seeds 0, 1, 2; CIFAR-10 and its embeddings
-are the same one. A line of the file is a run: its score on the test set in percent
-(accuracy, or average precision of two classes) and how long it took; lines that are
-there are not made again. `--files=authors=FILE` adds the function that the CMW-Net
+Learns each candidate that is neither in the zoo nor in `--functions`, by a run with
+seed 0, and applies each as it is, with the weights of given labels and without a meta
+step, on every target of another data set with the seeds 0, 1, 2; CIFAR-10 and its
+embeddings are the same one. A line of the file is a run: its score on the test set in
+percent (accuracy, or average precision of two classes) and how long it took; lines that
+are there are not made again. `--files=authors=FILE` adds the function that the CMW-Net
 authors published, which is not in the zoo. `--table` prints the gain over ordinary
 training (ERM) with the same seeds, in points.
 """
@@ -113,9 +113,9 @@ def function_file(name, files):
     """A path or name of the function, which is learned if need be."""
     if name == "authors":
         return files[name]
-    path = Path(FLAGS.functions) / f"{name}.safetensors"
-    if name not in CANDIDATES and name in weighting_zoo():
+    if name in weighting_zoo():
         return PREFIX + name
+    path = Path(FLAGS.functions) / f"{name}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         learn(name, path, files)
