@@ -7,10 +7,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import cmwjax
+from cmwjax.config import base_config
 from cmwjax.core import zoo
 from cmwjax.core.weighting_file import WeightingFunction, load_weighting
 from cmwjax.core.weighting_words import tendency
 from cmwjax.report.plot_style import family_colours
+from cmwjax.training.program import weighting_function
 
 ZOO = sorted(zoo.weighting_zoo())
 LOSSES = np.linspace(0, 9, 12, dtype=np.float32)
@@ -195,3 +197,19 @@ def test_where_the_picture_goes(tmp_path):
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="reach=-1 must be"):
         cmwjax.plot_weighting(steps(-1.0), reach=-1)
+
+
+# --- in a run ------------------------------------------------------------------------
+
+
+def test_a_run_takes_a_function_by_its_name():
+    config = base_config()
+    config.weighting.load = f"zoo:{ZOO[0]}"
+    wanted = load_weighting(config.weighting.load)
+    found = weighting_function(config)
+    np.testing.assert_array_equal(
+        found.params["heads"]["kernel"], wanted.params["heads"]["kernel"]
+    )
+    config.weighting.load = "zoo:none"
+    with pytest.raises(ValueError, match="config.weighting.load: 'zoo:none' is no "):
+        weighting_function(config)
