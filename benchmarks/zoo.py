@@ -10,8 +10,8 @@ Learns each candidate that is neither in the zoo nor in `--functions`, by a run 
 seed 0, and applies each as it is, with the weights of given labels and without a meta
 step, on every target of another data set with the seeds 0, 1, 2; CIFAR-10 and its
 embeddings are the same one. A line of the file is a run: its score on the test set in
-percent (accuracy, or average precision of two classes) and how long it took; lines that
-are there are not made again. `--files=authors=FILE` adds the function that the CMW-Net
+percent (accuracy, or average precision of two classes); lines that are there are not
+made again. `--files=authors=FILE` adds the function that the CMW-Net
 authors published, which is not in the zoo. `--table` prints the gain over ordinary
 training (ERM) with the same seeds, in points.
 """
@@ -20,7 +20,6 @@ import collections
 import csv
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -154,18 +153,16 @@ def is_fit(file, text):
 
 
 def measured(text, seed, file):
-    """The score of a run, in percent, and its seconds."""
+    """The score of a run, in percent."""
     method = read_weighting(file).kind if file else "erm"
     config = one(text, method, seed)
     if file:
         config.weighting.load = file
-    begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         result = train.run(config, Path(folder) / "run", report=False)
     score = result.average_precision
     score = result.test_score if score is None else score
-    seconds = round(time.perf_counter() - begin, 1)
-    return {"score": round(100 * score, 3), "seconds": seconds}
+    return {"score": round(100 * score, 3)}
 
 
 def gains(rows):
