@@ -7,6 +7,11 @@ results, by default runs/NAME_OF_CONFIG; `--tensorboard` writes the numbers of
 metrics.jsonl to the folder `tensorboard` of every run, too. `--mode=report` trains
 nothing and writes report.html anew, from the files of the folder.
 
+Several processes, on one host or many, train one model: the same command in each, with
+--coordinator=HOST:PORT, where process 0 listens, --num_processes=N and --process_id=K;
+or with --coordinator=auto on TPU slices and under SLURM, Open MPI or Kubernetes. All of
+them need to see the data and the workdir.
+
 Exit codes: 0, finished; 1, an error, which is printed; 75, stopped by SIGTERM or SIGINT
 within 30 seconds and saved: run the same command again. A second SIGINT stops at once.
 
@@ -127,6 +132,13 @@ _WORKDIR = flags.DEFINE_string(
 _TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "whether to write the metrics for TensorBoard, too"
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, of several; or auto, in a cluster"
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "how many processes there are, with --coordinator=HOST:PORT"
+)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which of them this is, from 0")
 _MODE = flags.DEFINE_enum(
     "mode", "run", ["run", "report"], "report: write report.html anew, and no more"
 )
@@ -193,7 +205,9 @@ def check_read(config: ConfigDict, given: dict) -> None:
 
 def main(_) -> None:
     # After the flags are parsed: a mistyped flag answers at once.
-    from cmwjax import compare, compilation, train
+    import jax
+
+    from cmwjax import compare, compilation, hosts, train
     from cmwjax.files import expanded
     from cmwjax.methods.catalogue import title
     from cmwjax.report import event_files
@@ -216,6 +230,9 @@ def main(_) -> None:
             return
         if tensorboard:
             event_files.check_installed()
+        hosts.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if jax.process_index() > 0:  # the first one speaks for all
+            console.be_quiet()
         compilation.keep_programs()
         with Signals() as signals, signals.at_once():
             if config.compare.methods:
@@ -238,11 +255,18 @@ def main(_) -> None:
     except (ValueError, OSError, Diverged) as error:
         logging.debug("where it was found", exc_info=True)  # with --verbosity=1
         if getattr(error, "errno", None) == errno.ENOSPC:
-            sys.exit(
+            hosts.leave(
                 f"error: no space is left for {workdir}: free some, and the same "
                 f"command goes on. ({error})"
             )
-        sys.exit(f"error: {error}")
+        hosts.leave(f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        if not hosts.are_several():
+            raise
+        hosts.leave(
+            f"error: another process is gone, or this one failed. {error}\n"
+            "What was saved is whole: the same command in all of them goes on."
+        )
     print(f"Results are in {workdir}/")
 
 

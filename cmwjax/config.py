@@ -22,7 +22,12 @@ def base_config() -> ConfigDict:
     # the mean, is the quality that `samples.csv` ranks by. 0: it looks at the end only.
     config.audit_every = 1
     config.meta_every = 1  # P: a meta step every P steps, weighted steps between
-    config.parallel = "pmap"  # how steps are spread over the devices
+    # How steps are spread over the devices: 'pmap', 'shard_map' or 'jit', which end the
+    # same.
+    config.parallel = "pmap"
+    # Whether batch norm sees the batch of all devices, or each device its own part;
+    # then more devices are another run.
+    config.synchronise_batch_norm = True
     # Steps that are dispatched together, of images in memory. More than one is for
     # accelerators: XLA's convolutions are slow inside of its loops on CPUs.
     config.steps_per_call = 1

@@ -187,6 +187,11 @@ def check_config(config: ConfigDict) -> None:
             f"{config.epochs}: choose an earlier one, or -1 for a teacher that follows "
             "to the end."
         )
+    if config.parallel == "jit" and not config.synchronise_batch_norm:
+        raise ValueError(
+            "config.synchronise_batch_norm=False with config.parallel='jit', where the "
+            "step sees the batch of all devices at once: choose 'pmap' or 'shard_map'."
+        )
     if config.weighting.lookahead == "optimizer" and config.optim.name != "sgd":
         raise ValueError(
             "config.weighting.lookahead='optimizer' differentiates the step of "

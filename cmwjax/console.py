@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 import time
 from types import TracebackType
@@ -21,8 +22,11 @@ class Progress:
       unit: what else is counted.
     """
 
+    shown = True
+
     def __init__(self, total: int, unit: str = "epoch"):
-        self._bar = tqdm(total=total, unit=unit, mininterval=1, disable=None)
+        disable = None if self.shown else True
+        self._bar = tqdm(total=total, unit=unit, mininterval=1, disable=disable)
         self._total, self._unit, self._description = total, unit, ""
         self.done, self._said = 0, time.monotonic()
 
@@ -92,6 +96,13 @@ class _Worthwhile(logging.Filter):
         is_new = text not in self._said
         self._said.add(text)
         return is_new
+
+
+def be_quiet() -> None:
+    """Leaves what is shown to another process, but for warnings and errors."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the process ends
+    Progress.shown = False
 
 
 def set_up() -> None:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cmwjax"
 # Whoever stands on a floor may import from the floors below, and from its own room.
 FLOORS = (
-    {"console", "files", "pickled", "randomness", "stopping"},
+    {"console", "files", "hosts", "pickled", "randomness", "stopping"},
     {"compilation", "core"},
     {"models"},
     {"data", "methods", "tasks"},

@@ -1,4 +1,4 @@
-"""How a step is laid over devices and hosts: pmap by default, jit on request."""
+"""How a step is laid over devices and hosts: pmap by default, or shard_map, or jit."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXIS = "data"
-MODES = ("pmap", "jit")
+MODES = ("pmap", "shard_map", "jit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Layout:
     """Devices of all processes in one row; state on each, batches cut along it.
 
     Attributes:
-      mode: `'pmap'`, the step sees its device's slice and reduces over `axis_name`;
-        or `'jit'`, it sees global arrays and the compiler inserts the reductions.
-        Both give the same result.
+      mode: `'pmap'` or `'shard_map'`, the step sees its device's slice and reduces
+        over `axis_name`; or `'jit'`, it sees global arrays and the compiler inserts the
+        reductions. All give the same result.
       devices: the devices, those of one process next to each other.
     """
 
@@ -31,7 +31,7 @@ class Layout:
     @property
     def axis_name(self) -> str | None:
         """What the step must reduce over by name."""
-        return AXIS if self.mode == "pmap" else None
+        return None if self.mode == "jit" else AXIS
 
     @property
     def mesh(self) -> jax.sharding.Mesh:
@@ -73,7 +73,7 @@ class Layout:
 
         The rows of device d are the d-th of equal consecutive parts.
         """
-        if self.mode == "jit":
+        if self.mode != "pmap":
             return self.spread(batch)
         return jax.tree.map(
             lambda x: self._by_device(x[self.own(len(x))]),  # pmap places it
@@ -82,7 +82,7 @@ class Layout:
 
     def split_own(self, batch: Any) -> Any:
         """As `split`, but of the rows `own(B)` alone, and placed on their devices."""
-        if self.mode == "jit":
+        if self.mode != "pmap":
             return self.spread_own(batch)
         sharding = NamedSharding(self._local_mesh, P(AXIS))
         return jax.tree.map(
@@ -149,6 +149,14 @@ class Layout:
                 devices=self.devices,
             )
         axes = P(None, AXIS) if stacked else P(AXIS)
+        if self.mode == "shard_map":
+            step = jax.shard_map(
+                step,
+                mesh=self.mesh,
+                in_specs=(P(),) * (1 + num_tables) + (axes,) * num_batches,
+                out_specs=P(),
+                check_vma=False,  # the step reduces by itself, as under pmap
+            )
         whole, cut = (NamedSharding(self.mesh, spec) for spec in (P(), axes))
         return jax.jit(
             step,

@@ -353,7 +353,7 @@ def _parts(
         model = models.build(
             config.model.name,
             num_classes=task.width(num_classes),
-            axis_name=spread.axis_name,
+            axis_name=spread.axis_name if config.synchronise_batch_norm else None,
             vocabulary_size=inputs.vocabulary_size,
             **config.model.options,
         )

@@ -294,8 +294,8 @@ def assemble(
       model: the classifier, a Linen module that is called as `module(inputs, train)`,
         inputs as the view of the data prepares them (images float32 `[B, H, W,
         channels]`), and returns logits `[B, C]`; in place of `config.model`. If
-        its batch statistics are to be those of all devices under `config.parallel=
-        'pmap'`, they must be reduced over the axis `'data'`.
+        its batch statistics are to be those of all devices, they must be reduced over
+        the axis `'data'`, but for `config.parallel='jit'`.
       devices: what to run on, by default everything there is.
 
     Raises:
