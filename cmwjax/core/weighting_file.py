@@ -207,7 +207,7 @@ def load_weighting(
       ValueError: if it is not a weighting function, one that is not finite, or has
         another K; or the zoo has none of that name.
     """
-    path = zoo_file(path) if str(path).startswith(PREFIX) else expanded(path)
+    path = zoo_file(str(path)) if str(path).startswith(PREFIX) else expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weighting file at {path}.")
     try:

@@ -49,12 +49,10 @@ def plot_weighting(
         reach = 1.1 * function.seen[1] if function.seen else REACH
     if not 0 < reach < np.inf:
         raise ValueError(f"reach={reach!r} must be a loss above 0: correct it.")
+    axes: Any = where
     if where is None or isinstance(where, str | os.PathLike):
-        figure = new_figure(6.4, 3.8)
-        axes: Any = figure.subplots()
-    else:
-        axes, figure = where, where.figure
-    losses = np.linspace(0, reach, POINTS, dtype=np.float32)
+        axes = new_figure(6.4, 3.8).subplots()
+    losses: Any = np.linspace(0, reach, POINTS, dtype=np.float32)
     curves = np.asarray(function.net.curves({"params": function.params}, losses))
     count = function.num_families
     centres = [None] * count if function.centres is None else function.centres
@@ -70,6 +68,6 @@ def plot_weighting(
     axes.set(xlabel=f"loss ({function.loss})", ylabel="weight")
     axes.set_title("Weight of a training sample by its loss")
     axes.legend(loc="best")
-    if where is not None and where is not axes:
-        save(figure, where)
-    return figure
+    if isinstance(where, str | os.PathLike):
+        save(axes.figure, where)
+    return axes.figure
