@@ -17,6 +17,7 @@ from cmwjax.core.weighting_file import (
     load_weighting,
     save_weighting,
 )
+from cmwjax.core.zoo import weighting_zoo
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ _LATER = {
     "CMWClassifier": "cmwjax.estimator",
     "find_label_errors": "cmwjax.label_errors",
     "load_classifier": "cmwjax.classifier",
+    "plot_weighting": "cmwjax.report.weighting_plot",
 }
 
 
@@ -53,8 +55,10 @@ __all__ = [
     "load_weighting",
     "meta_step",
     "micro_batches",
+    "plot_weighting",
     "reweight",
     "save_weighting",
     "soft_cross_entropy",
     "weighted_step",
+    "weighting_zoo",
 ]

@@ -115,7 +115,7 @@ def base_config() -> ConfigDict:
 
     config.weighting = ConfigDict()
     # A weighting function to apply as it is, without any meta step: a file written by
-    # an earlier run, or the authors' .npz or .pth.
+    # an earlier run, zoo:NAME (results/zoo.md), or the authors' .npz or .pth.
     config.weighting.load = ""
     config.weighting.num_families = 3  # families of classes of like size
     config.weighting.hidden = 100  # units of the weighting net's hidden layer

@@ -20,13 +20,11 @@ The paper has 77.9 / 92.6 % (top 1 / top 5) on WebVision's validation set and 69
 88.5 % on that of ILSVRC-2012 for all classes, 78.1 / 93.0 and 75.7 / 92.5 for `mini`.
 """
 
-from pathlib import Path
-
 from cmwjax.config import base_config
 from configs.common import methods_of, parse_arg, set_methods, set_paper_weighting
 
 # Learned by results/make.py --cells=cifar10-hybrid-asym (CMW-Net-SL, seed 0).
-LEARNED = Path(__file__).parent / "weighting" / "cifar10_hybrid_asym.safetensors"
+LEARNED = "zoo:cifar10_hybrid_asym"
 
 
 def get_config(arg=None):
@@ -69,7 +67,7 @@ def full(config):
     config.optim.schedule.boundaries = (30, 60)
     config.mixup.alpha = 0.2
     config.meta_set.policy = "none"
-    config.weighting.load = str(LEARNED)
+    config.weighting.load = LEARNED
     config.audit_every = 0  # nothing else looks at all images before each epoch
     config.checkpoint.every_steps = 5000  # the soft labels alone are 10 GB
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cmwjax.bias.problem import prepare
+from cmwjax.core.families import family_names
 from cmwjax.data.dataset import Dataset
 from cmwjax.report import plots
-from cmwjax.report.families import family_names, read_borders, read_family_names
+from cmwjax.report.families import read_borders, read_family_names
 from cmwjax.report.problem import describe_problem, summarise_problem
 from cmwjax.report.samples import write_samples
 from configs import regression

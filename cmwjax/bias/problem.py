@@ -20,14 +20,12 @@ from cmwjax.bias import (
     trusted,
     unlabelled,
 )
-from cmwjax.core.families import Families, group_classes
+from cmwjax.core.families import ALIKE, Families, group_classes
 from cmwjax.core.labels import UNKNOWN, UNLABELLED, check_spread, class_counts
 from cmwjax.data import datasets, embedding
 from cmwjax.data.dataset import Dataset, select
 from cmwjax.randomness import Purpose, generator
 from cmwjax.tasks.catalogue import TASKS
-
-ALIKE = 2.0  # mean family sizes within this factor say little about a class
 
 
 class Problem(NamedTuple):

@@ -1,9 +1,15 @@
 """Classes grouped by size: the families that the weighting net tells apart."""
 
+import itertools
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+# Below this ratio of the largest mean size of a family to the smallest, what a function
+# learned elsewhere of small and large classes says nothing.
+ALIKE = 2.0
 
 
 class Families(NamedTuple):
@@ -65,6 +71,35 @@ def group_classes(counts: np.ndarray, num_families: int = 3) -> Families:
     return Families(family, centres)
 
 
+def family_names(
+    num_families: int, borders: Sequence[float] | None = None, *, short: bool = False
+) -> list[str]:
+    """Names of the families, in ascending order.
+
+    Args:
+      num_families: K.
+      borders: of a regression, the targets at which one range ends and the next begins,
+        ascending, in the units of the data; None: families are classes of like size.
+      short: ranges alone, as "below 94", where it is clear that they are of targets.
+
+    Returns:
+      K names. If there are several families, but not one for each range, they have
+      numbers.
+    """
+    if num_families == 1:
+        return ["all classes" if borders is None else "all targets"]
+    if borders is None and num_families == 2:
+        return ["small classes", "large classes"]
+    if borders is None and num_families == 3:
+        return ["small classes", "moderate classes", "large classes"]
+    if borders is None or len(borders) != num_families - 1:
+        return [f"family {k + 1}" for k in range(num_families)]
+    ends = _apart(borders)
+    inner = [f"{low} to {high}" for low, high in itertools.pairwise(ends)]
+    ranges = [f"below {ends[0]}", *inner, f"from {ends[-1]}"]
+    return ranges if short else [f"targets {name}" for name in ranges]
+
+
 def _optimal_borders(sizes, multiplicity, k):
     """First position of families 1..k-1 in the sorted distinct sizes."""
     n = len(sizes)
@@ -93,3 +128,12 @@ def _optimal_borders(sizes, multiplicity, k):
         end = choice[end]
         borders.append(end)
     return np.array(borders[::-1], int)
+
+
+def _apart(numbers: Sequence[float]) -> list[str]:
+    """Distinct numbers in as few digits as tell them apart, but at least six."""
+    for digits in range(6, 18):
+        texts = [f"{number:.{digits}g}" for number in numbers]
+        if len(set(texts)) == len(texts):
+            break
+    return texts

@@ -4,15 +4,21 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
+from jax.typing import ArrayLike
 
 from cmwjax import pickled
+from cmwjax.core import weighting_words
+from cmwjax.core.families import ALIKE, Families, group_classes
+from cmwjax.core.labels import check_labels, class_counts
 from cmwjax.core.weighting import CMWNet, SizeBlind
+from cmwjax.core.zoo import PREFIX, zoo_file
 from cmwjax.files import expanded, write_tensors
 
 FORMAT = "cmwjax weighting function 1"
@@ -27,6 +33,8 @@ class WeightingFunction(NamedTuple):
     loss: str = "cross_entropy"  # what was fed to it
     normalisation: str = "mean"
     provenance: Mapping[str, Any] = {}  # data, noise, seed, epochs: any JSON
+    # Least and largest loss of the samples it was learned on, at the end; if known.
+    seen: tuple[float, float] | None = None
 
     @property
     def num_families(self) -> int:
@@ -50,17 +58,7 @@ class WeightingFunction(NamedTuple):
           ValueError: for other shapes, or another family. Under `jax.jit`, where its
             value is not known, the weight of another family is NaN.
         """
-        family, losses = jnp.asarray(family), jnp.asarray(losses)
-        if (
-            losses.ndim != 1
-            or losses.shape != family.shape
-            or not jnp.issubdtype(family.dtype, jnp.integer)
-        ):
-            raise ValueError(
-                f"losses are {losses.dtype} of shape {list(losses.shape)} and family "
-                f"is {family.dtype} of shape {list(family.shape)}: pass one loss and "
-                "one whole number per sample, both of shape [B]."
-            )
+        losses, family = _one_each(losses, family, "family is")
         if not isinstance(family, jax.core.Tracer) and family.is_fully_addressable:
             outside = np.asarray((family < 0) | (family >= self.num_families))
             if outside.any():
@@ -70,6 +68,88 @@ class WeightingFunction(NamedTuple):
                     f"at position {first}: look up the family of the sample's class."
                 )
         return self.net.apply({"params": self.params}, losses, family)
+
+    def apply(
+        self,
+        losses: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        class_sizes: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Weights of samples of any data: by their losses and the sizes of classes.
+
+        Classes are grouped by size, as many families as the function tells apart. Where
+        the mean sizes of these are within a factor of two, small and large mean little:
+        all classes then have the mean weight of the families, as in a run.
+
+        Args:
+          losses: `[B]`, of the kind that `loss` names.
+          labels: classes int `[B]` in [0, C), as observed. None: the function has one
+            family, or no class sizes are known, and families are not told apart.
+          class_sizes: samples of each class in the training set, `[C]`, not traced;
+            None: counted in `labels`, which are then those of the whole set.
+
+        Returns:
+          Weights `[B]` in (0, 1). Under `jax.jit` that of a label outside is NaN.
+
+        Raises:
+          ValueError: for other shapes, a label outside, or fewer different class sizes
+            than families.
+
+        Examples:
+          >>> import numpy as np
+          >>> function = load_weighting("zoo:cifar10_hybrid_asym")
+          >>> labels = np.repeat([0, 1, 2], [500, 100, 20])
+          >>> function.apply(np.full(620, 3.0), labels).shape
+          (620,)
+        """
+        losses = jnp.asarray(losses)
+        if labels is None:
+            labels = jnp.zeros(losses.shape, jnp.int32)
+            families = Families(np.zeros(1, np.int32), np.ones(1))
+        else:
+            sizes = class_counts(labels) if class_sizes is None else class_sizes
+            families = self._families_of(np.asarray(sizes))
+        losses, labels = _one_each(losses, labels, "labels are")
+        if not isinstance(labels, jax.core.Tracer):
+            check_labels(labels, len(families.family), remedy="correct it")
+        family = jnp.take(families.family, labels, mode="fill", fill_value=-1)
+        family = jnp.where(labels < 0, -1, family)
+        net = net_for("this function", self, len(families.centres))
+        return net.apply({"params": self.params}, losses, family)
+
+    def _families_of(self, sizes):
+        """The families of classes of these sizes `[C]`, or one where they are alike."""
+        families = group_classes(sizes, min(self.num_families, len(np.unique(sizes))))
+        if families.centres[-1] < ALIKE * families.centres[0]:
+            families = group_classes(sizes, 1)
+        return families
+
+    def describe(self) -> str:
+        """What it does with losses and what it was learned on, in a few lines of text.
+
+        Examples:
+          >>> function = load_weighting("zoo:cifar10_hybrid_asym")
+          >>> print(function.describe().splitlines()[0])
+          CMW-Net weighting function of cross_entropy, 3 families.
+        """
+        return weighting_words.describe(self)
+
+
+def _one_each(losses, numbers, what):
+    """Losses and whole numbers of samples as arrays; `what` is said of the latter."""
+    losses, numbers = jnp.asarray(losses), jnp.asarray(numbers)
+    if (
+        losses.ndim != 1
+        or losses.shape != numbers.shape
+        or not jnp.issubdtype(numbers.dtype, jnp.integer)
+    ):
+        raise ValueError(
+            f"losses are {losses.dtype} of shape {list(losses.shape)} and {what} "
+            f"{numbers.dtype} of shape {list(numbers.shape)}: pass one loss and one "
+            "whole number per sample, both of shape [B]."
+        )
+    return losses, numbers
 
 
 def save_weighting(path: str | os.PathLike, function: WeightingFunction) -> None:
@@ -92,6 +172,8 @@ def save_weighting(path: str | os.PathLike, function: WeightingFunction) -> None
         "normalisation": function.normalisation,
         "provenance": json.dumps(dict(function.provenance)),
     }
+    if function.seen is not None:
+        metadata["seen"] = json.dumps(list(map(float, function.seen)))
     write_tensors(path, tensors, metadata)
 
 
@@ -102,9 +184,9 @@ def read_weighting(path: str | os.PathLike) -> WeightingFunction:
       FileNotFoundError: if there is no such file.
       ValueError: as `load_weighting` and `import_weighting`.
     """
-    path = expanded(path)
-    if path.suffix not in (".npz", ".pth"):
+    if Path(path).suffix not in (".npz", ".pth"):
         return load_weighting(path)
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weighting file at {path}.")
     return import_weighting(path)
@@ -113,18 +195,19 @@ def read_weighting(path: str | os.PathLike) -> WeightingFunction:
 def load_weighting(
     path: str | os.PathLike, num_families: int | None = None
 ) -> WeightingFunction:
-    """Reads what `save_weighting` wrote.
+    """Reads what `save_weighting` wrote, or a function of the zoo.
 
     Args:
-      path: the file.
+      path: the file, or `zoo:NAME` for one that comes with the package, see
+        `weighting_zoo`.
       num_families: K of the run it is for, if that must agree.
 
     Raises:
       FileNotFoundError: if there is no such file.
       ValueError: if it is not a weighting function, one that is not finite, or has
-        another K.
+        another K; or the zoo has none of that name.
     """
-    path = expanded(path)
+    path = zoo_file(str(path)) if str(path).startswith(PREFIX) else expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weighting file at {path}.")
     try:
@@ -166,11 +249,22 @@ def _from_tensors(tensors, metadata):
         loss=metadata["loss"],
         normalisation=metadata["normalisation"],
         provenance=json.loads(metadata["provenance"]),
+        seen=_range(json.loads(metadata.get("seen", "null"))),
     )
     _check_params(params)
     if centres is not None and len(centres) != function.num_families:
         raise ValueError(f"{len(centres)} centres of {function.num_families} families")
     return function
+
+
+def _range(ends):
+    """Two ends in their order, or None."""
+    if ends is None:
+        return None
+    low, high = map(float, ends)
+    if not low <= high:
+        raise ValueError(f"losses seen from {low} to {high}")
+    return low, high
 
 
 def _check_params(params):

@@ -1,42 +1,12 @@
-"""What classes and families are called, in the log and in figures."""
+"""What classes and families of a run are called, by its files."""
 
-import itertools
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cmwjax.core.families import family_names
 from cmwjax.files import PROBLEM, WEIGHTING, read_json
-
-
-def family_names(
-    num_families: int, borders: Sequence[float] | None = None, *, short: bool = False
-) -> list[str]:
-    """Names of the families, in ascending order.
-
-    Args:
-      num_families: K.
-      borders: of a regression, the targets at which one range ends and the next begins,
-        ascending, in the units of the data; None: families are classes of like size.
-      short: ranges alone, as "below 94", where it is clear that they are of targets.
-
-    Returns:
-      K names. If there are several families, but not one for each range, they have
-      numbers.
-    """
-    if num_families == 1:
-        return ["all classes" if borders is None else "all targets"]
-    if borders is None and num_families == 2:
-        return ["small classes", "large classes"]
-    if borders is None and num_families == 3:
-        return ["small classes", "moderate classes", "large classes"]
-    if borders is None or len(borders) != num_families - 1:
-        return [f"family {k + 1}" for k in range(num_families)]
-    ends = _apart(borders)
-    inner = [f"{low} to {high}" for low, high in itertools.pairwise(ends)]
-    ranges = [f"below {ends[0]}", *inner, f"from {ends[-1]}"]
-    return ranges if short else [f"targets {name}" for name in ranges]
 
 
 def read_family_names(
@@ -62,15 +32,6 @@ def read_family_names(
         return names
     pairs = zip(names, centres, strict=True)
     return [f"{name} (~{size:.0f} samples each)" for name, size in pairs]
-
-
-def _apart(numbers: Sequence[float]) -> list[str]:
-    """Distinct numbers in as few digits as tell them apart, but at least six."""
-    for digits in range(6, 18):
-        texts = [f"{number:.{digits}g}" for number in numbers]
-        if len(set(texts)) == len(texts):
-            break
-    return texts
 
 
 def read_borders(run_dir: str | os.PathLike) -> list[float] | None:

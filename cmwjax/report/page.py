@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from cmwjax.core.families import family_names
 from cmwjax.files import (
     CLASSIFIER,
     CLASSIFIER_SELECTED,
@@ -27,7 +28,6 @@ from cmwjax.report import page_words as words
 from cmwjax.report import risk_coverage
 from cmwjax.report.by_class import ByClass, by_class, numbered, suggestions
 from cmwjax.report.facts import Facts, read_facts
-from cmwjax.report.families import family_names
 from cmwjax.report.page_parts import (
     SMALL,
     count,

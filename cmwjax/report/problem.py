@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 from cmwjax.bias.candidates import class_sizes
 from cmwjax.bias.meta_set import LABELLED
 from cmwjax.bias.problem import Problem, seeds
+from cmwjax.core.families import family_names
 from cmwjax.core.labels import class_counts
 from cmwjax.data.dataset import Dataset
 from cmwjax.files import LABELS, PROBLEM, write_arrays, write_json
-from cmwjax.report.families import family_names
 from cmwjax.tasks.catalogue import TASKS
 
 

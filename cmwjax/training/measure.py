@@ -129,6 +129,7 @@ def write_results(run: Run, progress: Progress) -> None:
         return
     net = method.net
     family = None if net is None else np.asarray(table.family)
+    losses = scores.losses[scores.seen]
     # Classes mean nothing to other data, and what was applied as it is has its file.
     if net is not None and not method.by_class and not method.frozen:
         families = run.program.families(progress.state, problem)
@@ -139,12 +140,13 @@ def write_results(run: Run, progress: Progress) -> None:
             loss=config.loss,
             normalisation=config.weighting.normalisation,
             provenance=_provenance(config),
+            seen=(float(losses.min()), float(losses.max())),
         )
         weighting_file.save_weighting(run.workdir / WEIGHTING, function)
     # Unsure pseudo-labels of rare classes may well deserve more.
     if family is not None and not run.program.task.semi:
         health.warn_of_weights(
-            scores.losses[scores.seen],
+            losses,
             scores.weights[scores.seen],
             family[index],
             run.workdir,
@@ -152,7 +154,6 @@ def write_results(run: Run, progress: Progress) -> None:
     rows = dataset.row_numbers
     trained = rows[problem.train_index]
     history.write(run.workdir, progress.history, config, trained, scores, weights)
-    losses = scores.losses[scores.seen]
     first = ranking(quality[index], losses, rows[index])[:COUNT]
     shown = sets.shown(config, dataset)
     seen = None if shown is None else [shown[i] for i in index[first]]

@@ -390,13 +390,15 @@ def weighting_function(config: Any) -> WeightingFunction:
     """What `config.weighting.load` names.
 
     Raises:
-      ValueError: if there is no such file, it is not a weighting function, or was
-        learned on another loss.
+      ValueError: if there is no such file or name, it is not a weighting function, or
+        was learned on another loss.
     """
     try:
         function = read_weighting(config.weighting.load)
     except FileNotFoundError as error:
         raise ValueError(f"config.weighting.load: {error} Correct the path.") from error
+    except ValueError as error:
+        raise ValueError(f"config.weighting.load: {error}") from error
     if function.loss != config.loss:
         raise ValueError(
             f"{config.weighting.load} weights by {function.loss}, and config.loss is "
