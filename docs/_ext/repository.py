@@ -25,6 +25,8 @@ PAGES = {  # file of the repository -> page below generated/
     "results/wrong_labels.md": "results_wrong_labels.md",
     "results/selective.md": "results_selective.md",
     "results/semi.md": "results_semi.md",
+    "results/partial.md": "results_partial.md",
+    "results/zoo.md": "results_zoo.md",
     "benchmarks/README.md": "benchmarks.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
