@@ -733,7 +733,7 @@ MUTATIONS = [
     ),
     Mutation(
         "regression: families have the names of classes",
-        "report/families.py",
+        "core/families.py",
         "if borders is None or len(borders) != num_families - 1:",
         "if True:",
         "test_families.py",
