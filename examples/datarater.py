@@ -1,6 +1,6 @@
 """A DataRater: what is worth learning from, told by the input alone, then filtered.
 
-Half of the digits come from a broken scanner, noisy, and with any label. A net rates
+Half of the digits come from a broken scanner, noisy and each called the next. A net rates
 inputs, a softmax over the batch makes weights of that, 100 trusted samples judge them.
 Then a new classifier learns the better half. Calian et al., 2025, arXiv:2505.17895.
 """
@@ -21,7 +21,7 @@ test, trusted, train = np.split(rng.permutation(len(true)), [500, 600])
 broken = train[: len(train) // 2]
 images[broken] += rng.normal(0, 0.3, (len(broken), 64))
 labels = true.copy()
-labels[broken] = rng.integers(0, 10, len(broken))
+labels[broken] = (true[broken] + 1) % 10
 net, rater = (nn.Sequential([nn.Dense(64), nn.relu, nn.Dense(n)]) for n in (10, 1))
 params, scores = (m.init(jax.random.key(0), images[:1]) for m in (net, rater))
 

@@ -57,7 +57,7 @@ def test_weights_help(name):
     assert len(closing) == (2 if name == "two_hosts" else 1), printed
     for line in closing:
         before, after = before_and_after(line)
-        assert after > before + (1 if name == "datarater" else 3), printed
+        assert after > before + 3, printed
     if name in ON_DEVICES:
         gap = re.search(r"4 devices, after five steps (\S+) from", printed)
         assert gap and float(gap[1]) < 1e-4, printed
