@@ -1,6 +1,6 @@
 """A DataRater: what is worth learning from, told by the input alone, then filtered.
 
-Half of the digits come from a broken scanner, noisy and each called the next. A net rates
+Half of the digits come from a broken scanner, noisy, all called the next. A net rates
 inputs, a softmax over the batch makes weights of that, 100 trusted samples judge them.
 Then a new classifier learns the better half. Calian et al., 2025, arXiv:2505.17895.
 """
