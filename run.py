@@ -24,6 +24,7 @@ import difflib
 import errno
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -260,9 +261,11 @@ def main(_) -> None:
                 f"command goes on. ({error})"
             )
         hosts.leave(f"error: {error}")
-    except jax.errors.JaxRuntimeError as error:
+    except Exception as error:
         if not hosts.are_several():
             raise
+        if not isinstance(error, jax.errors.JaxRuntimeError):
+            traceback.print_exc()  # a fault of ours, for which the others must not wait
         hosts.leave(
             f"error: another process is gone, or this one failed. {error}\n"
             "What was saved is whole: the same command in all of them goes on."

@@ -71,8 +71,6 @@ def test_they_run(path, devices, tmp_path, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
 
-    if devices == 4 and path.stem == "your_own_data":
-        pytest.skip("has too few samples for several devices")
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(devices))
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     monkeypatch.setenv("PYTHONWARNINGS", "error::UserWarning,error::FutureWarning")

@@ -13,17 +13,14 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 LOWER_IS_BETTER = {"regression"}
 ON_DEVICES = {"pmap_devices", "shard_map_devices"}
-FAST = set()  # compiling takes ten seconds and more
 
 
 def run(name, *arguments):
     """What `python examples/NAME.py` prints; fails where it does, and on warnings."""
+    devices = {"JAX_NUM_CPU_DEVICES": "4"} if name in ON_DEVICES else {}
     done = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *arguments],
-        env=os.environ
-        | {"PYTHONPATH": str(EXAMPLES.parent), "JAX_NUM_CPU_DEVICES": "4"}
-        if name in ON_DEVICES
-        else os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
+        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)} | devices,
         capture_output=True,
         text=True,
         timeout=500,
@@ -38,16 +35,9 @@ def before_and_after(line):
     return float(before), float(after)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-        for name in NAMES
-    ],
-)
+@pytest.mark.slow  # compiling takes ten seconds and more
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_help(name):
-    for package in {"haiku_net": ["haiku"], "equinox_net": ["equinox"]}.get(name, []):
-        pytest.importorskip(package)
     printed = run(name)
     closing = [line for line in printed.splitlines() if "with" in line and "%" in line]
     if name in LOWER_IS_BETTER:

@@ -100,6 +100,16 @@ def family_names(
     return ranges if short else [f"targets {name}" for name in ranges]
 
 
+def with_sizes(
+    names: Sequence[str], centres: Sequence[float] | np.ndarray | None
+) -> list[str]:
+    """Names `[K]` of families, each with the mean size of its classes, if known."""
+    if centres is None:
+        return list(names)
+    pairs = zip(names, centres, strict=True)
+    return [f"{name} (~{size:.0f} samples each)" for name, size in pairs]
+
+
 def _optimal_borders(sizes, multiplicity, k):
     """First position of families 1..k-1 in the sorted distinct sizes."""
     n = len(sizes)

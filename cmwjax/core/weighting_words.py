@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cmwjax.core.families import family_names
+from cmwjax.core.families import family_names, with_sizes
 
 REACH = 8.0  # up to which loss a function is described whose losses nobody noted
 SAME = 0.1  # a weight that changes by less than this share of the largest is the same
@@ -21,12 +21,11 @@ def describe(function: Any) -> str:
     curves = np.asarray(
         function.net.curves({"params": function.params}, losses.astype(np.float32))
     )
-    centres = [None] * count if function.centres is None else function.centres
     names = [name.capitalize() for name in family_names(count)]
-    for name, centre, weights in zip(names, centres, curves, strict=True):
-        size = "" if centre is None else f" (~{centre:.0f} samples each)"
+    names = with_sizes(names, function.centres)
+    for name, weights in zip(names, curves, strict=True):
         pairs = [f"{w:.2f} at {x:g}" for x, w in zip(losses, weights, strict=True)]
-        lines.append(f"{name}{size}: {tendency(weights)}; {', '.join(pairs)}.")
+        lines.append(f"{name}: {tendency(weights)}; {', '.join(pairs)}.")
     seen = "Which losses it has seen is not known."
     if function.seen is not None:
         seen = f"It has seen losses from {low:.2g} to {high:.3g}."

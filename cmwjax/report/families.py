@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cmwjax.core.families import family_names
+from cmwjax.core.families import family_names, with_sizes
 from cmwjax.files import PROBLEM, WEIGHTING, read_json
 
 
@@ -28,10 +28,7 @@ def read_family_names(
     borders = read_borders(run_dir)
     names = family_names(num_families, borders, short=short)
     centres = _read_centres(run_dir) if sizes and borders is None else []
-    if len(centres) != num_families:
-        return names
-    pairs = zip(names, centres, strict=True)
-    return [f"{name} (~{size:.0f} samples each)" for name, size in pairs]
+    return with_sizes(names, centres if len(centres) == num_families else None)
 
 
 def read_borders(run_dir: str | os.PathLike) -> list[float] | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from cmwjax.core.families import family_names
+from cmwjax.core.families import family_names, with_sizes
 from cmwjax.core.weighting_file import WeightingFunction
 from cmwjax.core.weighting_words import REACH
 from cmwjax.report.plot_style import (
@@ -55,13 +55,9 @@ def plot_weighting(
     losses: Any = np.linspace(0, reach, POINTS, dtype=np.float32)
     curves = np.asarray(function.net.curves({"params": function.params}, losses))
     count = function.num_families
-    centres = [None] * count if function.centres is None else function.centres
-    lines = zip(
-        family_names(count), centres, family_colours(count), curves, strict=True
-    )
-    for name, centre, colour, weights in lines:
-        size = "" if centre is None else f" (~{centre:.0f} samples each)"
-        axes.plot(losses, weights, color=colour, label=name + size)
+    names = with_sizes(family_names(count), function.centres)
+    for name, colour, weights in zip(names, family_colours(count), curves, strict=True):
+        axes.plot(losses, weights, color=colour, label=name)
     if function.seen and function.seen[1] < reach:
         axes.axvspan(function.seen[1], reach, color=FAINT, label="no such loss seen")
     axes.set(xlim=(0, reach), ylim=(0, 1.04 * weight_limit(curves)))
