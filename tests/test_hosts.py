@@ -84,9 +84,9 @@ def test_who_is_left_alone_ends_and_both_go_on(tmp_path):
         code, output = ended[1 - victim]
         assert code not in (0, 75), output
         assert time.monotonic() - begin < 2 * hosts.HEARTBEAT_SECONDS
-        # Who has lost process 0, which all talk to, is ended by JAX.
-        said = "another process is gone" if victim else "another task died"
-        assert said in output and "Traceback" not in output
+        # Whoever notices first: this program, by a step that failed, or JAX's service.
+        ways = ("another process is gone", "another task died")
+        assert any(said in output for said in ways) and "Traceback" not in output
     assert any((tmp_path / "run" / "checkpoints").iterdir())
     ended = [finish(process) for process in start_both(tmp_path / "run")]
     assert [code for code, _ in ended] == [0, 0], ended
