@@ -96,9 +96,7 @@ def architecture(name):
 
 @pytest.mark.parametrize(
     ("name", "optimizer"),
-    [
-        pytest.param(n, o, marks=marks(n, o)) for n in ARCHITECTURES for o in OPTIMIZERS
-    ],
+    [pytest.param(n, o, marks=marks(n, o)) for n in ARCHITECTURES for o in OPTIMIZERS],
 )
 def test_a_step_is_that_of_nested_gradients(name, optimizer):
     (loss_fn, params, model_state), (tx, inner_lr) = (
