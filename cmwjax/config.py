@@ -168,6 +168,13 @@ def base_config() -> ConfigDict:
     config.soft_labels.momentum = 0.0  # of predictions from one epoch to the next
     config.soft_labels.start = "predicted"  # the first ones; or as the given labels
 
+    # What is remembered of the samples.
+    config.memory = ConfigDict()
+    # Probabilities of a sample that soft labels and ELR remember: the largest ones, in
+    # 4 k + 2 bytes, and the rest is spread evenly over the other classes; 0: those of
+    # all classes, exactly, in 4 bytes each.
+    config.memory.top_k = 0
+
     # The options of the methods and losses that have some, by name; defaults as in
     # their papers.
     config.baseline = ConfigDict(default_options())

@@ -138,10 +138,8 @@ class Run(NamedTuple):
 
     def weights(self, state: RunState, scores: Scores) -> NDArray[np.floating]:
         """Weights of the training samples, `[N]`: by their scores, or remembered."""
-        memory = self.program.method.memory
-        if memory is None or memory.weigh is None:
-            return scores.weights
-        return memory.weigh(jax.device_get(state.memory), self.problem.train_index)
+        remembered = self.program.weights(state, self.problem.train_index)
+        return scores.weights if remembered is None else remembered
 
     def looks_before(self, epoch: int) -> bool:
         """Whether all labels are judged before this epoch, beside at the end."""
@@ -201,7 +199,7 @@ class Progress:
         # Some runs were saved before the last one was counted.
         seconds, stall, compiling = [*saved.seconds.tolist(), 0.0][:3]
         return cls(
-            state=run.program.layout.replicate(saved.run),
+            state=run.program.place(saved.run),
             meta_set=saved.meta_set,
             step=int(saved.run.learner.step),
             began=time.perf_counter() - seconds,
@@ -260,7 +258,7 @@ class Progress:
         begin = time.perf_counter()
         seconds = self.seconds, self.stall, self.compiling.seconds
         now = run.start.at(
-            self.state,
+            run.program.whole(self.state),
             self.meta_set,
             seconds,
             self.quality,
@@ -332,7 +330,7 @@ def assemble(
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
-    initial = to_host(program.init(config.seed, problem))
+    initial = to_host(program.whole(program.init(config.seed, problem)))
     start = first(initial, problem, frequencies(problem), history.blank(config))
     check_data(workdir, start.data.tobytes())
     return Run(
