@@ -4,7 +4,7 @@ Two kinds, told apart by the name of the data: `folder:PATH` with files as
 `PATH/train/CLASS/NAME.jpg`, in folders below CLASS or not, or without `train` where
 there is no test set, or those that a list `PATH.csv` names, from its own folder on; and
 `tfds:NAME`, a data set prepared by TensorFlow Datasets in the array_record format
-(`NAME` may also be the folder that it was prepared in).
+(`NAME` may also be the folder that it was prepared in; see `prepared.find`).
 """
 
 import importlib
@@ -12,10 +12,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmwjax.data import csv_files
+from cmwjax.data import csv_files, prepared
 from cmwjax.data.encoded import Encoded
 from cmwjax.data.folders import from_folder, from_list
-from cmwjax.data.records import builder_of, from_builder
+from cmwjax.data.records import from_prepared
 from cmwjax.files import expanded
 
 OWN_BUILDERS = ("webvision",)  # `NAME/CONFIG`: packages in `cmwjax.data.builders`
@@ -67,10 +67,10 @@ def load(
     if name.startswith("folder:"):
         return from_folder(expanded(name.removeprefix("folder:")), tests)
     if name.startswith("tfds:"):
-        return from_builder(builder_of(name.removeprefix("tfds:")), tests)
+        return from_prepared(prepared.find(name.removeprefix("tfds:")), tests)
     package, _, config = name.partition("/")
     own = importlib.import_module(f"cmwjax.data.builders.{package}")
-    return from_builder(own.prepare(config), tests)
+    return from_prepared(prepared.read(Path(own.prepare(config).data_path)), tests)
 
 
 def splits(name: str) -> tuple[str, ...]:
@@ -80,4 +80,4 @@ def splits(name: str) -> tuple[str, ...]:
       ValueError: if there is no such data set.
     """
     short = name.removeprefix("tfds:")
-    return tuple(builder_of(short).info.splits) if short else ()
+    return tuple(prepared.find(short).splits) if short else ()
