@@ -224,6 +224,10 @@ def _optim() -> ConfigDict:
     optim.momentum = 0.9  # of sgd
     optim.nesterov = False  # whether that is Nesterov's
     optim.weight_decay = 5e-4  # of the classifier
+    # Slices of a batch that the classifier sees one after the other, in the memory of
+    # one: the same step, but that batch norm and dropout know a slice alone. What was
+    # kept is computed again: an ordinary step costs 1.35 of one, a meta step 4.7.
+    optim.accumulate = 1
     optim.schedule = ConfigDict()
     optim.schedule.name = "constant"  # how the learning rate changes by epoch
     optim.schedule.boundaries = ()  # epochs at which 'steps' multiplies the rate

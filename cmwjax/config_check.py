@@ -95,6 +95,7 @@ _RANGES = (
     ("optim.learning_rate", 0.0, float("inf")),
     ("optim.momentum", 0.0, 1.0),
     ("optim.weight_decay", 0.0, float("inf")),
+    ("optim.accumulate", 1, _BIG),
     ("optim.schedule.factor", 0.0, 1.0),
     ("optim.schedule.constant_epochs", 0, _BIG),
     ("optim.schedule.period", 1, _BIG),

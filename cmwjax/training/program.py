@@ -381,6 +381,7 @@ def _parts(
             **config.model.options,
         )
     optim = dict(config.optim)
+    del optim["accumulate"]  # a matter of the steps
     schedule = optimizers.learning_rate(
         optim.pop("learning_rate"),
         total_steps=config.epochs * steps_per_epoch,

@@ -20,8 +20,8 @@ from cmwjax.data import view as views
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.order import (
     Order,
-    check_meta_batches,
     epoch_batches,
+    meta_batch_size,
     meta_batches,
     mixed_batches,
 )
@@ -41,6 +41,7 @@ from cmwjax.training.health import (
     check_scores,
     check_skips,
 )
+from cmwjax.training.outputs import check_slices
 from cmwjax.training.program import Program
 from cmwjax.training.sets import Sets, build_sets, frequencies, listed_sets
 from cmwjax.training.state import RunState, Saved, first
@@ -372,7 +373,8 @@ def build_program(
     """Builds what a run computes, and checks that its meta set suffices.
 
     Raises:
-      ValueError: as `program.build`; for a meta set with fewer samples than shards.
+      ValueError: as `program.build`; for a meta set with fewer samples than shards;
+        or a batch that cannot be cut into `config.optim.accumulate` slices.
     """
     program = programs.build(
         programs.shared_part(config),
@@ -386,12 +388,20 @@ def build_program(
         model=model,
     )
     method = program.method
+    sizes = {} if method.trusted_only else {"data": config.data.batch_size}
     if method.has_meta_step or method.trusted_only:
-        sizes = config.data if method.trusted_only else config.meta_set
-        check_meta_batches(
+        group = "data" if method.trusted_only else "meta_set"
+        sizes[group] = meta_batch_size(
             len(_meta_pool(config, problem)),
-            batch_size=sizes.batch_size,
+            batch_size=config[group].batch_size,
             shards=config.data.shards,
+        )
+    for group, size in sizes.items():
+        check_slices(
+            f"{group}.batch_size",
+            size,
+            accumulate=config.optim.accumulate,
+            devices=len(program.layout.devices),
         )
     return program
 
