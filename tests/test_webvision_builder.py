@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cmwjax.data.builders import webvision
+from cmwjax.data.builders import preparation, webvision
 from cmwjax.data.builders.webvision import example, ilsvrc2012, lists
 
 ROOT = Path(__file__).parent.parent
@@ -250,9 +250,9 @@ def test_both_variants_are_prepared_side_by_side(folder):
 
 
 def test_order_holds_across_files_and_processes(folder, monkeypatch):
-    from cmwjax.data.builders.webvision import webvision_dataset_builder
+    from cmwjax.data.builders import record_builder
 
-    monkeypatch.setattr(webvision_dataset_builder, "SHARD_SIZE", 3)
+    monkeypatch.setattr(record_builder, "SHARD_SIZE", 3)
     builder = webvision.prepare("full", folder=folder)
     assert builder.info.splits["train"].shard_lengths == [3, 3, 3, 1, 2]
     source = pickle.loads(pickle.dumps(builder.as_data_source("train[9:]")))
@@ -629,14 +629,14 @@ def test_prepared_data_that_does_not_fit_is_refused(folder, change, message):
 
 
 def test_a_failure_while_writing_leaves_nothing(folder, monkeypatch):
-    from cmwjax.data.builders.webvision import webvision_dataset_builder
+    from cmwjax.data.builders import record_builder
 
     def fail(*arguments, **kwargs):
         yield 0, {"image": b"", "label": 0, "file_name": b"a", "source": 0}
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(webvision_dataset_builder, "_examples", fail)
+        patch.setattr(record_builder, "_examples", fail)
         with pytest.raises(OSError, match="No space left"):
             webvision.prepare("mini", folder=folder)
     assert list((folder / "prepared/webvision/mini").iterdir()) == []
@@ -645,8 +645,8 @@ def test_a_failure_while_writing_leaves_nothing(folder, monkeypatch):
 
 KILLED = """
 import os, signal, sys
+from cmwjax.data.builders import record_builder as module
 from cmwjax.data.builders import webvision
-from cmwjax.data.builders.webvision import webvision_dataset_builder as module
 
 def killed(part, start, *, name):
     for number, item in enumerate(examples(part, start, name=name)):
@@ -677,7 +677,7 @@ def test_a_second_process_waits_and_uses_what_the_first_prepared(folder):
     command = [sys.executable, "-W", "error", "-c", code, folder]
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        with webvision._alone(folder / "prepared"):
+        with preparation.alone(folder / "prepared", "webvision"):
             second = stack.enter_context(
                 subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
             )

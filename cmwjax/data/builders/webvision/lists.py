@@ -9,20 +9,13 @@ data set's folder and the class, from 0 on. The validation list names files alon
 import re
 import tarfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from cmwjax.data.builders.lists import Listing, check_unique
 
 NUM_SYNSETS = 1000
 FOLDER, ARCHIVE = "info", "info.tar"
-
-
-class Listing(NamedTuple):
-    """The images of one list."""
-
-    names: list[str]  # as the list writes them
-    labels: NDArray[np.int32]  # [N]
 
 
 def read_text(folder: Path, name: str) -> str | None:
@@ -132,18 +125,5 @@ def read_list(
             f"data: {file} lists no image of the first {num_classes} classes: restore "
             f"it from {ARCHIVE}."
         )
-    _check_unique(names, file=file)
+    check_unique(names, file=file, remedy=f"restore it from {ARCHIVE}")
     return Listing(names, np.array(labels, np.int32))
-
-
-def _check_unique(names: list[str], *, file: Path) -> None:
-    if len(set(names)) == len(names):
-        return
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(
-                f"data: {file} lists {name} twice ({len(names) - len(set(names))} "
-                f"lines are repeated): restore it from {ARCHIVE}."
-            )
-        seen.add(name)
