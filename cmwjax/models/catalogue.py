@@ -13,6 +13,7 @@ from cmwjax.models.resnet_cifar import ResNetCifar
 from cmwjax.models.resnet_imagenet import ResNetImageNet
 from cmwjax.models.small_conv import SmallConv
 from cmwjax.models.text import TextMean
+from cmwjax.models.vgg import VGG
 from cmwjax.models.wide_resnet import WideResNet
 
 MODELS = {
@@ -24,6 +25,7 @@ MODELS = {
     "wide_resnet": WideResNet,
     "efficientnet_lite0": EfficientNetLite0,
     "resnet50": ResNetImageNet,
+    "vgg19_bn": VGG,
     "inception_resnet_v2": InceptionResNetV2,
     "text": TextMean,
 }

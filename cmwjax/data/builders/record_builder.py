@@ -71,7 +71,10 @@ class RecordBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self.info.metadata["class_names"] = contents.class_names
         self.info.metadata["checksums"] = contents.checksums
         if contents.label_sets:
-            sets = {f"y_train_{k}": v for k, v in contents.label_sets.items()}
+            sets: dict[str, Any] = {
+                f"y_train_{name}": labels
+                for name, labels in contents.label_sets.items()
+            }
             np.savez(self.data_path / LABEL_SETS, **sets)
         shards = {}
         for split, parts in contents.splits.items():
