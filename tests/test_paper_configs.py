@@ -89,6 +89,30 @@ WEBVISION = {
     "soft_labels.start": "one_hot",
     "data.stream.tests": ("validation",),
 }
+ANIMAL10N = {
+    "method": "cmw_net_sl",
+    "data.name": "animal10n",
+    "data.labels": "given",
+    "data.batch_size": 128,
+    "data.stream.resize": 0,
+    "data.stream.image_size": 64,
+    "data.stream.tests": ("test",),
+    "augment.flip": True,
+    "augment.meta": True,
+    "model.name": "vgg19_bn",
+    "model.options": {},
+    "epochs": 100,
+    "warmup_epochs": 20,
+    "optim.name": "sgd",
+    "optim.momentum": 0.0,
+    "optim.weight_decay": 1e-3,
+    "mixup.alpha": 1.0,
+    "mixup.meta_alpha": 0.0,
+    "mixup.second_weight": "mixed",
+    "ema.decay": 0.997,
+    "soft_labels.momentum": 0.9,
+    "soft_labels.start": "one_hot",
+}
 HUMAN = {"data.labels": "human_worse", "noise.kind": "none"}
 HUNDRED = "data=x/cifar100.npz"
 PMD = "labels=pmd_type1_035"
@@ -240,6 +264,37 @@ def test_settings_of_webvision_are_the_papers(text, facts):
     assert large[2] < 0.1
 
 
+@pytest.mark.parametrize(
+    ("argument", "facts"),
+    [
+        (
+            "",
+            {
+                "meta_set.policy": "lowest_loss",
+                "meta_set.per_class": 10,
+                "meta_set.batch_size": 128,
+                "meta_every": 10,
+                "weighting.optimizer.name": "adam",
+                "weighting.optimizer.learning_rate": 1e-3,
+                "weighting.optimizer.weight_decay": 1e-4,
+                "weighting.normalisation": "mean",
+                "weighting.load": "",
+            },
+        ),
+        (
+            ":transfer",
+            {"meta_set.policy": "none", "weighting.load": "zoo:cifar10_hybrid_asym"},
+        ),
+    ],
+)
+def test_settings_of_animal10n_are_the_papers(argument, facts):
+    config, facts = read_config(f"animal10n.py{argument}"), ANIMAL10N | facts
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+    assert read_config("animal10n.py:smoke").data.name == "animal10n/example"
+
+
 class ConfigView:
     """Fields of a configuration by their dotted names."""
 
@@ -283,6 +338,7 @@ def restarts(peak, constant, periods):
             restarts(0.02, 30, [5, 10, 20, 40, 80, 160]),
         ),
         (WITH_PMD, restarts(0.1, 45, [5, 10, 20, 40])),
+        ("animal10n.py", np.repeat([0.1, 0.02, 0.004], [50, 25, 25])),
     ],
 )
 def test_learning_rates_are_the_papers(text, want):

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from builder_folders import edited, examples, jpeg, removed, snapshot, write
 from cmwjax.data.builders import preparation, webvision
 from cmwjax.data.builders.webvision import example, ilsvrc2012, lists
 
@@ -48,15 +49,6 @@ val000002.jpg 573
 val000003.jpg 0
 """
 MINI_TRAIN = [line.split()[0] for line in GOOGLE.splitlines()[:8]]
-
-
-def jpeg(seed, mode="RGB", size=(24, 18)):
-    """A small image that no other seed gives, encoded."""
-    count = size[0] * size[1] * len(Image.new(mode, (1, 1)).getbands())
-    pixels = np.random.default_rng(seed).integers(0, 256, count, dtype=np.uint8)
-    file = io.BytesIO()
-    Image.frombytes(mode, size, pixels.tobytes()).save(file, "JPEG")
-    return file.getvalue()
 
 
 def contents():
@@ -106,25 +98,12 @@ def folder(tmp_path):
     return root
 
 
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
 def pack(root, name, *members):
     """Puts folders into an archive beside them, and removes them."""
     with tarfile.open(root / name, "w", format=tarfile.GNU_FORMAT) as archive:
         for member in members:
             archive.add(root / member, arcname=member)
             shutil.rmtree(root / member)
-
-
-def examples(builder, split):
-    """All examples of a split, read without decoding the images."""
-    import tensorflow_datasets as tfds
-
-    skip = {"image": tfds.decode.SkipDecoding()}
-    return list(builder.as_data_source(split, decoders=skip))
 
 
 def check_mini(builder):
@@ -144,15 +123,6 @@ def check_mini(builder):
         labels = webvision.labels(builder, split)
         assert labels.dtype == np.int32
         assert labels.tolist() == [e["label"] for e in expected]
-
-
-def snapshot(root):
-    """Names, contents and times of all files but the prepared ones."""
-    return {
-        path.relative_to(root): (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in root.rglob("*")
-        if path.is_file() and "prepared" not in path.parts
-    }
 
 
 ### Layouts
@@ -370,27 +340,11 @@ def test_a_wrong_list_of_ilsvrc2012_is_refused(folder, line, message):
 
 def edit(name, old, new):
     """Replaces something in a file of info/."""
-
-    def change(root):
-        path = root / "info" / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return change
+    return edited(f"info/{name}", old, new)
 
 
 def emptied(name):
     return lambda root: (root / "info" / name).write_text("")
-
-
-def removed(*names):
-    def change(root):
-        for name in names:
-            path = root / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    return change
 
 
 def lines_cut_off(root):

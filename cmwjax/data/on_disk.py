@@ -18,7 +18,8 @@ from cmwjax.data.folders import from_folder, from_list
 from cmwjax.data.records import builder_of, from_builder
 from cmwjax.files import expanded
 
-OWN_BUILDERS = ("webvision",)  # `NAME/CONFIG`: packages in `cmwjax.data.builders`
+# `NAME` or `NAME/CONFIG`: packages in `cmwjax.data.builders`.
+OWN_BUILDERS = ("webvision", "animal10n")
 
 
 def is_name(name: str | os.PathLike[str]) -> bool:
