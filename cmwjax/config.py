@@ -48,7 +48,7 @@ def base_config() -> ConfigDict:
     # The data set: digits or another embedded set, cifar10, fashion_mnist, a
     # Keras-style .npz file, a .csv or .tsv file; or images that stay on disk:
     # 'folder:PATH', also of a list of files, 'tfds:NAME' (see `cmwjax.data.on_disk`),
-    # animal10n, webvision/mini.
+    # animal10n, clothing1m, webvision/mini.
     config.data.name = "digits"
     config.data.train_size = 0  # samples to learn from, a stratified draw; 0: all
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class
@@ -188,7 +188,8 @@ def _csv() -> ConfigDict:
     # Share of the training samples where there is no such file; 0: nothing to test with
     csv.test_share = 0.25
     # File of samples whose labels are trusted, of an archive another one, of images on
-    # disk a folder of classes. What has their inputs is not trained on, but for images.
+    # disk a folder of classes, or 'split:NAME' of a set of TFDS. What has their inputs
+    # is not trained on, but for images.
     csv.trusted = ""
     csv.truth = ""  # file of the same samples with the right labels, for experiments
     csv.length = 128  # tokens per text

@@ -295,6 +295,60 @@ def test_settings_of_animal10n_are_the_papers(argument, facts):
     assert read_config("animal10n.py:smoke").data.name == "animal10n/example"
 
 
+CLOTHING1M = {
+    "method": "cmw_net",
+    "data.batch_size": 32,
+    "data.stream.resize": 256,
+    "data.stream.image_size": 224,
+    "model.name": "resnet50",
+    "epochs": 10,
+    "optim.learning_rate": 0.01,
+    "optim.momentum": 0.9,
+    "optim.weight_decay": 1e-3,
+    "optim.schedule.boundaries": (5,),
+    "meta_every": 1,
+    "meta_set.batch_size": 32,
+    "meta_set.trusted_share": 0.0,
+    "weighting.optimizer.learning_rate": 1e-3,
+    "weighting.normalisation": "mean",
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "facts"),
+    [
+        (
+            "weights=x.pth",
+            {
+                "data.name": "clothing1m/full",
+                "data.labels": "given",
+                "data.csv.trusted": "split:validation",
+                "meta_set.policy": "external",
+                "model.weights": "x.pth",
+            },
+        ),
+        (
+            "pairs",
+            {
+                "data.name": "clothing1m/pairs",
+                "data.labels": "noisy",
+                "data.csv.trusted": "",
+                "meta_set.policy": "held_out",
+            },
+        ),
+        ("pairs,smoke", {"data.name": "clothing1m/example_pairs"}),
+        ("smoke", {"data.name": "clothing1m/example"}),
+    ],
+)
+def test_settings_of_clothing1m_are_those_of_mw_net(argument, facts):
+    config = read_config(f"clothing1m.py:{argument}")
+    if "smoke" not in argument:
+        facts = CLOTHING1M | facts
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+
+
 class ConfigView:
     """Fields of a configuration by their dotted names."""
 

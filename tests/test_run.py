@@ -82,6 +82,11 @@ def test_webvision_without_its_data_says_what_to_download(tmp_path, argument, ar
             "ANIMAL-10N",
             ("training/ +50,000 images", "data_batch_1.bin +614,800,000 bytes"),
         ),
+        (
+            "clothing1m",
+            "Clothing1M",
+            ("noisy_train_key_list.txt +1,000,000", "0.tar to 9.tar"),
+        ),
     ],
 )
 def test_data_that_are_absent_are_described(tmp_path, name, title, lines):

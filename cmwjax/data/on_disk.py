@@ -11,6 +11,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cmwjax.data import csv_files
 from cmwjax.data.encoded import Encoded
@@ -19,7 +20,8 @@ from cmwjax.data.records import builder_of, from_builder
 from cmwjax.files import expanded
 
 # `NAME` or `NAME/CONFIG`: packages in `cmwjax.data.builders`.
-OWN_BUILDERS = ("webvision", "animal10n")
+OWN_BUILDERS = ("webvision", "animal10n", "clothing1m")
+SPLIT = "split:"  # of these data, in place of a folder with trusted images
 
 
 def is_name(name: str | os.PathLike[str]) -> bool:
@@ -67,11 +69,46 @@ def load(
         return from_list(expanded(name.removeprefix("folder:")), tests, text, label)
     if name.startswith("folder:"):
         return from_folder(expanded(name.removeprefix("folder:")), tests)
+    return from_builder(_builder(name), tests)
+
+
+def load_trusted(name: str | os.PathLike[str], trusted: str) -> Encoded:
+    """Opens the images whose labels are trusted, beside those of a data set.
+
+    Args:
+      name: of the data set.
+      trusted: a folder that has one of images for each class; or 'split:NAME', a split
+        of the data set, if TFDS reads it.
+
+    Returns:
+      A training set of these images.
+
+    Raises:
+      ValueError: if there is no such folder or split, or it has no images.
+    """
+    name, field = os.fspath(name), f"config.data.csv.trusted={trusted!r}"
+    if trusted.startswith(SPLIT):
+        if name.startswith("folder:"):
+            raise ValueError(
+                f"{field} is a split, and data {name!r} are files without such: give "
+                "a folder that has one of images for each class."
+            )
+        split = trusted.removeprefix(SPLIT)
+        return from_builder(_builder(name), (), train=split, field=field)
+    if not expanded(trusted).is_dir():
+        raise ValueError(
+            f"{field} is no folder: give one that has a folder of images for each "
+            "class, as the data have."
+        )
+    return load(f"folder:{trusted}", tests=())
+
+
+def _builder(name: str) -> Any:
+    """What reads the data set 'tfds:NAME', or one of our own."""
     if name.startswith("tfds:"):
-        return from_builder(builder_of(name.removeprefix("tfds:")), tests)
+        return builder_of(name.removeprefix("tfds:"))
     package, _, config = name.partition("/")
-    own = importlib.import_module(f"cmwjax.data.builders.{package}")
-    return from_builder(own.prepare(config), tests)
+    return importlib.import_module(f"cmwjax.data.builders.{package}").prepare(config)
 
 
 def splits(name: str) -> tuple[str, ...]:

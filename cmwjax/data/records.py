@@ -13,6 +13,7 @@ from cmwjax.core.labels import check_labels
 from cmwjax.data.encoded import Encoded, EncodedSet
 from cmwjax.files import expanded, replacing
 
+LABEL_SETS = "label_sets.npz"  # other labels of 'train', as an archive has them
 CHUNK = 256  # records read at once when only their labels are wanted
 
 
@@ -74,23 +75,30 @@ def builder_of(name: str) -> Any:
         ) from None
 
 
-def from_builder(builder: Any, tests: Sequence[str]) -> Encoded:
+def from_builder(
+    builder: Any,
+    tests: Sequence[str],
+    train: str = "train",
+    field: str = "config.data.stream.tests",
+) -> Encoded:
     """The images of a data set that was prepared.
 
     Args:
       builder: of the data set.
       tests: splits to test with.
+      train: the split that takes the part of the training set.
+      field: what an error names, of a split that is missing.
 
     Raises:
       ValueError: as `on_disk.load`.
     """
     info, directory = builder.info, str(builder.data_path)
-    for split in ("train", *tests):
+    for split in (train, *tests):
         if split not in info.splits:
             raise ValueError(
                 f"data: {info.full_name} in {directory} has the splits "
                 f"{sorted(info.splits)}, but no {split!r}: prepare it, or correct "
-                "config.data.stream.tests."
+                f"{field}."
             )
     missing = {"image", "label"} - set(info.features)
     if missing or not hasattr(info.features["label"], "names"):
@@ -105,13 +113,20 @@ def from_builder(builder: Any, tests: Sequence[str]) -> Encoded:
         )
     names = (info.metadata or {}).get("class_names") or info.features["label"].names
     sets = {}
-    for split in ("train", *tests):
+    for split in (train, *tests):
         labels = _labels(directory, split, info.splits[split].num_examples)
         labels = check_labels(labels, len(names), name=f"{info.full_name}: {split}")
         keys = _Keys(info.splits[split].file_instructions)
         sets[split] = EncodedSet(RecordReader(directory, split), labels, keys)
     identity = f"{info.full_name} {[len(part.labels) for part in sets.values()]}"
-    return Encoded(sets.pop("train"), sets, tuple(names), identity)
+    archive = Path(directory, LABEL_SETS)
+    return Encoded(
+        sets.pop(train),
+        sets,
+        tuple(names),
+        identity,
+        archive if train == "train" and archive.is_file() else None,
+    )
 
 
 def _labels(directory: str, split: str, size: int) -> NDArray[np.int32]:

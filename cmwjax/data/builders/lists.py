@@ -1,6 +1,7 @@
 """Lists of images, as data sets bring them along in text files."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,36 @@ def read_text(path: Path, remedy: str) -> str | None:
         return path.read_text(encoding="utf-8") if path.is_file() else None
     except UnicodeDecodeError as error:
         raise ValueError(f"data: {path} is not text ({error}): {remedy}.") from error
+
+
+def read_lines(
+    text: str, pattern: str, *, file: Path, what: str, remedy: str
+) -> Iterator[tuple[int, re.Match[str]]]:
+    """The lines of a list, and their parts.
+
+    Args:
+      text: content of the list; white space behind a line does not matter.
+      pattern: what each line is to match, as a whole.
+      file: what the error calls the list.
+      what: what it says that a line should be, with an example.
+      remedy: what it says to do.
+
+    Yields:
+      Number of a line, from 1, and its match; nothing for an empty list.
+
+    Raises:
+      ValueError: for a line that does not match.
+    """
+    well_formed = re.compile(rf"{pattern}\s*").fullmatch
+    if not text.strip():
+        return
+    for number, line in enumerate(text.rstrip().split("\n"), start=1):
+        match = well_formed(line)
+        if match is None:
+            raise ValueError(
+                f"data: {file}, line {number}, is {line[:100]!r}, not {what}: {remedy}."
+            )
+        yield number, match
 
 
 def check_unique(names: Sequence[str], *, file: Path, remedy: str) -> None:

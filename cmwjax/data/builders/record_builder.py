@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from cmwjax.data.builders.contents import Contents, Part
 from cmwjax.data.builders.preparation import Origin
+from cmwjax.data.label_sets import PREFIX
+from cmwjax.data.records import LABEL_SETS
 
 # Images in one file of the prepared data. TFDS holds them in memory while it writes
 # one: about 80 MB. The full WebVision has 600 files, fewer than a process may open.
 SHARD_SIZE = 4096
-LABEL_SETS = "label_sets.npz"  # other labels of 'train', as archives have them
 
 
 # Not a GeneratorBasedBuilder: that needs TensorFlow to sort more than 1 GB. This one
@@ -72,8 +73,7 @@ class RecordBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self.info.metadata["checksums"] = contents.checksums
         if contents.label_sets:
             sets: dict[str, Any] = {
-                f"y_train_{name}": labels
-                for name, labels in contents.label_sets.items()
+                PREFIX + name: labels for name, labels in contents.label_sets.items()
             }
             np.savez(self.data_path / LABEL_SETS, **sets)
         shards = {}
