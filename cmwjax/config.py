@@ -48,7 +48,7 @@ def base_config() -> ConfigDict:
     # The data set: digits or another embedded set, cifar10, fashion_mnist, a
     # Keras-style .npz file, a .csv or .tsv file; or images that stay on disk:
     # 'folder:PATH', also of a list of files, 'tfds:NAME' (see `cmwjax.data.on_disk`),
-    # animal10n, clothing1m, webvision/mini.
+    # animal10n, clothing1m, food101n, webvision/mini.
     config.data.name = "digits"
     config.data.train_size = 0  # samples to learn from, a stratified draw; 0: all
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class

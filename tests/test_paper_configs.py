@@ -349,6 +349,37 @@ def test_settings_of_clothing1m_are_those_of_mw_net(argument, facts):
     assert {field: flat[field] for field in facts} == facts
 
 
+@pytest.mark.parametrize(
+    ("argument", "facts"),
+    [
+        (
+            "weights=x.pth",
+            {
+                "data.name": "food101n/full",
+                "meta_set.policy": "lowest_loss",
+                "data.csv.trusted": "",
+                "model.weights": "x.pth",
+            },
+        ),
+        (
+            "verified",
+            {
+                "data.name": "food101n/unverified",
+                "meta_set.policy": "external",
+                "data.csv.trusted": "split:verified",
+            },
+        ),
+        ("smoke", {"data.name": "food101n/example"}),
+        ("smoke,verified", {"data.name": "food101n/example_unverified"}),
+    ],
+)
+def test_settings_of_food101n(argument, facts):
+    config = read_config(f"food101n.py:{argument}")
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+
+
 class ConfigView:
     """Fields of a configuration by their dotted names."""
 

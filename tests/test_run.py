@@ -87,6 +87,11 @@ def test_webvision_without_its_data_says_what_to_download(tmp_path, argument, ar
             "Clothing1M",
             ("noisy_train_key_list.txt +1,000,000", "0.tar to 9.tar"),
         ),
+        (
+            "food101n",
+            "Food-101N",
+            ("Food-101N_release.zip +310,009 images", "food-101.tar.gz +5 GB"),
+        ),
     ],
 )
 def test_data_that_are_absent_are_described(tmp_path, name, title, lines):

@@ -33,7 +33,7 @@ def read_text(path: Path, remedy: str) -> str | None:
 
 
 def read_lines(
-    text: str, pattern: str, *, file: Path, what: str, remedy: str
+    text: str, pattern: str, *, file: Path, what: str, remedy: str, first: int = 1
 ) -> Iterator[tuple[int, re.Match[str]]]:
     """The lines of a list, and their parts.
 
@@ -43,9 +43,10 @@ def read_lines(
       file: what the error calls the list.
       what: what it says that a line should be, with an example.
       remedy: what it says to do.
+      first: number of the first line.
 
     Yields:
-      Number of a line, from 1, and its match; nothing for an empty list.
+      Number of a line, and its match; nothing for an empty list.
 
     Raises:
       ValueError: for a line that does not match.
@@ -53,7 +54,7 @@ def read_lines(
     well_formed = re.compile(rf"{pattern}\s*").fullmatch
     if not text.strip():
         return
-    for number, line in enumerate(text.rstrip().split("\n"), start=1):
+    for number, line in enumerate(text.rstrip().split("\n"), start=first):
         match = well_formed(line)
         if match is None:
             raise ValueError(

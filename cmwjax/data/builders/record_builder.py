@@ -38,7 +38,7 @@ class RecordBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     contents: Contents | None = None
 
     def classes(self) -> Sequence[str]:
-        """Names of the classes, which records are labelled by."""
+        """Names of the classes, or their numbers where the data bring the names."""
         raise NotImplementedError
 
     def further_features(self) -> Mapping[str, Any]:
