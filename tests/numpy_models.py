@@ -205,6 +205,13 @@ def reference(name, net, x):
     if name == "vgg19_bn":
         x = relu(net.linear(net.vgg(x, (1, 2)), "classifier_0"))
         return net.head(relu(net.linear(x, "classifier_3")))
+    if name == "bcnn_vgg16":
+        x = windows(relu(net.conv(x, name="features_0")), (2, 2), 2).max((4, 5))
+        x = relu(net.conv(relu(net.conv(x, name="features_3")), name="features_5"))
+        x = x.reshape(len(x), -1, x.shape[-1])
+        pairs = np.sqrt(np.mean(x[..., :, None] * x[..., None, :], axis=1) + 1e-5)
+        pairs = pairs.reshape(len(x), -1)
+        return net.head(pairs / np.sqrt(np.sum(pairs**2, axis=1, keepdims=True)))
     if name == "efficientnet_lite0":
         stages = ((1, 3, 1, 1, 4), (2, 5, 2, 3, 6))
         return net.head(net.efficientnet(x, stages).mean((1, 2)))

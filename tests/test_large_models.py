@@ -221,6 +221,37 @@ def test_values_of_vgg_go_where_they_belong():
     jax.tree.map(np.testing.assert_array_equal, loaded, like)
 
 
+def test_bilinear_cnn_has_the_convolutions_of_vgg16():
+    params = shapes("bcnn_vgg16", 448, num_classes=200)["params"]
+    sizes = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in params.items()}
+    assert sizes.pop("head") == (512 * 512 + 1) * 200
+    assert sum(sizes.values()) == 138_357_544 - 25_089 * 4096 - 4097 * 5096
+    # In torchvision's `vgg16`; ReLU and pools have the numbers between.
+    places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    assert sizes.keys() == {f"features_{place}" for place in places}
+
+
+def test_bilinear_cnn_starts_from_a_whole_vgg16():
+    options = {"stage_sizes": (1,), "width": 2}
+    like = initial("bcnn_vgg16", 8, **options)
+    rng, state = np.random.default_rng(0), {}
+    for name, shape in {
+        "features.0.weight": (2, 3, 3, 3),
+        "features.0.bias": (2,),
+        "classifier.0.weight": (4, 98),
+        "classifier.0.bias": (4,),
+        "classifier.6.weight": (1000, 4),
+        "classifier.6.bias": (1000,),
+    }.items():
+        state[name] = rng.normal(size=shape).astype("f4")
+    loaded = from_torch(state, like)["params"]
+    kernel = loaded["features_0"]["kernel"]
+    wanted = state["features.0.weight"][:, 0, 1, 2]
+    np.testing.assert_array_equal(kernel[1, 2, 0], wanted)
+    own = like["params"]["head"]
+    jax.tree.map(np.testing.assert_array_equal, loaded["head"], own)
+
+
 @pytest.mark.parametrize(
     ("size", "pooled"),
     [

@@ -26,6 +26,7 @@ TINY = {
     "wide_resnet": {"depth": 10, "width": 1},
     "resnet50": {"stage_sizes": (1, 1), "width": 4},
     "vgg19_bn": {"stage_sizes": (1, 2), "width": 4, "hidden": 8, "dropout": 0.0},
+    "bcnn_vgg16": {"stage_sizes": (1, 2), "width": 4},
     "efficientnet_lite0": {"stages": ((1, 3, 1, 1, 4), (2, 5, 2, 3, 6))},
     "inception_resnet_v2": {"repeats": (1, 1, 1), "shrink": 16},
 }

@@ -380,6 +380,72 @@ def test_settings_of_food101n(argument, facts):
     assert {field: flat[field] for field in facts} == facts
 
 
+WEBFG496 = {
+    "method": "cmw_net_sl",
+    "data.stream.resize": 448,
+    "data.stream.image_size": 448,
+    "model.name": "bcnn_vgg16",
+    "epochs": 200,
+    "warmup_epochs": 40,
+    "optim.name": "adam",
+    "optim.schedule.name": "cosine",
+    "optim.schedule.linear_epochs": 5,
+    "meta_every": 20,
+    "mixup.alpha": 0.5,
+    "mixup.meta_alpha": 0.0,
+    "ema.decay": 0.999,
+    "soft_labels.momentum": 0.9,
+    "soft_labels.start": "predicted",
+    "weighting.optimizer.learning_rate": 1e-3,
+    "weighting.optimizer.weight_decay": 1e-4,
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "facts"),
+    [
+        (
+            "data=bird,weights=x.pth",
+            {
+                "data.name": "webfg496/bird",
+                "data.csv.trusted": "split:meta",
+                "data.batch_size": 64,
+                "meta_set.policy": "external",
+                "model.weights": "x.pth",
+                "optim.layers": "last",
+                "optim.learning_rate": 1e-3,
+                "optim.weight_decay": 1e-8,
+            },
+        ),
+        (
+            "data=car,step=2,meta=lowest_loss",
+            {
+                "data.name": "webfg496/car",
+                "data.csv.trusted": "",
+                "data.batch_size": 32,
+                "meta_set.policy": "lowest_loss",
+                "optim.layers": "all",
+                "optim.learning_rate": 1e-4,
+                "optim.weight_decay": 1e-5,
+            },
+        ),
+    ],
+)
+def test_settings_of_webfg496_are_the_papers(argument, facts):
+    config, facts = read_config(f"webfg496.py:{argument}"), WEBFG496 | facts
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+    assert read_config("webfg496.py:smoke").data.name == "webfg496/example"
+
+
+@pytest.mark.parametrize("argument", ["data=dog", "step=3", "meta=x"])
+def test_webfg496_lists_its_choices(argument):
+    name, _, _ = argument.partition("=")
+    with pytest.raises(ValueError, match=f"argument {name}=.* is unknown; choose one"):
+        read_config(f"webfg496.py:{argument}")
+
+
 class ConfigView:
     """Fields of a configuration by their dotted names."""
 

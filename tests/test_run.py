@@ -92,6 +92,11 @@ def test_webvision_without_its_data_says_what_to_download(tmp_path, argument, ar
             "Food-101N",
             ("Food-101N_release.zip +310,009 images", "food-101.tar.gz +5 GB"),
         ),
+        (
+            "webfg496",
+            "WebFG-496",
+            ("web-bird.tar.gz +unpacks to web-bird/", "CUB_200_2011/"),
+        ),
     ],
 )
 def test_data_that_are_absent_are_described(tmp_path, name, title, lines):

@@ -20,7 +20,7 @@ from cmwjax.data.records import builder_of, from_builder
 from cmwjax.files import expanded
 
 # `NAME` or `NAME/CONFIG`: packages in `cmwjax.data.builders`.
-OWN_BUILDERS = ("webvision", "animal10n", "clothing1m", "food101n")
+OWN_BUILDERS = ("webvision", "animal10n", "clothing1m", "food101n", "webfg496")
 SPLIT = "split:"  # of these data, in place of a folder with trusted images
 
 

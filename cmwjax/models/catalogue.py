@@ -4,6 +4,7 @@ import dataclasses
 
 from flax import linen as nn
 
+from cmwjax.models.bilinear import BilinearCNN
 from cmwjax.models.efficientnet_lite import EfficientNetLite0
 from cmwjax.models.inception_resnet import InceptionResNetV2
 from cmwjax.models.mlp import MLP
@@ -26,6 +27,7 @@ MODELS = {
     "efficientnet_lite0": EfficientNetLite0,
     "resnet50": ResNetImageNet,
     "vgg19_bn": VGG,
+    "bcnn_vgg16": BilinearCNN,
     "inception_resnet_v2": InceptionResNetV2,
     "text": TextMean,
 }

@@ -16,7 +16,8 @@ and Cadene do, so that one rule maps every tensor, for example
 * The head is `fc` in torchvision's and timm's ResNets, `_fc` in EfficientNet-Lite,
   whose parts keep the underscore before their names, `classifier.6` in torchvision's
   VGG, `classif` in timm's Inception-ResNet and `last_linear` in Cadene's, which has
-  1001 classes: the first is the background.
+  1001 classes: the first is the background. `bcnn_vgg16` takes the convolutions of
+  torchvision's `vgg16` and leaves its `classifier` out.
 """
 
 import re
@@ -72,6 +73,9 @@ def from_torch(
     Raises:
       ValueError: tensors are missing, unexpected, of another shape or not finite.
     """
+    if not any("/classifier_" in path for path in flatten_dict(like, sep="/")):
+        # The linear layers of a VGG, of which only the convolutions are wanted.
+        state = {k: v for k, v in state.items() if not k.startswith("classifier.")}
     heads = [head for head in TORCH_HEADS if f"{head}.weight" in state]
     names = {path: torch_name(path, *heads[:1]) for path in flatten_dict(like, sep="/")}
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}

@@ -96,23 +96,19 @@ def read(folder: Path, config: str) -> Contents:
         keys["train"] = [keys["clean_train"][i] for i in both]
         labels["train"] = labels["clean_train"][both]
         del keys["clean_train"]
-    splits = {}
+    splits, given = {}, {}
     for split, of_split in keys.items():
-        columns = {
-            "noisy_label": np.array([noisy.get(key, NO_LABEL) for key in of_split])
-        }
+        given[split] = np.array([noisy.get(key, NO_LABEL) for key in of_split])
         part = Part(
             split,
             of_split,
             labels[split],
             _images(folder, of_split, KEY_LISTS[split]),
-            columns,
+            {"noisy_label": given[split]},
         )
         splits[split] = [part]
     report(f"clothing1m/{config}", splits, CLASSES, PUBLISHED[config])
-    sets: dict[str, NDArray[np.int32]] = {}
-    if config == "pairs":
-        sets["noisy"] = splits["train"][0].columns["noisy_label"].astype(np.int32)
+    sets = {"noisy": given["train"].astype(np.int32)} if config == "pairs" else {}
     checksums = {name: checksum(text) for name, text in texts.items()}
     return Contents(splits, list(CLASSES), checksums, sets)
 

@@ -65,7 +65,7 @@ def _write(folder: Path, settings: Example) -> None:
     listed = with_wrong(true, classes, settings.wrong, random)
     paths = [f"{names[label]}/{number:06x}.jpg" for number, label in enumerate(listed)]
     for path, label in zip(paths, true, strict=True):
-        save(folder / "images" / path, draw(label, settings.size, random))
+        save(folder / "images" / path, draw(int(label), settings.size, random))
     write_lines(folder / layout.IMAGE_LIST, ["class_name/key", *paths])
     looked_at = random.permutation(len(paths))[: round(settings.verified * len(paths))]
     validating = len(looked_at) // 5
@@ -80,7 +80,7 @@ def _write(folder: Path, settings: Example) -> None:
     tests = [f"{names[label]}/{number}" for number, label in enumerate(tested)]
     for path, label in zip(tests, tested, strict=True):
         place = folder / "food-101/images" / f"{path}.jpg"
-        save(place, draw(label, settings.size, random))
+        save(place, draw(int(label), settings.size, random))
     write_lines(folder / layout.TEST_LIST, tests)
     files = sorted(folder.glob("images/*/*.jpg"))
     break_some(files, settings.broken, random)
