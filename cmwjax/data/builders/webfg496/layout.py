@@ -225,7 +225,8 @@ def _cub(folder: Path) -> Clean:
         ("images.txt", r"(\d+) (\S+/\S+)", "a number and a path"),
         ("train_test_split.txt", r"(\d+) ([01])", "a number and 0 or 1"),
     ):
-        by[name] = dict(_lines(folder, f"{root}/{name}", pattern, what))
+        pairs = _lines(folder, f"{root}/{name}", pattern, what)
+        by[name] = {key: value for key, value in pairs}
     trains = by["train_test_split.txt"]
     names = [path for key, path in by["images.txt"].items() if trains.get(key) == "1"]
     return Clean(f"{root}/images", names, [name.split("/")[0] for name in names])
