@@ -38,7 +38,8 @@ class Origin(NamedTuple):
     write_example: Callable[[Path], None]
     configs: tuple[str, ...] = ()
     example: str = ""  # the configuration that the example is prepared in
-    lists: str = ""  # where the lists are, below the folder
+    # Folder, name -> where this list is, for errors.
+    place: Callable[[Path, str], Path] = lambda folder, name: folder / name
     # Folder, configuration -> splits that a set may do without, and their places.
     optional: Callable[[Path, str], Mapping[str, Path]] = lambda folder, config: {}
 
@@ -197,7 +198,7 @@ def _check_prepared(origin: Origin, config: str, builder: Any, folder: Path) -> 
         text = origin.read_text(folder, name)
         if text is not None and checksum(text) != expected:
             raise ValueError(
-                f"data: {folder / origin.lists / name} is not the list that {path} was "
+                f"data: {origin.place(folder, name)} is not the list that {path} was "
                 f"prepared from: restore it, or {remedy}."
             )
     for split, place in origin.optional(folder, config).items():

@@ -37,6 +37,7 @@ ORIGIN = preparation.Origin(
     read=layout.read,
     read_text=layout.read_text,
     write_example=_write_example,
+    place=layout.place,
 )
 
 

@@ -8,6 +8,7 @@ blue pixels, 64 rows of 64 of each. Of a folder with both, images are read.
 """
 
 import io
+import os
 import re
 from pathlib import Path
 
@@ -96,6 +97,11 @@ def read_text(folder: Path, name: str) -> str | None:
     return _as_list(_images(root, name))
 
 
+def place(folder: Path, name: str) -> Path:
+    """Where a folder or file of images is."""
+    return (_root(folder) or folder) / name
+
+
 def _as_list(part: Part) -> str:
     """What a split is known by, as there is no list of it."""
     pairs = zip(part.names, part.labels, strict=True)
@@ -112,32 +118,33 @@ def _root(folder: Path) -> Path | None:
 
 def _images(root: Path, name: str) -> Part:
     """The images of one of the two folders."""
-    place = root / name
-    if not place.is_dir():
+    inside = root / name
+    if not inside.is_dir():
         raise ValueError(
             f"data: {root} has no folder {name}/: unpack the images of ANIMAL-10N "
             "there again."
         )
-    files = sorted(path.name for path in place.iterdir())
-    files = [file for file in files if not STRAY.fullmatch(file)]
+    with os.scandir(inside) as entries:
+        is_file = {entry.name: entry.is_file() for entry in entries}
+    files = sorted(name for name in is_file if not STRAY.fullmatch(name))
     labels = []
     for file in files:
         match = WELL_NAMED.fullmatch(file)
-        if match is None or not (place / file).is_file():
+        if match is None or not is_file[file]:
             raise ValueError(
-                f"data: {place / file} is not called LABEL_NUMBER.jpg, such as "
+                f"data: {inside / file} is not called LABEL_NUMBER.jpg, such as "
                 "0_123.jpg, by which its class is known: restore its name, or remove "
                 "it."
             )
         if int(match[1]) >= len(CLASSES):
             raise ValueError(
-                f"data: {place / file} has label {match[1]} in its name, outside [0, "
+                f"data: {inside / file} has label {match[1]} in its name, outside [0, "
                 f"{len(CLASSES)}): restore its name from ANIMAL-10N."
             )
         labels.append(int(match[1]))
     if not files:
         raise ValueError(
-            f"data: {place} has no images: unpack those of ANIMAL-10N there again."
+            f"data: {inside} has no images: unpack those of ANIMAL-10N there again."
         )
     return Part(
         name,

@@ -39,6 +39,7 @@ ORIGIN = preparation.Origin(
     write_example=_write_example,
     configs=layout.CONFIGS,
     example="full",
+    place=layout.place,
 )
 
 

@@ -73,7 +73,7 @@ def read(folder: Path, config: str) -> Contents:
       ValueError: if anything is absent, damaged, or not as documented.
     """
     texts = _texts(folder)
-    file = {name: _place(folder, name) for name in texts}
+    file = {name: place(folder, name) for name in texts}
     noisy = _labels(texts[NOISY], file[NOISY])
     clean = _labels(texts[CLEAN], file[CLEAN])
     keys = {split: _keys(texts[name], file[name]) for split, name in KEY_LISTS.items()}
@@ -113,6 +113,12 @@ def read(folder: Path, config: str) -> Contents:
     return Contents(splits, list(CLASSES), checksums, sets)
 
 
+def place(folder: Path, name: str) -> Path:
+    """Where a list is, or should be."""
+    inside = folder / "annotations" / name
+    return inside if inside.is_file() else folder / name
+
+
 def read_text(folder: Path, name: str) -> str | None:
     """One of the lists; None if there is none.
 
@@ -123,12 +129,7 @@ def read_text(folder: Path, name: str) -> str | None:
     Raises:
       ValueError: if it is not text.
     """
-    return lists.read_text(_place(folder, name), REMEDY)
-
-
-def _place(folder: Path, name: str) -> Path:
-    inside = folder / "annotations" / name
-    return inside if inside.is_file() else folder / name
+    return lists.read_text(place(folder, name), REMEDY)
 
 
 def _texts(folder: Path) -> dict[str, str]:

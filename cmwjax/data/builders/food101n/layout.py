@@ -109,15 +109,19 @@ def read_text(folder: Path, name: str) -> str | None:
     Raises:
       ValueError: if it is not text.
     """
-    root = folder if name == TEST_LIST else _root(folder)
-    return lists.read_text(root / name, REMEDY)
+    return lists.read_text(place(folder, name), REMEDY)
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where a list is, or should be."""
+    return (folder if name == TEST_LIST else _root(folder)) / name
 
 
 def optional(folder: Path, config: str) -> dict[str, Path]:
     """The test set, and where it is, if it is."""
     del config  # both have it
-    place = folder / TEST_LIST
-    return {"test": place} if place.is_file() else {}
+    file = folder / TEST_LIST
+    return {"test": file} if file.is_file() else {}
 
 
 def _root(folder: Path) -> Path:

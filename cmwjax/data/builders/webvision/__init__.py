@@ -44,7 +44,7 @@ ORIGIN = preparation.Origin(
     write_example=_write_example,
     configs=tuple(layout.VARIANTS),
     example="mini",
-    lists=lists.FOLDER,
+    place=lambda folder, name: folder / lists.FOLDER / name,
     optional=layout.optional,
 )
 
