@@ -1,9 +1,9 @@
 """What weighting functions do where they were not learned: the zoo's table.
 
     CMWJAX_DATA_DIR=FOLDER python benchmarks/zoo.py --functions=runs/zoo \
-        --jsonl=results/zoo.jsonl --seeds=3 \
-        --files=embeddings=FILE.npz,human=FILE.npz,mammography=FILE.csv,yoruba=FOLDER
-    ... --names=fashion_sym_mw --targets=digits-asym-0.8,embeddings-sym-0.4
+        --jsonl=results/zoo.jsonl --seeds=3 --files embeddings=FILE.npz \
+        human=FILE.npz mammography=FILE.csv yoruba=FOLDER
+    ... --names fashion_sym_mw --targets digits-asym-0.8 embeddings-sym-0.4
     python benchmarks/zoo.py --jsonl=results/zoo.jsonl --table
 
 Learns each candidate that is neither in the zoo nor in `--functions`, by a run with
@@ -11,34 +11,27 @@ seed 0, and applies each as it is, with the weights of given labels and without 
 step, on every target of another data set with the seeds 0, 1, 2; CIFAR-10 and its
 embeddings are the same one. A line of the file is a run: its score on the test set in
 percent (accuracy, or average precision of two classes); lines that are there are not
-made again. `--files=authors=FILE` adds the function that the CMW-Net
+made again. `--files authors=FILE` adds the function that the CMW-Net
 authors published, which is not in the zoo. `--table` prints the gain over ordinary
 training (ERM) with the same seeds, in points.
 """
 
+import argparse
 import collections
 import csv
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags, logging
+from absl import logging
 
 from cmwjax import compilation, load_weighting, save_weighting, train
 from cmwjax.core.weighting_file import read_weighting
 from cmwjax.core.zoo import PREFIX, weighting_zoo
 from cmwjax.files import SAMPLES, WEIGHTING
 from results.biases import read_config
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("functions", "runs/zoo", "folder for what is learned")
-flags.DEFINE_string("jsonl", "results/zoo.jsonl", "where to add the lines")
-flags.DEFINE_list("files", [], "NAME=PATH of data that some need")
-flags.DEFINE_list("names", [], "functions; by default all")
-flags.DEFINE_list("targets", [], "targets; by default all")
-flags.DEFINE_integer("seeds", 3, "how many seeds of a target, from 0")
-flags.DEFINE_bool("table", False, "run nothing, and print the tables")
 
 FASHION = "fashion_mnist.py:fast,"
 EMBEDDINGS = "embeddings.py:data={embeddings},"
@@ -77,28 +70,38 @@ DATA = {name: data for name, (data, *_) in CANDIDATES.items()} | KNOWN
 ERM = ""  # in the place of a function
 
 
-def main(_):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses the command line; runs what is missing, or prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--functions", default="runs/zoo", help="what is learned")
+    parser.add_argument("--jsonl", default="results/zoo.jsonl", help="is added to")
+    parser.add_argument("--files", nargs="*", default=[], help="NAME=PATH of data")
+    parser.add_argument("--names", nargs="*", default=[*CANDIDATES, *KNOWN])
+    parser.add_argument("--targets", nargs="*", default=list(TARGETS))
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
+    parser.add_argument("--table", action="store_true", help="prints the tables")
+    options = parser.parse_args(argv)
     logging.set_verbosity(logging.ERROR)
-    path = Path(FLAGS.jsonl)
+    path = Path(options.jsonl)
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
-    if FLAGS.table:
+    if options.table:
         print(table(rows), "", summary(rows), sep="\n")
         return
     compilation.keep_programs()
     done = {(row["target"], row["function"], row["seed"]) for row in rows}
-    files = dict(text.split("=", 1) for text in FLAGS.files)
+    files = dict(text.split("=", 1) for text in options.files)
     functions = {ERM: ""} | {
-        name: function_file(name, files)
-        for name in FLAGS.names or [*CANDIDATES, *KNOWN]
+        name: function_file(name, files, Path(options.functions))
+        for name in options.names
         if name != "authors" or "authors" in files
     }
-    for target in FLAGS.targets or TARGETS:
+    for target in options.targets:
         text = TARGETS[target][1].format(**files)
         for name, file in functions.items():
             if name != ERM and not (is_new(name, target) and is_fit(file, text)):
                 continue
-            for seed in range(FLAGS.seeds):
+            for seed in range(options.seeds):
                 row = {"target": target, "function": name, "seed": seed}
                 if tuple(row.values()) in done:
                     continue
@@ -108,13 +111,13 @@ def main(_):
                     lines.write(json.dumps(row) + "\n")
 
 
-def function_file(name, files):
+def function_file(name, files, folder):
     """A path or name of the function, which is learned if need be."""
     if name == "authors":
         return files[name]
     if name in weighting_zoo():
         return PREFIX + name
-    path = Path(FLAGS.functions) / f"{name}.safetensors"
+    path = folder / f"{name}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         learn(name, path, files)
@@ -226,4 +229,4 @@ def summary(rows):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

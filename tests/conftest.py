@@ -16,7 +16,7 @@ OWN_CACHE = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # those of pytest-xdist inherit it
     OWN_CACHE = tempfile.mkdtemp(prefix="cmwjax-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = OWN_CACHE
-# Half of the time is compiling. The continuous integration has them once with 0.
+# Half of the time is compiling. The continuous integration has some once with 0.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 

@@ -4,6 +4,8 @@ import logging
 import resource
 import shutil
 import threading
+import zipfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -334,3 +336,27 @@ def test_a_leaf_of_another_model_is_named_before_training(tmp_path, kernel, ther
     with pytest.raises(ValueError, match="labels are not what the run"):
         check_unchanged(changed, start, tmp_path)
     check_unchanged(start, start, tmp_path)
+
+
+def test_what_the_oldest_orbax_wrote_is_read(tmp_path, caplog):
+    """By orbax-checkpoint 0.11.28 with JAX 0.10.2, the oldest that are supported."""
+    kept = Path(__file__).parent / "data" / "checkpoint_orbax_0.11.28.zip"
+    with zipfile.ZipFile(kept) as archive:
+        archive.extractall(tmp_path / "checkpoints")
+    expected = {
+        "params": {
+            "kernel": np.arange(12, dtype=np.float32).reshape(3, 4) / 8,
+            "bias": np.zeros(4, np.float32),
+        },
+        "step": np.int32(7),
+        "key": np.array([3, 2**32 - 1], np.uint32),
+        "seen": np.array([True, False, True, False, True, False]),
+        "rows": np.arange(5, dtype=np.uint8),
+    }
+    checkpoints = in_folder(tmp_path, config={"seed": 0})
+    with caplog.at_level(logging.WARNING):
+        found = checkpoints.restore(jax.tree.map(np.zeros_like, expected))
+    assert checkpoints.last == 7
+    assert all(jax.tree.leaves(jax.tree.map(module._identical, found, expected)))
+    if jax.__version__ != "0.10.2":
+        assert "'jax': '0.10.2'" in caplog.text  # who wrote it is said

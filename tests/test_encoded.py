@@ -1,6 +1,11 @@
 """Image sets on disk: folders, and what TensorFlow Datasets has prepared."""
 
+import hashlib
+import json
+import os
 import pickle
+import shutil
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -10,6 +15,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
 from cmwjax.data import datasets, on_disk, records
+from cmwjax.data.prepared import find
 from image_files import encoded as as_file
 from image_files import random_pixels, write_folder
 
@@ -151,13 +157,73 @@ def test_records_of_several_shards_have_the_keys_of_tfds(tmp_path):
     assert len(shards) == 3
 
 
-def test_prepared_data_by_folder_and_by_name(prepared):
+def test_records_are_read_as_tfds_reads_them_but_without_it(prepared):
+    source = tfds.builder_from_directory(prepared).as_data_source(
+        "train", decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    theirs = hashlib.sha256()
+    for record in source:
+        theirs.update(record["image"] + bytes([record["label"]]))
+    ours = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TFDS, f"tfds:{prepared}"],
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ours.stdout.split() == [theirs.hexdigest(), str(TRAIN)]
+
+
+WITHOUT_TFDS = """
+import hashlib, sys
+sys.modules |= dict.fromkeys(["tensorflow_datasets", "tensorflow"])  # as if not there
+from cmwjax.data import on_disk
+train, digest = on_disk.load(sys.argv[1], tests=["val"]).train, hashlib.sha256()
+for position, label in enumerate(train.labels):
+    digest.update(train.read(position) + bytes([label]))
+print(digest.hexdigest(), len(train.labels))
+"""
+
+
+def test_prepared_data_by_folder_and_by_name(prepared, monkeypatch):
     found = on_disk.load(f"tfds:{prepared}", tests=["val", "other"])
     assert_tiny_web(found)
-    tfds.core.add_data_dir(prepared.parents[1])
-    again = on_disk.load("tfds:tiny_web:1.0.0", tests=["val"])
-    assert_tiny_web(again)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared.parents[1]))
+    for name in ("tiny_web:1.0.0", "tiny_web", prepared.parent):
+        again = on_disk.load(f"tfds:{name}", tests=["val"])
+        assert_tiny_web(again)
     assert found.identity != again.identity  # another list of test sets
+    assert on_disk.splits("tfds:tiny_web") == ("train", "val", "other")
+
+
+def test_versions_and_configurations_are_chosen_as_documented(prepared, tmp_path):
+    def put(place, **info):
+        shutil.copytree(prepared, tmp_path / place)
+        path = tmp_path / place / "dataset_info.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | info))
+
+    def found(name):
+        return find(str(tmp_path / "web") + name).full_name
+
+    put("web/1.9.0", version="1.9.0")
+    put("web/1.10.0", version="1.10.0")
+    assert found("") == "tiny_web/1.10.0"
+    assert found("/1.9.0") == "tiny_web/1.9.0"
+    put("many/a/1.0.0", configName="a")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(tmp_path))
+        assert find("web:1.9.0").full_name == "tiny_web/1.9.0"
+        with pytest.raises(ValueError, match="no data set 'web:1.8.0' in"):
+            find("web:1.8.0")
+        assert find("many").full_name == "tiny_web/a/1.0.0"
+        put("many/b/2.0.0", configName="b", version="2.0.0")
+        with pytest.raises(ValueError, match="configurations a, b: name one, as"):
+            find("many")
+        assert find("many/b").full_name == "tiny_web/b/2.0.0"
+        (tmp_path / "many" / ".config").mkdir()
+        kept = tmp_path / "many" / ".config" / "metadata.json"
+        kept.write_text('{"default_config_name": "b"}')
+        assert find("many").full_name == "tiny_web/b/2.0.0"
 
 
 def test_labels_are_kept_beside_the_data(prepared, monkeypatch):
@@ -182,30 +248,47 @@ def test_readers_travel_to_other_processes(prepared, folder):
         assert copy(1) == content == on_disk.load(name, tests=[test]).train.read(2)
 
 
-def test_what_is_wrong_with_prepared_data_is_said(prepared, monkeypatch):
+def test_what_is_wrong_with_prepared_data_is_said(prepared, tmp_path):
     def fails(name, message, tests=("val",)):
         with pytest.raises(ValueError, match=message):
             on_disk.load(name, tests=tests)
 
     fails(f"tfds:{prepared}", r"splits \['other', 'train', 'val'\].* no 'x'", ["x"])
     fails("tfds:no_such_set", "no data set 'no_such_set'")
-    info = tfds.builder_from_directory(prepared).info
-    fake = SimpleNamespace(info=info, data_path=prepared)
-    monkeypatch.setattr(on_disk, "builder_of", lambda name: fake)
-    monkeypatch.setattr(type(info), "file_format", SimpleNamespace(value="tfrecord"))
-    fails("tfds:x", "format 'tfrecord'.* file_format='array_record'")
-    features = {"picture": 0, "label": info.features["label"]}
-    monkeypatch.setattr(type(info), "features", features)
-    fails("tfds:x", r"features \['label', 'picture'\]: an 'image' and a 'label'")
+    (tmp_path / "empty").mkdir()
+    fails(f"tfds:{tmp_path}/empty", "there is no .*/dataset_info.json")
+
+    copy = tmp_path / "copy"
+    shutil.copytree(prepared, copy)
+    info, features = copy / "dataset_info.json", copy / "features.json"
+
+    def changed(path, old, new, message):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        fails(f"tfds:{copy}", message)
+        path.write_text(text)
+
+    changed(info, '"array_record"', '"tfrecord"', "'tfrecord'.* file_format='array_re")
+    changed(info, '"splits"', '"parts"', r"dataset_info.json .* damaged \(KeyError")
+    changed(info, "{\n", "\n", "dataset_info.json cannot be read")
+    changed(info, info.read_text(), "[]", "holds no JSON object")
+    missing = r"\['label', 'picture'\]: an 'image'"
+    changed(features, '"image": {\n', '"picture": {\n', missing)
+    changed(features, '"classLabel"', '"tensor"', "'label' of a class are needed")
+    shard = next(copy.glob("*-val.*"))
+    shard.unlink()
+    fails(f"tfds:{copy}", f"'val' of tiny_web/1.0.0 has no records in .*{shard.name}")
 
 
-def test_builders_of_our_own_prepare_what_they_open(prepared, monkeypatch):
+def test_builders_of_our_own_prepare_what_they_open(prepared, tmp_path, monkeypatch):
+    shutil.copytree(prepared, tmp_path / "copy")
+    names = tmp_path / "copy" / "metadata.json"
+    names.write_text('{"class_names": ["a", "b", "c"]}')
+
     def prepare(config):
         assert config == "mini"
-        builder = tfds.builder_from_directory(prepared)
-        names = {"class_names": ["a", "b", "c"]}
-        monkeypatch.setattr(type(builder.info), "metadata", names)
-        return builder
+        return SimpleNamespace(data_path=tmp_path / "copy")
 
     own = SimpleNamespace(prepare=prepare)
     monkeypatch.setitem(sys.modules, "cmwjax.data.builders.webvision", own)

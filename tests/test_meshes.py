@@ -96,14 +96,18 @@ WAYS = [
 ]
 
 
-def slow(how, jitted):
-    """Where every operation is compiled on its own."""
-    return [] if jitted or how == "pmap" else [pytest.mark.slow]
+def marks(how, axis_type, is_set, jitted):
+    """Where every operation is compiled on its own, in minutes under `shard_map`."""
+    if jitted or how == "pmap":
+        return ()
+    if how == "shard_map" and (axis_type == "Auto" or is_set):
+        return pytest.mark.exhaustive
+    return pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("how", "axis_type", "is_set", "jitted"),
-    [pytest.param(*way, marks=slow(way[0], way[3])) for way in WAYS],
+    [pytest.param(*way, marks=marks(*way)) for way in WAYS],
 )
 def test_one_step_on_every_mesh(how, axis_type, is_set, jitted):
     before, wanted = on_one_device()

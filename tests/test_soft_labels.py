@@ -12,6 +12,7 @@ import pytest
 from cmwjax.bias import meta_set
 from cmwjax.config import base_config
 from cmwjax.core.meta import MetaState, meta_step
+from cmwjax.core.parallel import MODES
 from cmwjax.core.weighting import CMWNet
 from cmwjax.data import view
 from cmwjax.data.table import Table
@@ -21,7 +22,7 @@ from cmwjax.models import catalogue as models
 from cmwjax.training import batches, steps
 from cmwjax.training.run import Progress, assemble
 from problems import assert_close
-from runs import metrics, run, saved, some
+from runs import metrics, run, saved, some, two_processes
 
 C, B, LR = 3, 6, 0.5
 
@@ -288,15 +289,56 @@ def steps_of(config, count, devices):
 
 # Without meta steps, which are slow to compile: the teacher takes no part in them.
 OWN_STATISTICS = {"method": "constant_sl", "ema.batch_stats": False, "mixup.alpha": 0.0}
+SLOWLY = {"optim.learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return {
+        fields: learned(steps_of(small_config(**SLOWLY | dict(fields)), 20, 1))
+        for fields in ((), tuple(OWN_STATISTICS.items()))
+    }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [{}, OWN_STATISTICS], ids=["meta_steps", "own"])
-def test_one_and_four_devices_end_alike_after_twenty_steps(fields):
-    config = small_config(**{"optim.learning_rate": 0.02} | fields)
-    one, four = (steps_of(config, 20, devices) for devices in (1, 4))
-    assert np.count_nonzero(one.memory["soft_labels"].sum(axis=1)) > 250
-    chex.assert_trees_all_close(learned(one), learned(four), rtol=2e-3, atol=2e-4)
+@pytest.mark.parametrize(
+    ("mode", "devices", "fields"),
+    [
+        ("pmap", 4, {}),
+        ("pmap", 2, OWN_STATISTICS),
+        ("shard_map", 2, {}),
+        ("jit", 4, {}),
+    ],
+)
+def test_devices_end_alike_after_twenty_steps(on_one_device, mode, devices, fields):
+    config = small_config(parallel=mode, **SLOWLY | fields)
+    several = learned(steps_of(config, 20, devices))
+    one = on_one_device[tuple(fields.items())]
+    assert np.count_nonzero(several[-1]["soft_labels"].sum(axis=1)) > 250
+    chex.assert_trees_all_close(several, one, rtol=1e-5, atol=1e-5)
+
+
+TWENTY_STEPS = """
+import numpy as np
+from test_soft_labels import SLOWLY, jax, learned, small_config, steps_of
+config = small_config(parallel=sys.argv[1], **SLOWLY)
+state = learned(steps_of(config, 20, 4))
+np.savez(f"{sys.argv[2]}.{jax.process_index()}.npz", *jax.tree.leaves(state))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_two_processes_end_as_one_device_does(on_one_device, tmp_path, mode):
+    outputs = two_processes(TWENTY_STEPS, mode, tmp_path / "state")
+    assert [code for code, _ in outputs] == [0, 0], outputs
+    for rank in range(2):
+        with np.load(f"{tmp_path / 'state'}.{rank}.npz") as found:
+            state = jax.tree.unflatten(
+                jax.tree.structure(on_one_device[()]),
+                [found[f"arr_{i}"] for i in range(len(found.files))],
+            )
+        chex.assert_trees_all_close(state, on_one_device[()], rtol=1e-5, atol=1e-5)
 
 
 def learned(state):

@@ -4,19 +4,18 @@ Two kinds, told apart by the name of the data: `folder:PATH` with files as
 `PATH/train/CLASS/NAME.jpg`, in folders below CLASS or not, or without `train` where
 there is no test set, or those that a list `PATH.csv` names, from its own folder on; and
 `tfds:NAME`, a data set prepared by TensorFlow Datasets in the array_record format
-(`NAME` may also be the folder that it was prepared in).
+(`NAME` may also be the folder that it was prepared in; see `prepared.find`).
 """
 
 import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from cmwjax.data import csv_files
+from cmwjax.data import csv_files, prepared
 from cmwjax.data.encoded import Encoded
 from cmwjax.data.folders import from_folder, from_list
-from cmwjax.data.records import builder_of, from_builder
+from cmwjax.data.records import from_prepared
 from cmwjax.files import expanded
 
 # `NAME` or `NAME/CONFIG`: packages in `cmwjax.data.builders`.
@@ -69,7 +68,7 @@ def load(
         return from_list(expanded(name.removeprefix("folder:")), tests, text, label)
     if name.startswith("folder:"):
         return from_folder(expanded(name.removeprefix("folder:")), tests)
-    return from_builder(_builder(name), tests)
+    return from_prepared(_prepared(name), tests)
 
 
 def load_trusted(name: str | os.PathLike[str], trusted: str) -> Encoded:
@@ -94,7 +93,7 @@ def load_trusted(name: str | os.PathLike[str], trusted: str) -> Encoded:
                 "a folder that has one of images for each class."
             )
         split = trusted.removeprefix(SPLIT)
-        return from_builder(_builder(name), (), train=split, field=field)
+        return from_prepared(_prepared(name), (), train=split, field=field)
     if not expanded(trusted).is_dir():
         raise ValueError(
             f"{field} is no folder: give one that has a folder of images for each "
@@ -103,12 +102,13 @@ def load_trusted(name: str | os.PathLike[str], trusted: str) -> Encoded:
     return load(f"folder:{trusted}", tests=())
 
 
-def _builder(name: str) -> Any:
-    """What reads the data set 'tfds:NAME', or one of our own."""
+def _prepared(name: str) -> prepared.Prepared:
+    """The data set 'tfds:NAME', or one of our own, prepared if it is not yet."""
     if name.startswith("tfds:"):
-        return builder_of(name.removeprefix("tfds:"))
+        return prepared.find(name.removeprefix("tfds:"))
     package, _, config = name.partition("/")
-    return importlib.import_module(f"cmwjax.data.builders.{package}").prepare(config)
+    own = importlib.import_module(f"cmwjax.data.builders.{package}")
+    return prepared.read(Path(own.prepare(config).data_path))
 
 
 def splits(name: str) -> tuple[str, ...]:
@@ -118,4 +118,4 @@ def splits(name: str) -> tuple[str, ...]:
       ValueError: if there is no such data set.
     """
     short = name.removeprefix("tfds:")
-    return tuple(builder_of(short).info.splits) if short else ()
+    return tuple(prepared.find(short).splits) if short else ()
