@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from cmwjax.data import csv_sets
 from cmwjax.data.csv_files import read_csv
 from cmwjax.data.csv_labels import class_numbers
 
@@ -295,3 +296,38 @@ def test_whole_numbers_that_are_rounded_are_named(write, caplog, first, warned):
     found = [r.getMessage() for r in caplog.records if "rounded" in r.getMessage()]
     assert len(found) == warned
     assert not warned or f"column 'id': {first + 1} is rounded" in found[0]
+
+
+def test_several_files_are_one(tmp_path, caplog):
+    rows = [f"{i},{i % 2},{'ab'[i % 3 > 0]}" for i in range(30)]
+    whole = tmp_path / "whole.csv"
+    whole.write_text("\n".join(["x,y,label", *rows]))
+    for part, start in {"1": 0, "10": 7, "2": 22}.items():  # as their names follow
+        stop = {0: 7, 7: 22, 22: 30}[start]
+        lines = ["x,y,label", *rows[start:stop]]
+        (tmp_path / f"part-{part}.csv").write_text("\n".join(lines))
+    found, expected = read_csv(tmp_path / "part-*.csv"), read_csv(whole)
+    np.testing.assert_array_equal(found.inputs, expected.inputs)
+    assert found.labels == expected.labels and found.names == expected.names
+    assert found.lines[0] == "2 of part-1.csv" and found.lines[29] == "9 of part-2.csv"
+    assert "constant" not in caplog.text
+
+    dataset = csv_sets.load(tmp_path / "part-*.csv", test_share=0)
+    same = csv_sets.load(whole, test_share=0)
+    np.testing.assert_array_equal(dataset.train_inputs, same.train_inputs)
+    np.testing.assert_array_equal(dataset.train_labels, same.train_labels)
+
+    texts = read_csv(tmp_path / "part-*.csv", text="x")
+    assert texts.inputs == read_csv(whole, text="x").inputs
+    with open(tmp_path / "part-10.csv", "a") as file:
+        file.write("\n7,8,B")
+    with pytest.raises(ValueError, match="'B' in line 17 of part-10.csv"):
+        csv_sets.load(tmp_path / "part-*.csv", classes=("a", "b"), test_share=0)
+    (tmp_path / "part-3.csv").write_text("x,z,label\n1,2,a\n")
+    with pytest.raises(ValueError, match="part-3.csv has the columns .*'z'"):
+        read_csv(tmp_path / "part-*.csv")
+    with pytest.raises(ValueError, match="there is no file .*/other-"):
+        read_csv(tmp_path / "other-*.csv")
+    odd = tmp_path / "odd[1].csv"  # a name that looks like a pattern
+    odd.write_text(whole.read_text())
+    assert read_csv(odd).labels == expected.labels

@@ -1,7 +1,9 @@
 """Tables of numbers and lists of texts, with their labels, from .csv and .tsv files."""
 
 import csv
+import glob
 import io
+import itertools
 import os
 import reprlib
 from functools import partial
@@ -12,7 +14,7 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from cmwjax.data.csv_labels import is_number, number
+from cmwjax.data.csv_labels import FLOAT32_MAX, is_number, number
 from cmwjax.files import expanded
 
 LABEL_NAMES = ("label", "class", "target")  # in this order, whatever their case
@@ -30,7 +32,8 @@ class CsvFile(NamedTuple):
     inputs: NDArray[np.float64] | tuple[str, ...]  # [N, D] numbers, or N texts
     labels: tuple[str, ...]  # N, as written
     label_name: str = "label"  # of their column
-    lines: tuple[int, ...] = ()  # N, where each row begins, from 1; (): in no file
+    # N, where each row begins, from 1, and in which of several files; (): in none
+    lines: tuple[int | str, ...] = ()
 
 
 class _Sheet(NamedTuple):
@@ -57,11 +60,15 @@ def read_csv(
     """Reads samples and their labels, a row each, and checks every cell.
 
     A `.csv` file has commas and the usual quotes, a `.tsv` file tabs and no quotes;
-    both are UTF-8, with or without a byte order mark. The first row is a header if it
-    has the column that `text` or `label` names, a column called 'label', 'class' or
-    'target' in which no other row says so, or a word above a column of numbers.
-    Without a header, columns are called 'column 1', 'column 2', .... Columns of numbers
-    may share a name.
+    both are UTF-8, with or without a byte order mark. The first row is a header if
+    it has the column that `text` or `label` names, a column called 'label', 'class'
+    or 'target' in which no other row says so, or a word above a column of numbers.
+    Without a header, columns are called 'column 1', 'column 2', .... Columns of
+    numbers may share a name.
+
+    A path with `*`, `?` or `[...]`, as `parts/*.csv`, is that of several files with
+    the same columns, whose rows follow each other as the names of the files do
+    ('10' is before '2').
 
     An unnamed first column of distinct whole numbers, which pandas writes for the
     index, is dropped: in a file sorted by class it would give the label away. A
@@ -69,7 +76,7 @@ def read_csv(
     logged; standardised, it is zero.
 
     Args:
-      path: path of the file.
+      path: path of the file, or a pattern of several.
       text: name of the column of texts; '': all columns but the labels are numbers.
       label: name of the column of labels; '': the column called 'label', 'class' or
         'target', else the last one.
@@ -84,7 +91,50 @@ def read_csv(
         columns of labels; for a row of another length; for a cell that is no finite
         number of float32, or an empty text or label.
     """
-    sheet = _read(expanded(path), wanted=[name for name in (text, label) if name])
+    path = expanded(path)
+    if glob.has_magic(str(path)) and not path.exists():
+        found = _joined(path, text, label)
+    else:
+        found = _read_file(path, text, label)
+    if not isinstance(found.inputs, tuple):
+        is_constant = np.all(found.inputs == found.inputs[0], axis=0)
+        constant = list(itertools.compress(found.names, is_constant))
+        if constant:
+            logging.warning("%s: constant columns tell nothing: %s.", path, constant)
+    return found
+
+
+def _joined(pattern: Path, text: str, label: str) -> CsvFile:
+    """Reads all files of a pattern."""
+    paths = [Path(name) for name in sorted(glob.glob(str(pattern)))]
+    if not paths:
+        raise ValueError(
+            f"data: there is no file {pattern}: put files there, or correct the path."
+        )
+    files = [_read_file(path, text, label) for path in paths]
+    first = files[0]
+    for path, file in zip(paths, files, strict=True):
+        columns = [(*f.names, f.label_name) for f in (first, file)]
+        if columns[0] != columns[1]:
+            raise ValueError(
+                f"data: {path} has the columns {list(columns[1])}, but {paths[0]} has "
+                f"{list(columns[0])}: give all files of {pattern} the same."
+            )
+    inputs = [file.inputs for file in files]
+    chain = itertools.chain.from_iterable
+    return first._replace(
+        inputs=tuple(chain(inputs)) if text else np.concatenate(inputs),
+        labels=tuple(chain(file.labels for file in files)),
+        lines=tuple(
+            f"{line} of {path.name}"
+            for path, file in zip(paths, files, strict=True)
+            for line in file.lines
+        ),
+    )
+
+
+def _read_file(path: Path, text: str, label: str) -> CsvFile:
+    sheet = _read(path, wanted=[name for name in (text, label) if name])
     target = _label_column(sheet, label)
     labels = tuple(_unquoted(row[target]) for row in sheet.rows)
     if "" in labels:
@@ -111,11 +161,6 @@ def read_csv(
         )
     inputs = np.stack([_numbers(sheet, c) for c in columns], axis=1)
     names = tuple(sheet.names[c] for c in columns)
-    constant = [
-        name for name, x in zip(names, inputs.T, strict=True) if np.all(x == x[0])
-    ]
-    if constant:
-        logging.warning("%s: constant columns tell nothing: %s.", path, constant)
     return CsvFile(names, inputs, labels, sheet.names[target], tuple(sheet.lines))
 
 
@@ -264,22 +309,37 @@ def _texts(sheet: _Sheet, column: int) -> tuple[str, ...]:
 
 
 def _numbers(sheet: _Sheet, column: int) -> NDArray[np.float64]:
-    values = [number(row[column]) for row in sheet.rows]
-    for row, value in enumerate(values):
-        if value is not None:
-            continue
-        cell, fill = sheet.rows[row][column], "fill it in, or remove the row"
-        if not cell.strip():
-            raise sheet.error(row, column, "is empty", fill)
-        if is_number(cell):
-            raise sheet.error(row, column, "is not finite in float32", fill)
-        remedy = (
-            "correct it, name the column of texts (text=COLUMN) or of labels "
-            "(label=COLUMN), or remove the column"
-        )
-        raise sheet.error(row, column, "is not a number", remedy)
-    _warn_of_rounding(sheet, column)
-    return np.array(values, np.float64)
+    cells = [row[column] for row in sheet.rows]
+    values = _floats(cells)
+    if values is None:
+        bad = next(row for row, cell in enumerate(cells) if number(cell) is None)
+        raise _not_a_number(sheet, bad, column)
+    if max(map(len, cells)) > 15:
+        _warn_of_rounding(sheet, column)
+    return values
+
+
+def _floats(cells: list[str]) -> NDArray[np.float64] | None:
+    """What `number` makes of each, ten times as fast; None if one is none."""
+    try:
+        values = np.array(list(map(float, cells)))
+    except ValueError:
+        return None
+    fits = bool(np.all(np.abs(values) <= FLOAT32_MAX))
+    return values if fits and "_" not in "".join(cells) else None
+
+
+def _not_a_number(sheet: _Sheet, row: int, column: int) -> ValueError:
+    cell, fill = sheet.rows[row][column], "fill it in, or remove the row"
+    if not cell.strip():
+        return sheet.error(row, column, "is empty", fill)
+    if is_number(cell):
+        return sheet.error(row, column, "is not finite in float32", fill)
+    remedy = (
+        "correct it, name the column of texts (text=COLUMN) or of labels "
+        "(label=COLUMN), or remove the column"
+    )
+    return sheet.error(row, column, "is not a number", remedy)
 
 
 def _warn_of_rounding(sheet: _Sheet, column: int) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 def class_numbers(
     labels: Sequence[str],
     names: Sequence[str] | None = None,
     *,
     name: str = "labels",
-    lines: Sequence[int] = (),
+    lines: Sequence[int | str] = (),
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Numbers classes in the order of their names.
 
@@ -44,7 +46,7 @@ def class_numbers(
 
 
 def _names_of_classes(
-    labels: Sequence[str], name: str, lines: Sequence[int]
+    labels: Sequence[str], name: str, lines: Sequence[int | str]
 ) -> list[str]:
     """The labels that occur, in order; each class must be written in one way."""
     first: dict[str, int] = {}
@@ -70,12 +72,12 @@ def _names_of_classes(
     return sorted(first, key=lambda label: (float(label) if numeric else 0, label))
 
 
-def _where(position: int, lines: Sequence[int]) -> str:
+def _where(position: int, lines: Sequence[int | str]) -> str:
     return f"in line {lines[position]}" if lines else f"at position {position}"
 
 
 def target_numbers(
-    labels: Sequence[str], *, name: str = "labels", lines: Sequence[int] = ()
+    labels: Sequence[str], *, name: str = "labels", lines: Sequence[int | str] = ()
 ) -> NDArray[np.float64]:
     """The targets of a regression.
 
@@ -106,7 +108,7 @@ def number(cell: str) -> float | None:
     if not is_number(cell):
         return None
     value = float(cell)
-    return value if abs(value) <= float(np.finfo(np.float32).max) else None
+    return value if abs(value) <= FLOAT32_MAX else None
 
 
 def is_number(cell: str) -> bool:
