@@ -505,6 +505,20 @@ MUTATIONS = [
         "test_soft_labels.py",
     ),
     Mutation(
+        "soft labels: what is left for other classes is forgotten",
+        "methods/probability_store.py",
+        "each = kept.rest.astype(jnp.float32) / others",
+        "each = 0 * kept.rest.astype(jnp.float32) / others",
+        "test_probability_store.py",
+    ),
+    Mutation(
+        "soft labels: rounding makes more than one of a distribution",
+        "methods/probability_store.py",
+        "shares.at[..., 0].add(jnp.minimum(rest, 0))",
+        "shares.at[..., 0].add(0)",
+        "test_probability_store.py",
+    ),
+    Mutation(
         "MixUp: the second weight is not permuted",
         "methods/mixup.py",
         'v2 = v1[batch["partner"]]',

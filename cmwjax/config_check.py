@@ -23,7 +23,7 @@ from cmwjax.data import (
     text_embedding,
     view,
 )
-from cmwjax.methods import catalogue, mixup, soft_labels
+from cmwjax.methods import catalogue, mixup, probability_store, soft_labels
 from cmwjax.methods.catalogue import LOSSES, METHODS, VARIANT, method_of
 from cmwjax.models import heads
 from cmwjax.tasks.catalogue import TASKS
@@ -96,6 +96,7 @@ _RANGES = (
     ("optim.learning_rate", 0.0, float("inf")),
     ("optim.momentum", 0.0, 1.0),
     ("optim.weight_decay", 0.0, float("inf")),
+    ("optim.accumulate", 1, _BIG),
     ("optim.schedule.factor", 0.0, 1.0),
     ("optim.schedule.constant_epochs", 0, _BIG),
     ("optim.schedule.period", 1, _BIG),
@@ -108,6 +109,7 @@ _RANGES = (
     ("ema.decay", 0.0, 1.0),
     ("ema.freeze_epoch", -1, _BIG),
     ("soft_labels.momentum", 0.0, 0.999999),
+    ("memory.top_k", 0, probability_store.MOST_CLASSES - 1),
 )
 _FREE = ("model.options", "compare.tuned")  # checked where they are used
 # What fields of earlier versions are called now.

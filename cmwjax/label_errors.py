@@ -17,8 +17,18 @@ class LabelErrors(np.ndarray):
     """The structured array of `find_label_errors`; `to_frame()` for pandas."""
 
     def to_frame(self) -> Any:
-        """The same as a pandas DataFrame, a column per field."""
-        import pandas as pd
+        """The same as a pandas DataFrame, a column per field.
+
+        Raises:
+          ImportError: if pandas, which the package does without, is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "to_frame() needs pandas: pip install pandas, or take the fields of "
+                "this array as they are."
+            ) from error
 
         return pd.DataFrame(np.asarray(self))
 

@@ -60,6 +60,7 @@ python_maximum_signature_line_length = 72
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+strip_signature_backslash = True  # or `classes_` loses its last letter
 default_role = "literal"  # docstrings quote code by single backticks
 nitpicky = False
 

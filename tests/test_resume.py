@@ -83,9 +83,11 @@ def check_stopped(tmp_path, monkeypatch, config, stops):
 
 
 @pytest.mark.slow
-def test_stopped_after_every_step(tmp_path, monkeypatch):
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_stopped_after_every_step(tmp_path, monkeypatch, top_k):
     stops = range(1, STEPS + 1)
-    check_stopped(tmp_path, monkeypatch, tiny(**ALL_STATE), stops)
+    config = tiny(**ALL_STATE, **{"memory.top_k": top_k})
+    check_stopped(tmp_path, monkeypatch, config, stops)
 
 
 def slow(**fields):
@@ -97,7 +99,7 @@ def slow(**fields):
     [
         {},
         slow(**{"meta_set.policy": "lowest_loss", "data.train_size": 200}),
-        {"method": "elr"},  # a memory, written to at every step
+        {"method": "elr", "memory.top_k": 3},  # a memory, written to at every step
         {"method": "plc"},  # labels that change before an epoch
         slow(method="rrm"),  # weights that do
         slow(method="trusted_only"),  # an order of its own

@@ -170,7 +170,10 @@ def test_a_step_costs_what_an_ordinary_one_does_and_the_teachers_forward(
     ("fields", "message"),
     [
         ({"method": "erm"}, "ERM applies no weighting function"),
-        ({"weighting.num_families": 2}, "tells 3 class families apart, this run 2"),
+        (
+            {"weighting.num_families": 2},
+            "tells 3 class families apart, but 2",
+        ),
         ({"loss": "focal"}, "weights by cross_entropy, and config.loss is 'focal'"),
         ({"weighting.load": ""}, "'none', but CMW-Net learns from a meta set"),
         ({"weighting.load": "gone.safetensors"}, "no weighting file at gone"),

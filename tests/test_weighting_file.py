@@ -98,7 +98,7 @@ def test_another_number_of_families_is_refused(tmp_path):
     path = tmp_path / "f.safetensors"
     save_weighting(path, learned(3))
     assert load_weighting(path, num_families=3).num_families == 3
-    with pytest.raises(ValueError, match="f.safetensors tells 3 .*this run 1"):
+    with pytest.raises(ValueError, match="f.safetensors tells 3 .*but 1 are there"):
         load_weighting(path, num_families=1)
 
 

@@ -119,9 +119,13 @@ def meta_step(
     and coefficients :math:`v_i(\Theta)` on a batch of n:
 
     .. math::
-      \hat w(\Theta) &= w - \alpha \nabla_w \tfrac1n \sum_i v_i(\Theta)\,\ell_i(w) \\
-      \Theta' &= \Theta - \text{meta\_tx}(\nabla_\Theta L^{meta}(\hat w(\Theta))) \\
-      w' &= w - \text{tx}\bigl(\nabla_w \tfrac1n \sum_i v_i(\Theta')\,\ell_i(w)\bigr)
+      \hat w(\Theta) = w - \alpha \nabla_w \tfrac1n \sum_i v_i(\Theta)\,\ell_i(w)
+
+      \Theta' = \Theta - m \bigl(\nabla_\Theta L^{meta}(\hat w(\Theta)) \bigr)
+
+      w' = w - t \bigl(\nabla_w \tfrac1n \sum_i v_i(\Theta')\,\ell_i(w) \bigr)
+
+    where m and t stand for what `meta_tx` and `tx` make of a gradient.
 
     Virtual and real step share one forward pass and one linear pullback; the outer
     gradient is `jax.grad` through that pullback, which JAX transposes into one

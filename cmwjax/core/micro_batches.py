@@ -10,12 +10,13 @@ from cmwjax.core.forward import LossFn, is_inexact
 def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
     """Computes `loss_fn` slice by slice, to need the memory of one slice only.
 
-    The losses of n equal slices are concatenated, so steps and meta-gradients are
-    those of the whole batch; each slice is recomputed in the backward pass. Batch
-    statistics are those of a slice, the returned model_state their mean.
+    The losses of n equal slices are put together, so steps and meta-gradients are
+    those of the whole batch; each slice is recomputed in the backward pass. Slice i has
+    every n-th sample from the i-th on, and so the same ones over any number of devices.
+    Batch statistics are those of a slice, the returned model_state their mean.
 
     Args:
-      loss_fn: as in `meta_step`.
+      loss_fn: as in `meta_step`; it sees a slice, and knows no other samples.
       n: number of slices; the (per-device) batch size must be a multiple.
 
     Raises:
@@ -31,7 +32,11 @@ def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
                 f"a batch of {size} cannot be cut into {n} equal micro-batches; "
                 "choose a number that divides it."
             )
-        slices = jax.tree.map(lambda x: x.reshape(n, size // n, *x.shape[1:]), batch)
+
+        def cut(x):
+            return x.reshape(size // n, n, *x.shape[1:]).swapaxes(0, 1)
+
+        slices = jax.tree.map(cut, batch)
 
         def one_slice(numbered):
             i, part = numbered
@@ -40,6 +45,7 @@ def micro_batches(loss_fn: LossFn, n: int) -> LossFn:
 
         losses, states = lax.map(one_slice, (jnp.arange(n), slices))
         states = jax.tree.map(lambda x: x.mean(0) if is_inexact(x) else x[-1], states)
-        return losses.reshape(size, *losses.shape[2:]), states
+        losses = losses.swapaxes(0, 1).reshape(size, *losses.shape[2:])
+        return losses, states
 
     return sliced_loss_fn

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -17,6 +18,10 @@ MODES = ("pmap", "shard_map", "jit")
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Devices of all processes in one row; state on each, batches cut along it.
+
+    Parts of the state may be cut as well: `cut` says which, by a truth value, or a tree
+    of them that the state continues. They are arrays `[S, ...]`, of which device d has
+    the d-th of equal consecutive parts; what maps over devices sees its own part.
 
     Attributes:
       mode: `'pmap'` or `'shard_map'`, the step sees its device's slice and reduces
@@ -67,6 +72,41 @@ class Layout:
             )
 
         return jax.tree.map(put, tree)
+
+    def place(self, tree: Any, cut: Any = False) -> Any:
+        """As `replicate`, but cuts what is to be; S is a multiple of the devices."""
+
+        def put(is_cut, part):
+            if not is_cut:
+                return self.replicate(part)
+            # A copy, for a device may take the memory of the host for its own.
+            own = jax.tree.map(lambda x: np.array(x[self.own(len(x))]), part)
+            return self.split_own(own)
+
+        return jax.tree.map(put, cut, tree)
+
+    def gathered(self, tree: Any, cut: Any = False) -> Any:
+        """The state with what was cut whole again, as host arrays; the rest as it is.
+
+        All processes must call it, and all get everything.
+        """
+
+        def whole(is_cut, part):
+            return jax.tree.map(self._joined, part) if is_cut else part
+
+        return jax.tree.map(whole, cut, tree)
+
+    def _joined(self, x):
+        shape = x.shape
+        if self.mode == "pmap":  # of this process, devices come first
+            shape = (len(self.devices), *shape[1:])
+        everywhere = jax.make_array_from_single_device_arrays(
+            shape,
+            NamedSharding(self.mesh, P(AXIS)),
+            [shard.data for shard in x.addressable_shards],
+        )
+        host = multihost_utils.process_allgather(everywhere, tiled=True)
+        return host.reshape(-1, *shape[2:]) if self.mode == "pmap" else host
 
     def split(self, batch: Any) -> Any:
         """Global host batch, leaves `[B, ...]`, equal on all processes -> step's form.
@@ -132,19 +172,25 @@ class Layout:
         num_tables: int,
         num_batches: int,
         stacked: bool = False,
+        cut: Any = False,
     ) -> Callable[..., Any]:
-        """Compiles `step(state, *tables, *batches) -> (state, metrics)`.
+        """Compiles `step(state, *tables, *batches) -> state`.
 
         State (donated) and tables are replicated, batches split; what comes back is
-        replicated. With `stacked`, batches come from `stack`, and the step sees leaves
-        `[steps, B, ...]`.
+        replicated, and any tree where nothing is `cut`. What is cut of the state is so
+        before and after. With `stacked`, batches come from `stack`, and the step sees
+        leaves `[steps, B, ...]`.
         """
+
+        def by_part(if_cut, if_not):
+            return jax.tree.map(lambda is_cut: if_cut if is_cut else if_not, cut)
+
         if self.mode == "pmap":
             return jax.pmap(
                 step,
                 AXIS,
-                in_axes=(None,) * (1 + num_tables) + (0,) * num_batches,
-                out_axes=None,
+                in_axes=(by_part(0, None), *(None,) * num_tables, *(0,) * num_batches),
+                out_axes=by_part(0, None),
                 donate_argnums=0,
                 devices=self.devices,
             )
@@ -153,15 +199,22 @@ class Layout:
             step = jax.shard_map(
                 step,
                 mesh=self.mesh,
-                in_specs=(P(),) * (1 + num_tables) + (axes,) * num_batches,
-                out_specs=P(),
+                in_specs=(
+                    by_part(P(AXIS), P()),
+                    *(P(),) * num_tables,
+                    *(axes,) * num_batches,
+                ),
+                out_specs=by_part(P(AXIS), P()),
                 check_vma=False,  # the step reduces by itself, as under pmap
             )
-        whole, cut = (NamedSharding(self.mesh, spec) for spec in (P(), axes))
+        whole, by_shard, rows = (
+            NamedSharding(self.mesh, spec) for spec in (P(), P(AXIS), axes)
+        )
+        state = by_part(by_shard, whole)
         return jax.jit(
             step,
-            in_shardings=(whole,) * (1 + num_tables) + (cut,) * num_batches,
-            out_shardings=whole,
+            in_shardings=(state, *(whole,) * num_tables, *(rows,) * num_batches),
+            out_shardings=state,
             donate_argnums=0,
         )
 

@@ -77,7 +77,7 @@ def reweight(
     *,
     labels: Any,
     num_classes: int | None = None,
-    num_families: int = 3,
+    num_families: int | None = None,
     inner_lr: optax.Schedule | float | None = None,
     meta_tx: optax.GradientTransformation | None = None,
     meta: str = "trusted",
@@ -97,7 +97,8 @@ def reweight(
       labels: all training labels as observed, integers `[N]`; their class sizes
         give the families.
       num_classes: C; by default the largest label plus one.
-      num_families: K; 1 gives MW-Net.
+      num_families: K; 1 gives MW-Net. By default 3, or as many as there are class
+        sizes if these are fewer.
       inner_lr: learning rate (or schedule) of the virtual step, plain SGD. By
         default the virtual step is the one `tx` itself would take, which not every
         optimizer is fit for: docs/optimizers.md lists them.
@@ -158,6 +159,8 @@ def reweight(
             f"labels: class(es) {np.flatnonzero(counts == 0).tolist()} have no sample; "
             "renumber the classes or set num_classes."
         )
+    if num_families is None:
+        num_families = min(3, len(np.unique(counts)))
     families = group_classes(counts, num_families)
     net = weighting.CMWNet(len(families.centres), anchored=True)
     check_choice("meta", meta, META_SETS)

@@ -317,9 +317,10 @@ def check_families(
     """Raises `ValueError` if a function does not have so many families."""
     if function.num_families != num_families:
         raise ValueError(
-            f"{path} tells {function.num_families} class families apart, this run "
-            f"{num_families}; set weighting.num_families={function.num_families}, for "
-            "which there must be as many different class sizes, or give another file."
+            f"{path} tells {function.num_families} class families apart, but "
+            f"{num_families} are there: group classes into {function.num_families} "
+            f"(config.weighting.num_families={function.num_families} of a run), for "
+            "which there must be as many different class sizes, or take another one."
         )
 
 

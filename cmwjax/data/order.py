@@ -176,11 +176,11 @@ def meta_batches(
       Positions, int32 `[steps, m]`.
 
     Raises:
-      ValueError: as `check_meta_batches`.
+      ValueError: as `meta_batch_size`.
     """
     meta_index = np.asarray(meta_index, np.int32)
-    check_meta_batches(len(meta_index), batch_size=batch_size, shards=shards)
-    part = min(batch_size, len(meta_index)) // shards
+    size = meta_batch_size(len(meta_index), batch_size=batch_size, shards=shards)
+    part = size // shards
     columns = []
     for shard in range(shards):
         rng = generator(seed, Purpose.META_ORDER, moment=epoch, part=shard)
@@ -197,8 +197,8 @@ def _over_and_over(
     return np.concatenate([rng.permutation(members) for _ in range(rounds)])[:count]
 
 
-def check_meta_batches(num_samples: int, *, batch_size: int, shards: int) -> None:
-    """Refuses what `meta_batches` cannot make a row of.
+def meta_batch_size(num_samples: int, *, batch_size: int, shards: int) -> int:
+    """How many positions there are in a row of `meta_batches`.
 
     Raises:
       ValueError: if `batch_size` is not a positive multiple of `shards`, or a meta set
@@ -211,6 +211,7 @@ def check_meta_batches(num_samples: int, *, batch_size: int, shards: int) -> Non
             "raise config.meta_set.per_class, or give more trusted samples where these "
             "come with the data, or lower config.data.shards."
         )
+    return min(batch_size, num_samples) // shards * shards
 
 
 def _check_batch_size(batch_size: int, shards: int, field: str) -> None:

@@ -67,7 +67,10 @@ def with_soft_labels(plain: Callable[[Context], Method]) -> Callable[[Context], 
     """The method with MixUp and a teacher, whose soft labels get the weight `1 - v`."""
 
     def build(context):
-        memory = soft_label_memory(**context.config.soft_labels)
+        config = context.config
+        memory = soft_label_memory(
+            **config.soft_labels, top_k=config.memory.top_k, shards=config.data.shards
+        )
         method = with_mixup(plain)(context)
         return method._replace(soft_labels=True, memory=memory)
 

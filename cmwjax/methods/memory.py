@@ -1,8 +1,9 @@
 """What a method remembers of samples and classes, beside the classifier.
 
-A memory is a tree of arrays, part of the run's state and equal on all devices, and a
-`Memory` the functions that know what is in it. `write` is what per-sample memories are
-made of.
+A memory is a tree of arrays, part of the run's state, and a `Memory` the functions that
+know what is in it. Its arrays are equal on all devices, but for those that are cut by
+virtual shards, of which a device has its own. `write` is what per-sample memories are
+made of, and `cmwjax.methods.probability_store` the large ones.
 """
 
 from collections.abc import Callable
@@ -44,6 +45,11 @@ class Memory(NamedTuple):
       labels: `(memory, index [n]) -> int32 [n]`, on the host, these labels.
       families: `(memory) -> Families`, on the host, of the classes as they are now;
         None: as they were in the beginning.
+      check: `(C)`, raises `ValueError` for a number of classes that it is not for;
+        None: it is for any.
+      split: which arrays are cut over the devices along their first axis, that of the
+        virtual shards: a truth value, or a tree of them which the memory continues, of
+        tuples, for `jax.pmap` wants to hash it. On the host they are whole.
       predicts: whether `before` looks at predictions.
       in_warmup: whether `before` is for the steps of the warm-up as well, whose losses
         then are those of the method too.
@@ -59,6 +65,8 @@ class Memory(NamedTuple):
     believed: Callable[[Any, Batch], Batch] | None = None
     labels: Callable[[Any, np.ndarray], np.ndarray] | None = None
     families: Callable[[Any], Families] | None = None
+    check: Callable[[int], None] | None = None
+    split: Any = False
     predicts: bool = False
     in_warmup: bool = False
     needs_warmup: bool = False
@@ -102,6 +110,11 @@ def chain(*memories: Memory | None) -> Memory | None:
                 table = link.scored(part, table)
         return table
 
+    def check(num_classes):
+        for link in links:
+            if link.check is not None:
+                link.check(num_classes)
+
     def last(name):
         """That function of the last link that has it."""
         for number, link in reversed(list(enumerate(links))):
@@ -122,6 +135,8 @@ def chain(*memories: Memory | None) -> Memory | None:
         last("believed"),
         last("labels"),
         last("families"),
+        check,
+        tuple(link.split for link in links),
         **{name: some(name) for name in FLAGS},
     )
 

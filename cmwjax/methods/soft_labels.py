@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cmwjax.core import losses
-from cmwjax.methods.memory import Memory, write
+from cmwjax.methods.memory import Memory
+from cmwjax.methods.probability_store import probability_store
 
 Batch = dict[str, jax.Array]
 
@@ -52,7 +52,13 @@ def soft_weights(weight_fn):
     return both
 
 
-def soft_label_memory(momentum: float = 0.9, start: str = "predicted") -> Memory:
+def soft_label_memory(
+    momentum: float = 0.9,
+    start: str = "predicted",
+    *,
+    top_k: int = 0,
+    shards: int = 1,
+) -> Memory:
     """Per sample, the moving average of the probabilities that the teacher gave it.
 
     Each visit after the warm-up averages a prediction in, `z <- momentum * z + (1 -
@@ -62,24 +68,22 @@ def soft_label_memory(momentum: float = 0.9, start: str = "predicted") -> Memory
       momentum: in [0, 1); 0 keeps the latest prediction alone.
       start: `'predicted'`, the first visit sets `z = p`; or `'one_hot'`, `z` begins as
         the given label, which still weighs `momentum ** n` after n visits.
+      top_k: how many probabilities of a sample are kept between visits; 0: all.
+      shards: see `probability_store`.
     """
+    store = probability_store("soft_labels", top_k=top_k, shards=shards)
 
-    def init(problem):
-        shape = (len(problem.labels), problem.dataset.num_classes)
-        if start == "one_hot":
-            eye = np.eye(problem.dataset.num_classes, dtype=np.float32)
-            return {"soft_labels": eye[problem.labels]}
-        return {"soft_labels": np.zeros(shape, np.float32)}  # zero: not visited yet
+    def init(problem):  # zeros where a sample was not visited yet
+        return store.init(problem, problem.labels if start == "one_hot" else None)
 
     def before(memory, batch, probabilities, axis_name):
-        index, store = batch["index"], memory["soft_labels"]
-        old = store[index]
+        old = store.read(memory, batch, probabilities.shape[-1])
         has_old = jnp.sum(old, axis=-1, keepdims=True) > 0
         has_new = jnp.sum(probabilities, axis=-1, keepdims=True) > 0
         new = momentum * old + (1 - momentum) * probabilities
         rows = jnp.where(has_old, new, probabilities)
         rows = jnp.where(has_new, rows, old)
-        memory = {"soft_labels": write(store, index, rows, axis_name)}
+        memory = store.write(memory, batch, rows, axis_name)
         return memory, {**batch, "soft_label": rows}
 
-    return Memory(init, before, predicts=True)
+    return Memory(init, before, check=store.check, split=store.split, predicts=True)

@@ -15,6 +15,7 @@ from cmwjax.methods import mixup
 from cmwjax.methods.method import Method
 from cmwjax.methods.slot_weights import slots
 from cmwjax.randomness import Purpose, fold
+from cmwjax.training.outputs import training_outputs
 from cmwjax.training.state import RunState
 
 Batch = dict[str, jax.Array]
@@ -44,7 +45,8 @@ class Batches:
         axis_name: str | None,
         period: int,
     ) -> None:
-        self._config, self._model = config, model
+        self._config = config
+        self._outputs = training_outputs(model, config.optim.accumulate)
         self._method, self._view = method, view
         self._axis_name, self._period = axis_name, period
 
@@ -140,12 +142,8 @@ class Batches:
         learner = state.learner
         key = fold(learner.key, Purpose.OBSERVE, learner.step, batch["slot"][0])
         net = state.teacher if self._method.soft_labels else learner
-        logits, model_state = self._model.apply(
-            {"params": net.params, **net.model_state},
-            batch["input"],
-            True,
-            mutable=list(net.model_state),
-            rngs={"dropout": key},
+        logits, model_state = self._outputs(
+            net.params, net.model_state, batch["input"], key
         )
         averaging = self._method.teacher
         own_statistics = averaging is not None and not averaging.batch_stats

@@ -40,7 +40,7 @@ from cmwjax.randomness import Purpose, fold
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.tasks.task import Task
 from cmwjax.training import evaluate, steps
-from cmwjax.training.state import RunState
+from cmwjax.training.state import RunState, cut_over_devices
 from cmwjax.training.steps import Steps, zero_sums
 
 EVALUATION_BATCH = 1000
@@ -130,7 +130,19 @@ class Program:
             state = state._replace(teacher=teacher)
         if method.memory is not None:
             state = state._replace(memory=method.memory.init(problem))
-        return self.layout.replicate(state)
+        return self.place(state)
+
+    def place(self, state: RunState) -> RunState:
+        """A state on the host, equal on all processes -> on the devices."""
+        return self.layout.place(state, cut_over_devices(self.method))
+
+    def whole(self, state: RunState) -> RunState:
+        """The state with what devices have parts of together again, on the host."""
+        return self.layout.gathered(state, cut_over_devices(self.method))
+
+    def _memory(self, state: RunState) -> Any:
+        """What is remembered, on the host."""
+        return jax.device_get(self.whole(state).memory)
 
     def reset_sums(self, state: RunState) -> RunState:
         """The state with the sums of an epoch that has not begun."""
@@ -154,8 +166,8 @@ class Program:
         def predict():
             return self.predict(state, samples, problem.train_index)
 
-        new = memory.refresh(jax.device_get(state.memory), problem, epoch, predict)
-        return state._replace(memory=self.layout.replicate(new))
+        new = memory.refresh(self._memory(state), problem, epoch, predict)
+        return state._replace(memory=self.layout.place(new, memory.split))
 
     def remembered(self, state: RunState, samples: Samples) -> Samples:
         """The training set as it is scored, with what the method remembers of it."""
@@ -170,14 +182,21 @@ class Program:
         if memory is None or memory.labels is None:
             return problem.labels
         every = np.arange(len(problem.labels))
-        return memory.labels(jax.device_get(state.memory), every)
+        return memory.labels(self._memory(state), every)
 
     def families(self, state: RunState, problem: Problem) -> Families:
         """Those of the classes now: of the problem, unless the method renews them."""
         memory = self.method.memory
         if memory is None or memory.families is None:
             return problem.families
-        return memory.families(jax.device_get(state.memory))
+        return memory.families(self._memory(state))
+
+    def weights(self, state: RunState, index: NDArray) -> NDArray[Any] | None:
+        """Weights `[n]` that the method remembers of samples; None: it does not."""
+        memory = self.method.memory
+        if memory is None or memory.weigh is None:
+            return None
+        return memory.weigh(self._memory(state), index)
 
     def evaluated(self, state: RunState) -> RunState:
         """The state whose classifier is evaluated: the teacher's, if there is one.
@@ -237,7 +256,8 @@ def build(
         configuration.
 
     Raises:
-      ValueError: if devices do not divide the virtual shards, or the model is unknown.
+      ValueError: if devices do not divide the virtual shards, the model is unknown, or
+        what is to be remembered is not for so many classes.
     """
     if next(_builds) % FORGET_EVERY == 0:
         jax.clear_caches()  # what is still in use is compiled once more
@@ -274,11 +294,12 @@ def build(
         trusted_share=trusted_share if method.net is not None else 0.0,
     )
     several = steps.several(step, meta_every=config.meta_every)
+    cut = cut_over_devices(method)
     return Program(
         config=config,
         parts=parts,
-        step=_compiled(step, spread),
-        several=_compiled(several, spread, stacked=True),
+        step=_compiled(step, spread, cut),
+        several=_compiled(several, spread, cut, stacked=True),
         curve=None if method.net is None else jax.jit(method.net.curves),
         _first_learner=_first_learner(config, parts, inputs),
         _score=evaluate.scorer(
@@ -346,6 +367,8 @@ def _parts(
             "none: give images or rows, such as embeddings (config.data.embed), or "
             "choose another loss."
         )
+    if method.memory is not None and method.memory.check is not None:
+        method.memory.check(num_classes)
     function = None
     if config.weighting.load and method.net is not None:
         function = weighting_function(config)
@@ -359,6 +382,7 @@ def _parts(
             **config.model.options,
         )
     optim = dict(config.optim)
+    del optim["accumulate"]  # a matter of the steps
     schedule = optimizers.learning_rate(
         optim.pop("learning_rate"),
         total_steps=config.epochs * steps_per_epoch,
@@ -458,10 +482,12 @@ def _first_learner(config, parts: Parts, inputs: Spec) -> Callable[[int], MetaSt
     return first_or_error
 
 
-def _compiled(step: Steps, spread: Layout, *, stacked: bool = False) -> Steps:
+def _compiled(
+    step: Steps, spread: Layout, cut: RunState, *, stacked: bool = False
+) -> Steps:
     def compiled(function, num_batches):
         return spread.map(
-            function, num_tables=1, num_batches=num_batches, stacked=stacked
+            function, num_tables=1, num_batches=num_batches, stacked=stacked, cut=cut
         )
 
     return Steps(

@@ -20,8 +20,8 @@ from cmwjax.data import view as views
 from cmwjax.data.dataset import Dataset
 from cmwjax.data.order import (
     Order,
-    check_meta_batches,
     epoch_batches,
+    meta_batch_size,
     meta_batches,
     mixed_batches,
 )
@@ -41,6 +41,7 @@ from cmwjax.training.health import (
     check_scores,
     check_skips,
 )
+from cmwjax.training.outputs import check_slices
 from cmwjax.training.program import Program
 from cmwjax.training.sets import Sets, build_sets, frequencies, listed_sets
 from cmwjax.training.state import RunState, Saved, first
@@ -139,10 +140,8 @@ class Run(NamedTuple):
 
     def weights(self, state: RunState, scores: Scores) -> NDArray[np.floating]:
         """Weights of the training samples, `[N]`: by their scores, or remembered."""
-        memory = self.program.method.memory
-        if memory is None or memory.weigh is None:
-            return scores.weights
-        return memory.weigh(jax.device_get(state.memory), self.problem.train_index)
+        remembered = self.program.weights(state, self.problem.train_index)
+        return scores.weights if remembered is None else remembered
 
     def looks_before(self, epoch: int) -> bool:
         """Whether all labels are judged before this epoch, beside at the end."""
@@ -202,7 +201,7 @@ class Progress:
         # Some runs were saved before the last one was counted.
         seconds, stall, compiling = [*saved.seconds.tolist(), 0.0][:3]
         return cls(
-            state=run.program.layout.replicate(saved.run),
+            state=run.program.place(saved.run),
             meta_set=saved.meta_set,
             step=int(saved.run.learner.step),
             began=time.perf_counter() - seconds,
@@ -261,7 +260,7 @@ class Progress:
         begin = time.perf_counter()
         seconds = self.seconds, self.stall, self.compiling.seconds
         now = run.start.at(
-            self.state,
+            run.program.whole(self.state),
             self.meta_set,
             seconds,
             self.quality,
@@ -333,7 +332,7 @@ def assemble(
     checkpoints = Checkpoints(
         workdir / CHECKPOINTS, keep=config.checkpoint.keep, config=config.to_dict()
     )
-    initial = to_host(program.init(config.seed, problem))
+    initial = to_host(program.whole(program.init(config.seed, problem)))
     start = first(initial, problem, frequencies(problem), history.blank(config))
     check_data(workdir, start.data.tobytes())
     return Run(
@@ -375,7 +374,8 @@ def build_program(
     """Builds what a run computes, and checks that its meta set suffices.
 
     Raises:
-      ValueError: as `program.build`; for a meta set with fewer samples than shards.
+      ValueError: as `program.build`; for a meta set with fewer samples than shards;
+        or a batch that cannot be cut into `config.optim.accumulate` slices.
     """
     program = programs.build(
         programs.shared_part(config),
@@ -389,12 +389,20 @@ def build_program(
         model=model,
     )
     method = program.method
+    sizes = {} if method.trusted_only else {"data": config.data.batch_size}
     if method.has_meta_step or method.trusted_only:
-        sizes = config.data if method.trusted_only else config.meta_set
-        check_meta_batches(
+        group = "data" if method.trusted_only else "meta_set"
+        sizes[group] = meta_batch_size(
             len(_meta_pool(config, problem)),
-            batch_size=sizes.batch_size,
+            batch_size=config[group].batch_size,
             shards=config.data.shards,
+        )
+    for group, size in sizes.items():
+        check_slices(
+            f"{group}.batch_size",
+            size,
+            accumulate=config.optim.accumulate,
+            devices=len(program.layout.devices),
         )
     return program
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from cmwjax.bias.problem import Problem
 from cmwjax.core.meta import MetaState
+from cmwjax.methods.method import Method
 from cmwjax.methods.teacher import Teacher
 from cmwjax.report.problem import data_digest
 
@@ -33,6 +34,13 @@ class RunState(NamedTuple):
     def without_teacher(self) -> "RunState":
         """The state in which the classifier itself scores."""
         return self._replace(teacher=None)
+
+
+def cut_over_devices(method: Method) -> RunState:
+    """Which parts of the state of a run have their own part on each device."""
+    whole: Any = False
+    memory = whole if method.memory is None else method.memory.split
+    return RunState(learner=whole, sums=whole, teacher=whole, memory=memory)
 
 
 class Saved(NamedTuple):

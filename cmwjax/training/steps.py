@@ -24,6 +24,7 @@ from cmwjax.models.heads import LAYERS
 from cmwjax.tasks.task import Task
 from cmwjax.training.batches import Batches
 from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
+from cmwjax.training.outputs import training_outputs
 from cmwjax.training.state import RunState
 
 
@@ -72,24 +73,26 @@ def build(
       trusted_share: of the samples that train the classifier; 0 where none are trusted.
     """
     common = dict(tx=tx, axis_name=axis_name)
+    slices = config.optim.accumulate
     warmup = partial(
         weighted_step,
-        loss_fn=classifier_loss(model, method.warmup_losses(task.losses)),
+        loss_fn=classifier_loss(model, method.warmup_losses(task.losses), slices),
         weight_fn=masked_weights(method.warmup_weights),
         **common,
     )
     losses, weight_fn = method.terms()
     common |= dict(
-        loss_fn=classifier_loss(model, losses),
+        loss_fn=classifier_loss(model, losses, slices),
         weight_fn=masked_weights(weight_fn),
         metrics_fn=masked_metrics(method.statistics()),
         normalisation=config.weighting.normalisation,
     )
     weighted = partial(weighted_step, **common)
+    of_meta_batch = meta_loss(model, method.meta_losses(task.losses), slices)
     meta = partial(
         meta_step,
         meta_tx=meta_tx,
-        meta_loss_fn=masked_losses(meta_loss(model, method.meta_losses(task.losses))),
+        meta_loss_fn=masked_losses(of_meta_batch),
         inner_lr=schedule,
         lookahead=config.weighting.lookahead,
         lookahead_mask=LAYERS[lookahead_layers(config)],
@@ -163,25 +166,26 @@ def several(steps: Steps, *, meta_every: int) -> Steps:
     return Steps(scanned(steps.warmup), scanned(steps.weighted), scanned(meta))
 
 
-def classifier_loss(model: nn.Module, losses: Losses) -> LossFn:
-    """Losses of a Linen classifier in training mode, as a step's `loss_fn`."""
+def classifier_loss(model: nn.Module, losses: Losses, accumulate: int = 1) -> LossFn:
+    """Losses of a Linen classifier in training mode, as a step's `loss_fn`.
+
+    Args:
+      model: the classifier.
+      losses: of its outputs.
+      accumulate: slices of a batch that it sees one after the other.
+    """
+    outputs = training_outputs(model, accumulate)
 
     def loss_fn(params, model_state, batch, key):
-        logits, model_state = model.apply(
-            {"params": params, **model_state},
-            batch["input"],
-            True,
-            mutable=list(model_state),
-            rngs={"dropout": key},
-        )
+        logits, model_state = outputs(params, model_state, batch["input"], key)
         return losses(logits, batch), model_state
 
     return loss_fn
 
 
-def meta_loss(model: nn.Module, losses: Losses):
+def meta_loss(model: nn.Module, losses: Losses, accumulate: int = 1):
     """Losses of a Linen classifier on the meta batch, as a step's `meta_loss_fn`."""
-    loss_fn = classifier_loss(model, losses)
+    loss_fn = classifier_loss(model, losses, accumulate)
     return lambda *arguments: loss_fn(*arguments)[0]
 
 
