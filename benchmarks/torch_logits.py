@@ -3,18 +3,19 @@
     pip install -e ".[benchmark]"
     python benchmarks/torch_logits.py
 
-Fills torchvision's ResNet-50 and timm's Inception-ResNet-v2 with random weights, scales
-and running statistics, converts them (`cmwjax.models.torch_names`) and prints how far
-the logits are apart, and after a training step's forward pass the running statistics,
-both relative to the largest of their kind. Fails if that is more than rounding. In
-float32 two right programs differ by their order of summation; float64 shows that it is
-no more.
+Fills torchvision's ResNet-50 and VGG-19 and timm's Inception-ResNet-v2 with random
+weights, scales and running statistics, converts them (`cmwjax.models.torch_names`) and
+prints how far the logits are apart, and after a training step's forward pass the
+running statistics, both relative to the largest of their kind. Fails if that is more
+than rounding. In float32 two right programs differ by their order of summation; float64
+shows that it is no more.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -35,10 +36,15 @@ class Pair(NamedTuple):
 
     theirs: Callable[..., torch.nn.Module]
     size: int  # pixels
+    options: dict[str, Any] = {}  # of ours
 
 
 PAIRS = {
     "resnet50": Pair(torchvision.models.resnet50, 224),
+    # Without dropout, which draws other numbers.
+    "vgg19_bn": Pair(
+        partial(torchvision.models.vgg19_bn, dropout=0.0), 64, {"dropout": 0.0}
+    ),
     "inception_resnet_v2": Pair(
         lambda **options: timm.create_model("inception_resnet_v2", **options), 299
     ),
@@ -70,7 +76,7 @@ def compare(name: str, dtype: str, *, batch_size: int, num_classes: int) -> bool
     images = np.random.default_rng(0).normal(size=shape).astype(dtype)
     channels_first = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
-    ours = build(name, num_classes=num_classes)
+    ours = build(name, num_classes=num_classes, **PAIRS[name].options)
     like = jax.eval_shape(lambda: ours.init(jax.random.key(0), images, False))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), like)
     variables = from_torch(arrays(theirs), like)

@@ -48,7 +48,7 @@ def base_config() -> ConfigDict:
     # The data set: digits or another embedded set, cifar10, fashion_mnist, a
     # Keras-style .npz file, a .csv or .tsv file; or images that stay on disk:
     # 'folder:PATH', also of a list of files, 'tfds:NAME' (see `cmwjax.data.on_disk`),
-    # webvision/mini.
+    # animal10n, clothing1m, food101n, webfg496/bird, webvision/mini.
     config.data.name = "digits"
     config.data.train_size = 0  # samples to learn from, a stratified draw; 0: all
     config.data.imbalance_factor = 1.0  # of a long tail: largest over smallest class
@@ -195,7 +195,8 @@ def _csv() -> ConfigDict:
     # Share of the training samples where there is no such file; 0: nothing to test with
     csv.test_share = 0.25
     # File of samples whose labels are trusted, of an archive another one, of images on
-    # disk a folder of classes. What has their inputs is not trained on, but for images.
+    # disk a folder of classes, or 'split:NAME' of a set of TFDS. What has their inputs
+    # is not trained on, but for images.
     csv.trusted = ""
     csv.truth = ""  # file of the same samples with the right labels, for experiments
     csv.length = 128  # tokens per text
@@ -220,6 +221,9 @@ def _optim() -> ConfigDict:
     """The classifier's optimizer, and how its learning rate goes."""
     optim = ConfigDict()
     optim.name = "sgd"  # all but sgd read no momentum
+    # The layers that are trained: all of them, or the last one alone, of a net that was
+    # trained before. The virtual step of the meta step moves no others then.
+    optim.layers = "all"
     optim.learning_rate = 0.1  # where the schedule starts, or of 'one_cycle' its peak
     optim.momentum = 0.9  # of sgd
     optim.nesterov = False  # whether that is Nesterov's

@@ -38,6 +38,7 @@ CHOICES = {
     "noise.kind": noise.KINDS,
     "candidates.kind": candidates.KINDS,
     "optim.name": optimizers.OPTIMIZERS,
+    "optim.layers": heads.LAYERS,
     "optim.schedule.name": optimizers.SCHEDULES,
     "augment.mode": augment.MODES,
     "mixup.second_weight": mixup.SECOND_WEIGHTS,
@@ -49,7 +50,7 @@ CHOICES = {
     "weighting.optimizer.name": optimizers.OPTIMIZERS,
     "weighting.start": weighting.STARTS,
     "weighting.lookahead": meta.LOOKAHEADS,
-    "weighting.lookahead_layers": heads.LOOKAHEAD_MASKS,
+    "weighting.lookahead_layers": heads.LAYERS,
     "weighting.normalisation": forward.NORMALISATIONS,
 }
 _BIG = 2**31 - 1

@@ -55,7 +55,7 @@ class Purpose(IntEnum):
     EVALUATION = 21  # views of images that leave nothing to chance
     LOOKAHEAD = 22  # gradients that an optimizer is tried with
     HEADLINES = 23
-    WEBVISION = 24  # the made-up example
+    WEBVISION = 24  # its made-up example
     FOLLOWED = 25  # the samples whose loss and weight are recorded over the epochs
     # Again of the problem, from the seed of noise.
     CANDIDATES = 26  # who joins a set of candidate labels
@@ -64,6 +64,7 @@ class Purpose(IntEnum):
     LABELLED_ORDER = 29  # part: virtual shard; moment: the epoch
     STRONG_VIEW = 30  # on the devices; moment: the step
     STRONG_META_VIEW = 31
+    EXAMPLE = 32  # the made-up examples of other data sets, in every run the same
 
 
 def generator(

@@ -1,5 +1,7 @@
 """The models once more, in numpy, float64 and a training batch's statistics."""
 
+import math
+
 import numpy as np
 
 
@@ -105,6 +107,29 @@ class Numpy:
         x = self.block(x, "block8", 1, [(0, 1), (1, 0)], linear=True)
         return self.unit(x, "conv2d_7b")
 
+    def vgg(self, x, stage_sizes):
+        """Seven by seven averages of its features, channels first, in one row."""
+        place = 0
+        for convolutions in stage_sizes:
+            for _ in range(convolutions):
+                x = self.conv(x, name=f"features_{place}")
+                x = relu(self.norm(x, f"features_{place + 1}"))
+                place += 3
+            x = windows(x, (2, 2), 2).max((4, 5))
+            place += 1
+        pooled = np.empty((len(x), x.shape[-1], 7, 7))
+        for i, j in np.ndindex(7, 7):
+            (top, bottom), (left, right) = (
+                (math.floor(k * n / 7), math.ceil((k + 1) * n / 7))
+                for k, n in zip((i, j), x.shape[1:3], strict=True)
+            )
+            pooled[:, :, i, j] = x[:, top:bottom, left:right].mean((1, 2))
+        return pooled.reshape(len(x), -1)
+
+    def linear(self, x, name):
+        p = self.take("Dense", name)
+        return x @ p["kernel"] + p["bias"]
+
     def depthwise(self, x, strides, name):
         kernel = self.take("Depthwise", name)["kernel"]
         x = windows(same(x, len(kernel), strides), kernel.shape[:2], strides)
@@ -177,6 +202,16 @@ def reference(name, net, x):
     if name == "resnet50":
         x = max_pool(relu(net.norm(net.conv(x, 2, 3, "conv1"), "bn1")), padding=1)
         return net.head(net.bottleneck(net.bottleneck(x, 1), 2).mean((1, 2)))
+    if name == "vgg19_bn":
+        x = relu(net.linear(net.vgg(x, (1, 2)), "classifier_0"))
+        return net.head(relu(net.linear(x, "classifier_3")))
+    if name == "bcnn_vgg16":
+        x = windows(relu(net.conv(x, name="features_0")), (2, 2), 2).max((4, 5))
+        x = relu(net.conv(relu(net.conv(x, name="features_3")), name="features_5"))
+        x = x.reshape(len(x), -1, x.shape[-1])
+        pairs = np.sqrt(np.mean(x[..., :, None] * x[..., None, :], axis=1) + 1e-5)
+        pairs = pairs.reshape(len(x), -1)
+        return net.head(pairs / np.sqrt(np.sum(pairs**2, axis=1, keepdims=True)))
     if name == "efficientnet_lite0":
         stages = ((1, 3, 1, 1, 4), (2, 5, 2, 3, 6))
         return net.head(net.efficientnet(x, stages).mean((1, 2)))

@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from cmwjax.models.catalogue import build
 from cmwjax.models.torch_names import from_torch, torch_name
+from cmwjax.models.vgg import adaptive_average_pool
 
 KEY = jax.random.key(0)
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
@@ -34,6 +35,8 @@ def initial(name, size, **options):
         # torchvision's models; the statistics are two for each normalised channel.
         ("resnet50", {}, 25_557_032, 53_120),
         ("resnet50", {"stage_sizes": (3, 4, 23, 3)}, 44_549_160, 105_344),
+        ("vgg19_bn", {}, 143_678_248, 11_008),
+        ("vgg19_bn", {"stage_sizes": (2, 2, 3, 3, 3)}, 138_365_992, 8_448),
         # timm's, and Keras' non-trainable ones.
         ("inception_resnet_v2", {}, 55_843_464, 60_544),
     ],
@@ -165,6 +168,115 @@ def test_torchvision_names_and_shapes():
             out, into, height, width = shape
             shape = height, width, into, out
         assert leaf.shape == (shape[::-1] if len(shape) == 2 else shape)
+
+
+def torchvision_vgg(stage_sizes=(2, 2, 4, 4, 4), classes=1000):
+    """Shapes of its state dict, of VGG with batch norm."""
+    state, place, inputs = {}, 0, 3
+    for stage, convolutions in enumerate(stage_sizes):
+        for _ in range(convolutions):
+            outputs = min(64 * 2**stage, 512)
+            at, behind = f"features.{place}", f"features.{place + 1}"
+            state |= {f"{at}.weight": (outputs, inputs, 3, 3), f"{at}.bias": (outputs,)}
+            state |= {f"{behind}.{leaf}": (outputs,) for leaf in BATCH_NORM}
+            inputs, place = outputs, place + 3
+        place += 1
+    for place, into, out in ((0, 25088, 4096), (3, 4096, 4096), (6, 4096, classes)):
+        at = f"classifier.{place}"
+        state |= {f"{at}.weight": (out, into), f"{at}.bias": (out,)}
+    return state
+
+
+def test_torchvision_names_and_shapes_of_vgg():
+    theirs = torchvision_vgg()
+    assert {k.split(".")[1] for k in theirs if k.startswith("feat")} >= {"49", "50"}
+    ours = flatten_dict(shapes("vgg19_bn", 64), sep="/")
+    names = {
+        torch_name(path, "classifier.6"): leaf.shape for path, leaf in ours.items()
+    }
+    assert names.keys() == theirs.keys()
+    for name, shape in theirs.items():
+        out, *into = shape
+        assert names[name] == ((*into[1:], *into[:1], out) if into else shape)
+
+
+def test_values_of_vgg_go_where_they_belong():
+    """A state dict is found by its head, and linear layers see channels first."""
+    options = {"stage_sizes": (1,), "width": 2, "hidden": 3}
+    like = initial("vgg19_bn", 8, **options)
+    state = {}
+    for path, leaf in flatten_dict(like, sep="/").items():
+        axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(leaf.ndim, (0,))
+        name = path.split("/", 1)[1].replace("head", "classifier.6").replace("_", ".")
+        for old, new in {
+            "/kernel": ".weight",
+            "/scale": ".weight",
+            "/bias": ".bias",
+            "/mean": ".running_mean",
+            "/var": ".running_var",
+        }.items():
+            name = name.replace(old, new)
+        state[name] = leaf.transpose(axes)
+    loaded = from_torch(state, initial("vgg19_bn", 8, **options))
+    jax.tree.map(np.testing.assert_array_equal, loaded, like)
+
+
+def test_bilinear_cnn_has_the_convolutions_of_vgg16():
+    params = shapes("bcnn_vgg16", 448, num_classes=200)["params"]
+    sizes = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in params.items()}
+    assert sizes.pop("head") == (512 * 512 + 1) * 200
+    assert sum(sizes.values()) == 138_357_544 - 25_089 * 4096 - 4097 * 5096
+    # In torchvision's `vgg16`; ReLU and pools have the numbers between.
+    places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    assert sizes.keys() == {f"features_{place}" for place in places}
+
+
+def test_bilinear_cnn_starts_from_a_whole_vgg16():
+    options = {"stage_sizes": (1,), "width": 2}
+    like = initial("bcnn_vgg16", 8, **options)
+    rng, state = np.random.default_rng(0), {}
+    for name, shape in {
+        "features.0.weight": (2, 3, 3, 3),
+        "features.0.bias": (2,),
+        "classifier.0.weight": (4, 98),
+        "classifier.0.bias": (4,),
+        "classifier.6.weight": (1000, 4),
+        "classifier.6.bias": (1000,),
+    }.items():
+        state[name] = rng.normal(size=shape).astype("f4")
+    loaded = from_torch(state, like)["params"]
+    kernel = loaded["features_0"]["kernel"]
+    wanted = state["features.0.weight"][:, 0, 1, 2]
+    np.testing.assert_array_equal(kernel[1, 2, 0], wanted)
+    own = like["params"]["head"]
+    jax.tree.map(np.testing.assert_array_equal, loaded["head"], own)
+
+
+@pytest.mark.parametrize(
+    ("size", "pooled"),
+    [
+        (1, [1] * 7),
+        (2, [1, 1, 1, 1.5, 2, 2, 2]),
+        (14, [1.5, 3.5, 5.5, 7.5, 9.5, 11.5, 13.5]),
+    ],
+)
+def test_vgg_pools_parts_of_any_image(size, pooled):
+    row = jnp.arange(1.0, size + 1)
+    x = jnp.broadcast_to(row[None, :, None, None], (1, size, 3, 1))
+    got = adaptive_average_pool(x, 7)[0, :, :, 0]
+    np.testing.assert_allclose(got, np.tile(np.array(pooled)[:, None], 7), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "message"),
+    [
+        (31, {}, "31x31 pixels are too small; give at least 32x32"),
+        (64, {"stage_sizes": (1,) * 6}, "must be one to 5 numbers"),
+    ],
+)
+def test_vgg_says_what_it_cannot_do(size, options, message):
+    with pytest.raises(ValueError, match=message):
+        shapes("vgg19_bn", size, **options)
 
 
 @pytest.mark.parametrize("head", ["classif", "last_linear"], ids=["timm", "Cadene"])

@@ -25,11 +25,13 @@ TINY = {
     "resnet34": {"stage_sizes": (1, 1), "width": 4},
     "wide_resnet": {"depth": 10, "width": 1},
     "resnet50": {"stage_sizes": (1, 1), "width": 4},
+    "vgg19_bn": {"stage_sizes": (1, 2), "width": 4, "hidden": 8, "dropout": 0.0},
+    "bcnn_vgg16": {"stage_sizes": (1, 2), "width": 4},
     "efficientnet_lite0": {"stages": ((1, 3, 1, 1, 4), (2, 5, 2, 3, 6))},
     "inception_resnet_v2": {"repeats": (1, 1, 1), "shrink": 16},
 }
 IMAGE_MODELS = [name for name in MODELS if name != "text"]
-SIZES = {"inception_resnet_v2": 75}  # the others take anything
+SIZES = {"inception_resnet_v2": 75, "vgg19_bn": 32}  # the others take anything
 
 
 def images(name, batch=5):
@@ -166,8 +168,9 @@ def test_logits_have_the_shape_of_the_classes(name):
     model = build(name, num_classes=7, **(TINY[name] if name in SIZES else {}))
     variables = shapes(model, size, 1)
     x = jax.ShapeDtypeStruct((4, size, size, 1), jnp.float32)
+    drops = {"mutable": ["batch_stats"], "rngs": {"dropout": KEY}}
     logits, state = jax.eval_shape(
-        lambda v, x: model.apply(v, x, True, mutable=["batch_stats"]), variables, x
+        lambda v, x: model.apply(v, x, True, **drops), variables, x
     )
     assert logits.shape == (4, 7)
     assert logits.dtype == jnp.float32
@@ -305,9 +308,12 @@ def test_dropout():
     np.testing.assert_array_equal(one, train(jax.random.key(1)))
 
 
-@pytest.mark.parametrize("name", ["mlp", "wide_resnet", "inception_resnet_v2"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "wide_resnet", "vgg19_bn", "inception_resnet_v2"]
+)
 def test_dropout_needs_a_key_in_training_only(name):
-    model, x = build(name, num_classes=3, dropout=0.5, **TINY[name]), images(name)
+    options = TINY[name] | {"dropout": 0.5}
+    model, x = build(name, num_classes=3, **options), images(name)
     variables = random_variables(model, x)
 
     def apply(train):

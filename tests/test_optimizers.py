@@ -1,10 +1,13 @@
 """Against PyTorch's update rules, written out step by step."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from cmwjax.core import optimizers
+from cmwjax.models import heads
 
 
 def follow(tx, gradients, w):
@@ -130,3 +133,22 @@ def test_learning_rates():
     np.testing.assert_allclose([rate(t) for t in range(11)], want, atol=1e-6)
     with pytest.raises(ValueError, match="'linear' is unknown"):
         optimizers.learning_rate(1.0, name="linear", total_steps=1)
+
+
+def test_some_parameters_stay_as_they_are():
+    params = {"body": jnp.array([1.0, 2.0]), "head": {"kernel": jnp.array([3.0])}}
+    options = dict(weight_decay=0.1, momentum=0.9, nesterov=False)
+    plain = optimizers.build("adam", 0.1, **options)
+    tx = optimizers.of_part(plain, heads.last_layer)
+    state, alone = tx.init(params), plain.init(params["head"])
+    assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(alone))
+    ours, theirs = params, params["head"]
+    for step in range(3):
+        slopes = jax.tree.map(lambda x, step=step: x + step, ours)
+        updates, state = tx.update(slopes, state, ours)
+        wanted, alone = plain.update(slopes["head"], alone, theirs)
+        ours = optax.apply_updates(ours, updates)
+        theirs = optax.apply_updates(theirs, wanted)
+    np.testing.assert_array_equal(ours["body"], params["body"])
+    np.testing.assert_array_equal(ours["head"]["kernel"], theirs["kernel"])
+    assert theirs["kernel"] != params["head"]["kernel"]

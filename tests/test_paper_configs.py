@@ -89,6 +89,30 @@ WEBVISION = {
     "soft_labels.start": "one_hot",
     "data.stream.tests": ("validation",),
 }
+ANIMAL10N = {
+    "method": "cmw_net_sl",
+    "data.name": "animal10n",
+    "data.labels": "given",
+    "data.batch_size": 128,
+    "data.stream.resize": 0,
+    "data.stream.image_size": 64,
+    "data.stream.tests": ("test",),
+    "augment.flip": True,
+    "augment.meta": True,
+    "model.name": "vgg19_bn",
+    "model.options": {},
+    "epochs": 100,
+    "warmup_epochs": 20,
+    "optim.name": "sgd",
+    "optim.momentum": 0.0,
+    "optim.weight_decay": 1e-3,
+    "mixup.alpha": 1.0,
+    "mixup.meta_alpha": 0.0,
+    "mixup.second_weight": "mixed",
+    "ema.decay": 0.997,
+    "soft_labels.momentum": 0.9,
+    "soft_labels.start": "one_hot",
+}
 HUMAN = {"data.labels": "human_worse", "noise.kind": "none"}
 HUNDRED = "data=x/cifar100.npz"
 PMD = "labels=pmd_type1_035"
@@ -240,6 +264,188 @@ def test_settings_of_webvision_are_the_papers(text, facts):
     assert large[2] < 0.1
 
 
+@pytest.mark.parametrize(
+    ("argument", "facts"),
+    [
+        (
+            "",
+            {
+                "meta_set.policy": "lowest_loss",
+                "meta_set.per_class": 10,
+                "meta_set.batch_size": 128,
+                "meta_every": 10,
+                "weighting.optimizer.name": "adam",
+                "weighting.optimizer.learning_rate": 1e-3,
+                "weighting.optimizer.weight_decay": 1e-4,
+                "weighting.normalisation": "mean",
+                "weighting.load": "",
+            },
+        ),
+        (
+            ":transfer",
+            {"meta_set.policy": "none", "weighting.load": "zoo:cifar10_hybrid_asym"},
+        ),
+    ],
+)
+def test_settings_of_animal10n_are_the_papers(argument, facts):
+    config, facts = read_config(f"animal10n.py{argument}"), ANIMAL10N | facts
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+    assert read_config("animal10n.py:smoke").data.name == "animal10n/example"
+
+
+CLOTHING1M = {
+    "method": "cmw_net",
+    "data.batch_size": 32,
+    "data.stream.resize": 256,
+    "data.stream.image_size": 224,
+    "model.name": "resnet50",
+    "epochs": 10,
+    "optim.learning_rate": 0.01,
+    "optim.momentum": 0.9,
+    "optim.weight_decay": 1e-3,
+    "optim.schedule.boundaries": (5,),
+    "meta_every": 1,
+    "meta_set.batch_size": 32,
+    "meta_set.trusted_share": 0.0,
+    "weighting.optimizer.learning_rate": 1e-3,
+    "weighting.normalisation": "mean",
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "facts"),
+    [
+        (
+            "weights=x.pth",
+            {
+                "data.name": "clothing1m/full",
+                "data.labels": "given",
+                "data.csv.trusted": "split:validation",
+                "meta_set.policy": "external",
+                "model.weights": "x.pth",
+            },
+        ),
+        (
+            "pairs",
+            {
+                "data.name": "clothing1m/pairs",
+                "data.labels": "noisy",
+                "data.csv.trusted": "",
+                "meta_set.policy": "held_out",
+            },
+        ),
+        ("pairs,smoke", {"data.name": "clothing1m/example_pairs"}),
+        ("smoke", {"data.name": "clothing1m/example"}),
+    ],
+)
+def test_settings_of_clothing1m_are_those_of_mw_net(argument, facts):
+    config = read_config(f"clothing1m.py:{argument}")
+    if "smoke" not in argument:
+        facts = CLOTHING1M | facts
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("argument", "facts"),
+    [
+        (
+            "weights=x.pth",
+            {
+                "data.name": "food101n/full",
+                "meta_set.policy": "lowest_loss",
+                "data.csv.trusted": "",
+                "model.weights": "x.pth",
+            },
+        ),
+        (
+            "verified",
+            {
+                "data.name": "food101n/unverified",
+                "meta_set.policy": "external",
+                "data.csv.trusted": "split:verified",
+            },
+        ),
+        ("smoke", {"data.name": "food101n/example"}),
+        ("smoke,verified", {"data.name": "food101n/example_unverified"}),
+    ],
+)
+def test_settings_of_food101n(argument, facts):
+    config = read_config(f"food101n.py:{argument}")
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+
+
+WEBFG496 = {
+    "method": "cmw_net_sl",
+    "data.stream.resize": 448,
+    "data.stream.image_size": 448,
+    "model.name": "bcnn_vgg16",
+    "epochs": 200,
+    "warmup_epochs": 40,
+    "optim.name": "adam",
+    "optim.schedule.name": "cosine",
+    "optim.schedule.linear_epochs": 5,
+    "meta_every": 20,
+    "mixup.alpha": 0.5,
+    "mixup.meta_alpha": 0.0,
+    "ema.decay": 0.999,
+    "soft_labels.momentum": 0.9,
+    "soft_labels.start": "predicted",
+    "weighting.optimizer.learning_rate": 1e-3,
+    "weighting.optimizer.weight_decay": 1e-4,
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "facts"),
+    [
+        (
+            "data=bird,weights=x.pth",
+            {
+                "data.name": "webfg496/bird",
+                "data.csv.trusted": "split:meta",
+                "data.batch_size": 64,
+                "meta_set.policy": "external",
+                "model.weights": "x.pth",
+                "optim.layers": "last",
+                "optim.learning_rate": 1e-3,
+                "optim.weight_decay": 1e-8,
+            },
+        ),
+        (
+            "data=car,step=2,meta=lowest_loss",
+            {
+                "data.name": "webfg496/car",
+                "data.csv.trusted": "",
+                "data.batch_size": 32,
+                "meta_set.policy": "lowest_loss",
+                "optim.layers": "all",
+                "optim.learning_rate": 1e-4,
+                "optim.weight_decay": 1e-5,
+            },
+        ),
+    ],
+)
+def test_settings_of_webfg496_are_the_papers(argument, facts):
+    config, facts = read_config(f"webfg496.py:{argument}"), WEBFG496 | facts
+    check_config(config)
+    flat = ConfigView(config)
+    assert {field: flat[field] for field in facts} == facts
+    assert read_config("webfg496.py:smoke").data.name == "webfg496/example"
+
+
+@pytest.mark.parametrize("argument", ["data=dog", "step=3", "meta=x"])
+def test_webfg496_lists_its_choices(argument):
+    name, _, _ = argument.partition("=")
+    with pytest.raises(ValueError, match=f"argument {name}=.* is unknown; choose one"):
+        read_config(f"webfg496.py:{argument}")
+
+
 class ConfigView:
     """Fields of a configuration by their dotted names."""
 
@@ -283,6 +489,7 @@ def restarts(peak, constant, periods):
             restarts(0.02, 30, [5, 10, 20, 40, 80, 160]),
         ),
         (WITH_PMD, restarts(0.1, 45, [5, 10, 20, 40])),
+        ("animal10n.py", np.repeat([0.1, 0.02, 0.004], [50, 25, 25])),
     ],
 )
 def test_learning_rates_are_the_papers(text, want):

@@ -74,6 +74,46 @@ def test_webvision_without_its_data_says_what_to_download(tmp_path, argument, ar
     assert not any((tmp_path / "data").iterdir()) and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "title", "lines"),
+    [
+        (
+            "animal10n",
+            "ANIMAL-10N",
+            ("training/ +50,000 images", "data_batch_1.bin +614,800,000 bytes"),
+        ),
+        (
+            "clothing1m",
+            "Clothing1M",
+            ("noisy_train_key_list.txt +1,000,000", "0.tar to 9.tar"),
+        ),
+        (
+            "food101n",
+            "Food-101N",
+            ("Food-101N_release.zip +310,009 images", "food-101.tar.gz +5 GB"),
+        ),
+        (
+            "webfg496",
+            "WebFG-496",
+            ("web-bird.tar.gz +unpacks to web-bird/", "CUB_200_2011/"),
+        ),
+    ],
+)
+def test_data_that_are_absent_are_described(tmp_path, name, title, lines):
+    (tmp_path / "data").mkdir()
+    result = command(
+        f"--config={ROOT}/configs/{name}.py",
+        f"--workdir={tmp_path / 'run'}",
+        CMWJAX_DATA_DIR=str(tmp_path / "data"),
+    )
+    assert result.returncode == 1
+    assert f"no {title} in {tmp_path}/data/{name}" in result.stderr
+    for line in lines:
+        assert re.search(rf"^ +{line}", result.stderr, re.MULTILINE), result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+    assert not any((tmp_path / "data").iterdir()) and not (tmp_path / "run").exists()
+
+
 def test_without_an_argument_it_is_the_quickstart(tmp_path):
     folder = tmp_path / "runs" / "quickstart"
     folder.mkdir(parents=True)

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cmwjax.data.builders import webvision
+from builder_folders import edited, examples, jpeg, removed, snapshot, write
+from cmwjax.data.builders import preparation, webvision
 from cmwjax.data.builders.webvision import example, ilsvrc2012, lists
 
 ROOT = Path(__file__).parent.parent
@@ -48,15 +49,6 @@ val000002.jpg 573
 val000003.jpg 0
 """
 MINI_TRAIN = [line.split()[0] for line in GOOGLE.splitlines()[:8]]
-
-
-def jpeg(seed, mode="RGB", size=(24, 18)):
-    """A small image that no other seed gives, encoded."""
-    count = size[0] * size[1] * len(Image.new(mode, (1, 1)).getbands())
-    pixels = np.random.default_rng(seed).integers(0, 256, count, dtype=np.uint8)
-    file = io.BytesIO()
-    Image.frombytes(mode, size, pixels.tobytes()).save(file, "JPEG")
-    return file.getvalue()
 
 
 def contents():
@@ -106,25 +98,12 @@ def folder(tmp_path):
     return root
 
 
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
 def pack(root, name, *members):
     """Puts folders into an archive beside them, and removes them."""
     with tarfile.open(root / name, "w", format=tarfile.GNU_FORMAT) as archive:
         for member in members:
             archive.add(root / member, arcname=member)
             shutil.rmtree(root / member)
-
-
-def examples(builder, split):
-    """All examples of a split, read without decoding the images."""
-    import tensorflow_datasets as tfds
-
-    skip = {"image": tfds.decode.SkipDecoding()}
-    return list(builder.as_data_source(split, decoders=skip))
 
 
 def check_mini(builder):
@@ -144,15 +123,6 @@ def check_mini(builder):
         labels = webvision.labels(builder, split)
         assert labels.dtype == np.int32
         assert labels.tolist() == [e["label"] for e in expected]
-
-
-def snapshot(root):
-    """Names, contents and times of all files but the prepared ones."""
-    return {
-        path.relative_to(root): (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in root.rglob("*")
-        if path.is_file() and "prepared" not in path.parts
-    }
 
 
 ### Layouts
@@ -250,9 +220,9 @@ def test_both_variants_are_prepared_side_by_side(folder):
 
 
 def test_order_holds_across_files_and_processes(folder, monkeypatch):
-    from cmwjax.data.builders.webvision import webvision_dataset_builder
+    from cmwjax.data.builders import record_builder
 
-    monkeypatch.setattr(webvision_dataset_builder, "SHARD_SIZE", 3)
+    monkeypatch.setattr(record_builder, "SHARD_SIZE", 3)
     builder = webvision.prepare("full", folder=folder)
     assert builder.info.splits["train"].shard_lengths == [3, 3, 3, 1, 2]
     source = pickle.loads(pickle.dumps(builder.as_data_source("train[9:]")))
@@ -370,27 +340,11 @@ def test_a_wrong_list_of_ilsvrc2012_is_refused(folder, line, message):
 
 def edit(name, old, new):
     """Replaces something in a file of info/."""
-
-    def change(root):
-        path = root / "info" / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return change
+    return edited(f"info/{name}", old, new)
 
 
 def emptied(name):
     return lambda root: (root / "info" / name).write_text("")
-
-
-def removed(*names):
-    def change(root):
-        for name in names:
-            path = root / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    return change
 
 
 def lines_cut_off(root):
@@ -629,14 +583,14 @@ def test_prepared_data_that_does_not_fit_is_refused(folder, change, message):
 
 
 def test_a_failure_while_writing_leaves_nothing(folder, monkeypatch):
-    from cmwjax.data.builders.webvision import webvision_dataset_builder
+    from cmwjax.data.builders import record_builder
 
     def fail(*arguments, **kwargs):
         yield 0, {"image": b"", "label": 0, "file_name": b"a", "source": 0}
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(webvision_dataset_builder, "_examples", fail)
+        patch.setattr(record_builder, "_examples", fail)
         with pytest.raises(OSError, match="No space left"):
             webvision.prepare("mini", folder=folder)
     assert list((folder / "prepared/webvision/mini").iterdir()) == []
@@ -645,8 +599,8 @@ def test_a_failure_while_writing_leaves_nothing(folder, monkeypatch):
 
 KILLED = """
 import os, signal, sys
+from cmwjax.data.builders import record_builder as module
 from cmwjax.data.builders import webvision
-from cmwjax.data.builders.webvision import webvision_dataset_builder as module
 
 def killed(part, start, *, name):
     for number, item in enumerate(examples(part, start, name=name)):
@@ -677,7 +631,7 @@ def test_a_second_process_waits_and_uses_what_the_first_prepared(folder):
     command = [sys.executable, "-W", "error", "-c", code, folder]
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        with webvision._alone(folder / "prepared"):
+        with preparation.alone(folder / "prepared", "webvision"):
             second = stack.enter_context(
                 subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
             )

@@ -17,6 +17,7 @@ from cmwjax.config import base_config
 from cmwjax.models.catalogue import build
 from cmwjax.models.pretrained import load_weights, save_weights
 from cmwjax.models.torch_names import torch_name
+from cmwjax.training.steps import lookahead_layers
 from runs import metrics, run
 
 
@@ -221,3 +222,17 @@ def test_a_run_refuses_them_before_it_writes(path, tmp_path):
     with pytest.raises(ValueError, match="config.model.weights=.*params/Conv_0/kernel"):
         run(config_from(path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_train_the_last_layer_alone(path, tmp_path):
+    start = variables(features=(4,))
+    save_weights(path, start)
+    c = config_from(path)
+    c.optim.layers, c.optim.learning_rate = "last", 0.1
+    assert lookahead_layers(c) == "last"
+    run(c, tmp_path / "run")
+    end = load_weights(tmp_path / "run" / "classifier.safetensors", start)["params"]
+    moved = end.pop("head")
+    assert np.abs(moved["kernel"] - start["params"]["head"]["kernel"]).max() > 1e-3
+    del start["params"]["head"]
+    assert_equal(end, start["params"])

@@ -1,8 +1,8 @@
 """Optimizers and schedules with the meaning PyTorch gives them."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,24 @@ def build(
             learning_rate, weight_decay=weight_decay, amsgrad=name == "amsgrad"
         )
     raise ValueError(f"optimizer={name!r} is unknown; choose one of {OPTIMIZERS}.")
+
+
+def of_part(
+    tx: optax.GradientTransformation, mask: Callable[[Any], Any]
+) -> optax.GradientTransformation:
+    """An optimizer that leaves parameters as they are, but for some.
+
+    Args:
+      tx: the optimizer, which remembers nothing of the others.
+      mask: says of a tree of parameters which are optimised, a tree of truth values.
+    """
+
+    def others(params):
+        return jax.tree.map(lambda is_one: not is_one, mask(params))
+
+    return optax.chain(
+        optax.masked(tx, mask), optax.masked(optax.set_to_zero(), others)
+    )
 
 
 class AmsgradState(NamedTuple):

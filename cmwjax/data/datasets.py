@@ -90,10 +90,10 @@ def load(
     if on_disk.is_name(name):
         columns = {part: (csv or {}).get(part, "") for part in ("text", "label")}
         files = on_disk.load(name, tests=tests, **columns)
-        dataset = _on_disk(files, image_size)
+        dataset, archive = _on_disk(files, image_size), files.archive
         trusted = (csv or {}).get("trusted", "")
         if trusted:
-            dataset = _with_trusted_images(dataset, trusted)
+            dataset = _with_trusted_images(dataset, name, trusted)
     elif csv_sets.is_name(name):
         csv = {**(csv or {}), **({} if has_sets else {"separator": ""})}
         dataset = csv_sets.load(name, label_kind=label_kind, **csv)
@@ -245,15 +245,10 @@ def _with_trusted(dataset: Dataset, name: str, trusted: str) -> Dataset:
     )
 
 
-def _with_trusted_images(dataset: Dataset, trusted: str) -> Dataset:
-    """The data set with the images of a folder of classes, which are trusted."""
+def _with_trusted_images(dataset: Dataset, name: str, trusted: str) -> Dataset:
+    """The data set with images that are trusted."""
     assert dataset.files is not None
-    if not expanded(trusted).is_dir():
-        raise ValueError(
-            f"config.data.csv.trusted={trusted!r} is no folder: give one that has a "
-            "folder of images for each class, as the data have."
-        )
-    more = on_disk.load(f"folder:{trusted}", tests=())
+    more = on_disk.load_trusted(name, trusted)
     files = dataset.files.with_more(more, trusted)
     size = len(dataset.train_labels)
     return dataset._replace(

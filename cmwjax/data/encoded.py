@@ -26,6 +26,9 @@ class Encoded(NamedTuple):
     tests: dict[str, EncodedSet]  # the first one is *the* test set
     class_names: tuple[str, ...]
     identity: str  # changes when the data do
+    archive: Path | None = (
+        None  # further labels of 'train', as `label_sets.read` has it
+    )
 
     def with_more(self, other: "Encoded", name: str) -> "Encoded":
         """The same with the training images of another set behind its own.

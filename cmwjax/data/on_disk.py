@@ -18,7 +18,9 @@ from cmwjax.data.folders import from_folder, from_list
 from cmwjax.data.records import from_prepared
 from cmwjax.files import expanded
 
-OWN_BUILDERS = ("webvision",)  # `NAME/CONFIG`: packages in `cmwjax.data.builders`
+# `NAME` or `NAME/CONFIG`: packages in `cmwjax.data.builders`.
+OWN_BUILDERS = ("webvision", "animal10n", "clothing1m", "food101n", "webfg496")
+SPLIT = "split:"  # of these data, in place of a folder with trusted images
 
 
 def is_name(name: str | os.PathLike[str]) -> bool:
@@ -66,11 +68,47 @@ def load(
         return from_list(expanded(name.removeprefix("folder:")), tests, text, label)
     if name.startswith("folder:"):
         return from_folder(expanded(name.removeprefix("folder:")), tests)
+    return from_prepared(_prepared(name), tests)
+
+
+def load_trusted(name: str | os.PathLike[str], trusted: str) -> Encoded:
+    """Opens the images whose labels are trusted, beside those of a data set.
+
+    Args:
+      name: of the data set.
+      trusted: a folder that has one of images for each class; or 'split:NAME', a split
+        of the data set, if TFDS reads it.
+
+    Returns:
+      A training set of these images.
+
+    Raises:
+      ValueError: if there is no such folder or split, or it has no images.
+    """
+    name, field = os.fspath(name), f"config.data.csv.trusted={trusted!r}"
+    if trusted.startswith(SPLIT):
+        if name.startswith("folder:"):
+            raise ValueError(
+                f"{field} is a split, and data {name!r} are files without such: give "
+                "a folder that has one of images for each class."
+            )
+        split = trusted.removeprefix(SPLIT)
+        return from_prepared(_prepared(name), (), train=split, field=field)
+    if not expanded(trusted).is_dir():
+        raise ValueError(
+            f"{field} is no folder: give one that has a folder of images for each "
+            "class, as the data have."
+        )
+    return load(f"folder:{trusted}", tests=())
+
+
+def _prepared(name: str) -> prepared.Prepared:
+    """The data set 'tfds:NAME', or one of our own, prepared if it is not yet."""
     if name.startswith("tfds:"):
-        return from_prepared(prepared.find(name.removeprefix("tfds:")), tests)
+        return prepared.find(name.removeprefix("tfds:"))
     package, _, config = name.partition("/")
     own = importlib.import_module(f"cmwjax.data.builders.{package}")
-    return from_prepared(prepared.read(Path(own.prepare(config).data_path)), tests)
+    return prepared.read(Path(own.prepare(config).data_path))
 
 
 def splits(name: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from cmwjax.data.encoded import Encoded, EncodedSet
 from cmwjax.data.prepared import Prepared, Shard
 from cmwjax.files import replacing
 
+LABEL_SETS = "label_sets.npz"  # other labels of 'train', as an archive has them
 CHUNK = 256  # records read at once when only their labels are wanted
 
 # A record is a tf.train.Example, here without its lists of floats:
@@ -90,22 +91,29 @@ class _Keys(Sequence[str]):
         return f"{self._files[shard]}__{position - begin}"
 
 
-def from_prepared(data: Prepared, tests: Sequence[str]) -> Encoded:
+def from_prepared(
+    data: Prepared,
+    tests: Sequence[str],
+    train: str = "train",
+    field: str = "config.data.stream.tests",
+) -> Encoded:
     """The images of a data set that was prepared.
 
     Args:
       data: the data set.
       tests: splits to test with.
+      train: the split that takes the part of the training set.
+      field: what an error names, of a split that is missing.
 
     Raises:
       ValueError: as `on_disk.load`.
     """
-    for split in ("train", *tests):
+    for split in (train, *tests):
         if split not in data.splits:
             raise ValueError(
                 f"data: {data.full_name} in {data.folder} has the splits "
                 f"{sorted(data.splits)}, but no {split!r}: prepare it, or correct "
-                "config.data.stream.tests."
+                f"{field}."
             )
     if "image" not in data.features or not data.class_names:
         raise ValueError(
@@ -118,7 +126,7 @@ def from_prepared(data: Prepared, tests: Sequence[str]) -> Encoded:
             "no random access: prepare it with file_format='array_record'."
         )
     sets = {}
-    for split in ("train", *tests):
+    for split in (train, *tests):
         shards = data.splits[split]
         absent = [str(shard.path) for shard in shards if not shard.path.is_file()]
         if absent or not shards:
@@ -135,7 +143,14 @@ def from_prepared(data: Prepared, tests: Sequence[str]) -> Encoded:
         )
         sets[split] = EncodedSet(RecordReader(files), labels, _Keys(shards))
     identity = f"{data.full_name} {[len(part.labels) for part in sets.values()]}"
-    return Encoded(sets.pop("train"), sets, data.class_names, identity)
+    archive = data.folder / LABEL_SETS
+    return Encoded(
+        sets.pop(train),
+        sets,
+        data.class_names,
+        identity,
+        archive if train == "train" and archive.is_file() else None,
+    )
 
 
 def _labels(data: Prepared, split: str, files: tuple[str, ...]) -> NDArray[np.int32]:

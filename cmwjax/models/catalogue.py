@@ -4,6 +4,7 @@ import dataclasses
 
 from flax import linen as nn
 
+from cmwjax.models.bilinear import BilinearCNN
 from cmwjax.models.efficientnet_lite import EfficientNetLite0
 from cmwjax.models.inception_resnet import InceptionResNetV2
 from cmwjax.models.mlp import MLP
@@ -13,6 +14,7 @@ from cmwjax.models.resnet_cifar import ResNetCifar
 from cmwjax.models.resnet_imagenet import ResNetImageNet
 from cmwjax.models.small_conv import SmallConv
 from cmwjax.models.text import TextMean
+from cmwjax.models.vgg import VGG
 from cmwjax.models.wide_resnet import WideResNet
 
 MODELS = {
@@ -24,6 +26,8 @@ MODELS = {
     "wide_resnet": WideResNet,
     "efficientnet_lite0": EfficientNetLite0,
     "resnet50": ResNetImageNet,
+    "vgg19_bn": VGG,
+    "bcnn_vgg16": BilinearCNN,
     "inception_resnet_v2": InceptionResNetV2,
     "text": TextMean,
 }

@@ -68,14 +68,15 @@ def last_layer(params: Any) -> Any:
     """
     if "head" not in params:
         raise ValueError(
-            "weighting.lookahead_layers='last' wants a model whose last layer is named "
-            f"'head', and this one has {list(params)}: name it so, or choose 'all'."
+            "weighting.lookahead_layers='last' and optim.layers='last' want a model "
+            f"whose last layer is named 'head', and this one has {list(params)}: name "
+            "it so, or choose 'all'."
         )
     return path_aware_map(lambda path, _: path[0] == "head", params)
 
 
-# The parameters that look ahead, by what a configuration calls them.
-LOOKAHEAD_MASKS = {"all": None, "last": last_layer}
+# The parameters that are trained, or look ahead, by what a configuration calls them.
+LAYERS = {"all": None, "last": last_layer}
 
 
 class CosineHead(nn.Module):

@@ -1,7 +1,7 @@
 """Named tensors as a model's variables, whether PyTorch named them or we did.
 
-`resnet50` and `inception_resnet_v2` name their parts as torchvision, timm and Cadene
-do, so that one rule maps every tensor, for example
+`resnet50`, `vgg19_bn` and `inception_resnet_v2` name their parts as torchvision, timm
+and Cadene do, so that one rule maps every tensor, for example
 
     layer1.0.downsample.0.weight        params/layer1_0/downsample_0/kernel
     layer1.0.downsample.1.weight        params/layer1_0/downsample_1/scale
@@ -14,9 +14,10 @@ do, so that one rule maps every tensor, for example
   `[height, width, in, out]` or `[in, out]`. Of batch norm, `weight` is `scale`,
   `running_mean` is `mean`, `running_var` is `var`; `num_batches_tracked` is not used.
 * The head is `fc` in torchvision's and timm's ResNets, `_fc` in EfficientNet-Lite,
-  whose parts keep the underscore before their names, `classif` in timm's
-  Inception-ResNet and `last_linear` in Cadene's, which has 1001 classes: the first is
-  the background.
+  whose parts keep the underscore before their names, `classifier.6` in torchvision's
+  VGG, `classif` in timm's Inception-ResNet and `last_linear` in Cadene's, which has
+  1001 classes: the first is the background. `bcnn_vgg16` takes the convolutions of
+  torchvision's `vgg16` and leaves its `classifier` out.
 """
 
 import re
@@ -28,7 +29,7 @@ import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-TORCH_HEADS = ("fc", "_fc", "classif", "last_linear")
+TORCH_HEADS = ("fc", "_fc", "classif", "last_linear", "classifier.6")
 OUR_HEAD = "params/head/"
 _TORCH_LEAVES = {
     "kernel": "weight",
@@ -72,6 +73,9 @@ def from_torch(
     Raises:
       ValueError: tensors are missing, unexpected, of another shape or not finite.
     """
+    if not any("/classifier_" in path for path in flatten_dict(like, sep="/")):
+        # The linear layers of a VGG, of which only the convolutions are wanted.
+        state = {k: v for k, v in state.items() if not k.startswith("classifier.")}
     heads = [head for head in TORCH_HEADS if f"{head}.weight" in state]
     names = {path: torch_name(path, *heads[:1]) for path in flatten_dict(like, sep="/")}
     state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}

@@ -34,6 +34,7 @@ from cmwjax.methods.cmw_net import with_net
 from cmwjax.methods.method import Method
 from cmwjax.methods.teacher import Teacher
 from cmwjax.models import catalogue as models
+from cmwjax.models.heads import LAYERS
 from cmwjax.models.pretrained import load_weights
 from cmwjax.randomness import Purpose, fold
 from cmwjax.tasks.catalogue import TASKS
@@ -388,7 +389,10 @@ def _parts(
         steps_per_epoch=steps_per_epoch,
         **optim.pop("schedule"),
     )
+    trained = LAYERS[optim.pop("layers")]
     tx = optimizers.build(learning_rate=schedule, **optim)
+    if trained is not None:
+        tx = optimizers.of_part(tx, trained)
     meta_tx = method.meta_tx or optimizers.build(**config.weighting.optimizer)
     return Parts(spread, model, method, task, view, schedule, tx, meta_tx, function)
 

@@ -29,7 +29,7 @@ from cmwjax.data.sources import Samples
 from cmwjax.data.unreadable import Unreadable
 from cmwjax.data.view import Spec
 from cmwjax.files import CHECKPOINTS, UNREADABLE, expanded
-from cmwjax.models.heads import LOOKAHEAD_MASKS
+from cmwjax.models.heads import LAYERS
 from cmwjax.report.problem import check_data
 from cmwjax.tasks.catalogue import TASKS
 from cmwjax.training import history
@@ -45,6 +45,7 @@ from cmwjax.training.outputs import check_slices
 from cmwjax.training.program import Program
 from cmwjax.training.sets import Sets, build_sets, frequencies, listed_sets
 from cmwjax.training.state import RunState, Saved, first
+from cmwjax.training.steps import lookahead_layers
 from cmwjax.training.workdir import check_folder
 
 
@@ -503,6 +504,6 @@ def check_model(
             f"but config.task={config.task!r} needs {width} outputs: make it return "
             f"[B, {width}]."
         )
-    looks_ahead = LOOKAHEAD_MASKS[config.weighting.lookahead_layers]
+    looks_ahead = LAYERS[lookahead_layers(config)]
     if looks_ahead is not None:
         looks_ahead(variables["params"])

@@ -20,12 +20,19 @@ from cmwjax.core.meta import LossFn, meta_step, weighted_step
 from cmwjax.data.view import View
 from cmwjax.methods.method import Losses, Method
 from cmwjax.methods.teacher import update_teacher
-from cmwjax.models.heads import LOOKAHEAD_MASKS
+from cmwjax.models.heads import LAYERS
 from cmwjax.tasks.task import Task
 from cmwjax.training.batches import Batches
 from cmwjax.training.masks import masked_losses, masked_metrics, masked_weights
 from cmwjax.training.outputs import training_outputs
 from cmwjax.training.state import RunState
+
+
+def lookahead_layers(config: Any) -> str:
+    """The layers that look ahead: none of those that are not trained."""
+    if config.optim.layers != "all":
+        return config.optim.layers
+    return config.weighting.lookahead_layers
 
 
 class Steps(NamedTuple):
@@ -88,7 +95,7 @@ def build(
         meta_loss_fn=masked_losses(of_meta_batch),
         inner_lr=schedule,
         lookahead=config.weighting.lookahead,
-        lookahead_mask=LOOKAHEAD_MASKS[config.weighting.lookahead_layers],
+        lookahead_mask=LAYERS[lookahead_layers(config)],
         lean=config.weighting.lean,
         trusted_share=trusted_share,
         **common,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmwjax.data.builders.webvision import images
+from cmwjax.data.builders import images
 from cmwjax.data.builders.webvision.lists import Listing
 
 ARCHIVE = "ILSVRC2012_img_val.tar"

@@ -6,18 +6,18 @@ The layout is that of the data set's own archives, packed or unpacked: `info/`,
 before anything is prepared.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import logging
-from numpy.typing import NDArray
 
-from cmwjax.data.builders.webvision import ilsvrc2012, images, lists
+from cmwjax.data.builders import images
+from cmwjax.data.builders.contents import Contents, Part, checksum, report
+from cmwjax.data.builders.webvision import ilsvrc2012, lists
 
 ILSVRC2012 = "ilsvrc2012"  # the optional split
+SOURCES = ("google", "flickr", "validation", ILSVRC2012)
 
 
 class Variant(NamedTuple):
@@ -34,11 +34,8 @@ VARIANTS = {
 
 # Images of the published lists, as far as we know them exactly.
 PUBLISHED = {
-    ("mini", "train"): 65_944,
-    ("mini", "validation"): 2_500,
-    ("mini", ILSVRC2012): 2_500,
-    ("full", "validation"): 50_000,
-    ("full", ILSVRC2012): 50_000,
+    "full": {"validation": 50_000, ILSVRC2012: 50_000},
+    "mini": {"train": 65_944, "validation": 2_500, ILSVRC2012: 2_500},
 }
 
 # Bytes of google, info and val_images_256: 16,980,316,160, 190,914,560, 873,574,400.
@@ -60,23 +57,6 @@ Optional, as a second test set, from https://image-net.org/download-images:
 The archives may stay packed, or be unpacked there with `tar -xf`. Images of original
 size (google/, flickr/, val_images/) work as well. A prepared copy needs space as well:
 about 1.2 GB for 'mini', 50 GB for 'full'."""
-
-
-class Part(NamedTuple):
-    """Images of one source; a split has one or two of them."""
-
-    source: str
-    names: list[str]
-    labels: NDArray[np.int32]  # [N]
-    read: images.Read
-
-
-class Contents(NamedTuple):
-    """All that a folder holds of a variant."""
-
-    splits: dict[str, list[Part]]
-    class_names: list[str]  # [C]
-    checksums: dict[str, str]  # SHA-256 of every text file that was read, by name
 
 
 def read(folder: Path, config: str) -> Contents:
@@ -109,7 +89,7 @@ def read(folder: Path, config: str) -> Contents:
             source=source,
         )
         read_image = _training_images(folder, source, listing.names)
-        train.append(Part(source, *listing, read_image))
+        train.append(_part(source, listing, read_image))
     name = "val_filelist.txt"
     listing = lists.read_list(
         texts[name], file=file[name], num_classes=variant.num_classes
@@ -117,7 +97,7 @@ def read(folder: Path, config: str) -> Contents:
     read_image = _validation_images(folder, listing.names)
     splits = {
         "train": train,
-        "validation": [Part("validation", *listing, read_image)],
+        "validation": [_part("validation", listing, read_image)],
     }
 
     place = ilsvrc2012.find(folder)
@@ -125,16 +105,22 @@ def read(folder: Path, config: str) -> Contents:
         listing, read_image = ilsvrc2012.read(
             folder, place, num_classes=variant.num_classes
         )
-        splits[ILSVRC2012] = [Part(ILSVRC2012, *listing, read_image)]
-    for name, parts in splits.items():
-        _report(config, name, parts, class_names)
+        splits[ILSVRC2012] = [_part(ILSVRC2012, listing, read_image)]
+    report(f"webvision/{config}", splits, class_names, PUBLISHED[config])
     checksums = {name: checksum(text) for name, text in texts.items()}
     return Contents(splits, class_names, checksums)
 
 
-def checksum(text: str) -> str:
-    """SHA-256 of a list, by which a prepared set knows what it was made of."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def optional(folder: Path, config: str) -> dict[str, Path]:
+    """The split that a folder may do without, and where it has it."""
+    del config  # both have it
+    place = ilsvrc2012.find(folder)
+    return {} if place is None else {ILSVRC2012: place}
+
+
+def _part(source: str, listing: lists.Listing, read_image: images.Read) -> Part:
+    number = np.full(len(listing.names), SOURCES.index(source))
+    return Part(source, *listing, read_image, {"source": number})
 
 
 def _train_list(source: str) -> str:
@@ -188,22 +174,3 @@ def _validation_images(folder: Path, names: Sequence[str]) -> images.Read:
             f"val_images_256/ with its images.\n\n{INSTRUCTIONS}"
         )
     return images.from_archives(archives, names, listed=listed)
-
-
-def _report(
-    config: str, split: str, parts: Sequence[Part], class_names: Sequence[str]
-) -> None:
-    """One line on how much there is; a warning if it is not what was published."""
-    labels = np.concatenate([part.labels for part in parts])
-    published = PUBLISHED.get((config, split), len(labels))
-    empty = np.setdiff1d(np.arange(len(class_names)), labels)
-    line = f"webvision/{config} {split}: {len(labels)} images"
-    if len(labels) == published and not empty.size:
-        logging.info("%s.", line)
-        return
-    if len(labels) != published:
-        line += f" instead of the {published} published"
-    if empty.size:
-        line += f"; {empty.size} of {len(class_names)} classes have none, for example "
-        line += f"class {empty[0]} ({class_names[empty[0]]})"
-    logging.warning("%s.", line)

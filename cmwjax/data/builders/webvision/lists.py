@@ -6,23 +6,15 @@ training list has one line per image, `google/q0001/NAME.jpg 0`: the path below 
 data set's folder and the class, from 0 on. The validation list names files alone.
 """
 
-import re
 import tarfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from cmwjax.data.builders.lists import Listing, check_unique, read_lines
 
 NUM_SYNSETS = 1000
 FOLDER, ARCHIVE = "info", "info.tar"
-
-
-class Listing(NamedTuple):
-    """The images of one list."""
-
-    names: list[str]  # as the list writes them
-    labels: NDArray[np.int32]  # [N]
 
 
 def read_text(folder: Path, name: str) -> str | None:
@@ -106,18 +98,16 @@ def read_list(
     """
     path = r"[^/\s]+" if source is None else rf"{source}/[^/\s]+/[^/\s]+"
     example = "val000001.jpg 0" if source is None else f"{source}/q0001/NAME.jpg 0"
-    well_formed = re.compile(rf"({path})\s+(\d{{1,9}})\s*").fullmatch
+    remedy = f"restore it from {ARCHIVE}"
     names: list[str] = []
     labels: list[int] = []
-    for number, line in enumerate(text.rstrip().split("\n"), start=1):
-        match = well_formed(line)
-        if match is None:
-            if not text.strip():
-                break  # an empty file has one empty line
-            raise ValueError(
-                f"data: {file}, line {number}, is {line[:100]!r}, not a path and a "
-                f"label such as {example!r}: restore it from {ARCHIVE}."
-            )
+    for number, match in read_lines(
+        text,
+        rf"({path})\s+(\d{{1,9}})",
+        file=file,
+        what=f"a path and a label such as {example!r}",
+        remedy=remedy,
+    ):
         label = int(match[2])
         if label >= NUM_SYNSETS:
             raise ValueError(
@@ -132,18 +122,5 @@ def read_list(
             f"data: {file} lists no image of the first {num_classes} classes: restore "
             f"it from {ARCHIVE}."
         )
-    _check_unique(names, file=file)
+    check_unique(names, file=file, remedy=remedy)
     return Listing(names, np.array(labels, np.int32))
-
-
-def _check_unique(names: list[str], *, file: Path) -> None:
-    if len(set(names)) == len(names):
-        return
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(
-                f"data: {file} lists {name} twice ({len(names) - len(set(names))} "
-                f"lines are repeated): restore it from {ARCHIVE}."
-            )
-        seen.add(name)
