@@ -111,7 +111,7 @@ _RANGES = (
     ("soft_labels.momentum", 0.0, 0.999999),
     ("memory.top_k", 0, probability_store.MOST_CLASSES - 1),
 )
-_FREE = ("model.options", "compare.tuned")  # checked where they are used
+FREE = ("model.options", "compare.tuned")  # checked where they are used
 # What fields of earlier versions are called now.
 RENAMED = {
     "optim.boundaries": "optim.schedule.boundaries",
@@ -415,7 +415,7 @@ def _check_fields(given: dict[str, Any], known: dict[str, Any], prefix: str) -> 
                 raise ValueError(
                     f"config.{field}={given[name]!r} must be a group: {remedy}."
                 )
-            if field not in _FREE:
+            if field not in FREE:
                 _check_fields(given[name], known[name], field + ".")
         elif not _has_type_of(given[name], known[name]):
             raise ValueError(

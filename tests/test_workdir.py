@@ -1,6 +1,7 @@
 """The folder of a run: what can be one, and that one process at a time runs in it."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cmwjax import compare
+from cmwjax.config import base_config
 from cmwjax.training.run import assemble
 from cmwjax.training.workdir import check_folder, check_free, claim_folder, running_in
 from runs import ROOT, STEPS, assert_same, lines, run, tiny, two_processes
@@ -219,3 +221,20 @@ def test_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for folder in ("~/runs/a", Path("~/runs/a")):
         assert assemble(tiny(), folder).workdir == tmp_path / "runs" / "a"
+
+
+def test_fields_that_a_run_did_not_know_have_their_defaults(tmp_path):
+    claim_folder(tmp_path, tiny())
+    path = tmp_path / "config.json"
+    found = json.loads(path.read_text())
+    del found["memory"], found["optim"]["accumulate"]  # as an older version wrote it
+    path.write_text(json.dumps(found))
+    check_folder(tmp_path, tiny())
+    with pytest.raises(ValueError, match="optim.accumulate is 1 there and 2 here"):
+        check_folder(tmp_path, tiny(**{"optim.accumulate": 2}))
+    # What a model is told is no field: without it, the model does as it likes.
+    assert base_config().model.options.hidden
+    found["model"]["options"] = {}
+    path.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="model.options.hidden is None there"):
+        check_folder(tmp_path, tiny())

@@ -12,7 +12,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from cmwjax.config_check import renamed_fields
+from cmwjax.config import base_config
+from cmwjax.config_check import FREE, renamed_fields
 from cmwjax.files import (
     CONFIG,
     LOCK,
@@ -203,13 +204,24 @@ def is_finished(workdir: Path) -> bool:
     return os.path.exists(workdir / SAMPLES)
 
 
-def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
-    """One phrase for each field in which two configurations differ that matters."""
+def differences(
+    found: dict, wanted: dict, prefix: str = "", defaults: dict | None = None
+) -> list[str]:
+    """One phrase for each field in which two configurations differ that matters.
+
+    A field that `found` does not have is newer than it, and has its default there,
+    which is what was done before there was the field.
+    """
+    if defaults is None:
+        defaults = json.loads(json.dumps(base_config().to_dict()))
     phrases = []
     for name in sorted(found.keys() | wanted.keys()):
-        old, new = found.get(name), wanted.get(name)
+        default = defaults.get(name)
+        old, new = found.get(name, default), wanted.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            phrases += differences(old, new, f"{prefix}{name}.")
+            is_known = isinstance(default, dict) and prefix + name not in FREE
+            own = default if is_known else {}
+            phrases += differences(old, new, f"{prefix}{name}.", own)
         elif old != new and prefix + name not in WITHOUT_INFLUENCE:
             phrases.append(f"{prefix}{name} is {old!r} there and {new!r} here")
     return phrases
