@@ -19,6 +19,7 @@ K1, K3 = (1, 1), (3, 3)
 # Kernel size, strides, padding, bias: every convolution that a model has.
 CONVOLUTIONS = [
     (K3, 1, 1, False),
+    (K3, 1, 1, True),
     (K3, 1, 0, False),
     (K3, 2, 1, False),
     (K1, 1, 0, False),
