@@ -118,11 +118,14 @@ def meta_step(
     With classifier :math:`w`, weighting net :math:`\Theta`, losses :math:`\ell_i`
     and coefficients :math:`v_i(\Theta)` on a batch of n:
 
-    .. math:: \hat w(\Theta) = w - \alpha \nabla_w \tfrac1n \sum_i v_i(\Theta)\,\ell_i(w)
+    .. math::
+      \hat w(\Theta) = w - \alpha \nabla_w \tfrac1n \sum_i v_i(\Theta)\,\ell_i(w)
 
-    .. math:: \Theta' = \Theta - m \bigl(\nabla_\Theta L^{meta}(\hat w(\Theta)) \bigr)
+    .. math::
+      \Theta' = \Theta - m \bigl(\nabla_\Theta L^{meta}(\hat w(\Theta)) \bigr)
 
-    .. math:: w' = w - t \bigl(\nabla_w \tfrac1n \sum_i v_i(\Theta')\,\ell_i(w) \bigr)
+    .. math::
+      w' = w - t \bigl(\nabla_w \tfrac1n \sum_i v_i(\Theta')\,\ell_i(w) \bigr)
 
     where m and t stand for what `meta_tx` and `tx` make of a gradient.
 
