@@ -13,7 +13,7 @@ without any meta step (paper, Section 6).
 
 FOLDER/animal10n holds what was downloaded; without it, the error says what to get.
 `smoke` goes the whole way with a small made-up data set of the same form, which it puts
-into FOLDER or else `runs`, and a thin net: about a minute on two CPU cores.
+into FOLDER or else `runs`, and a thin net: one to three minutes on two CPU cores.
 
 The paper has 79.4 % for ERM, 80.7 for MW-Net, 80.9 for CMW-Net and 84.7 for CMW-Net-SL.
 It writes down the families of the classes; here they are those of the class sizes, as

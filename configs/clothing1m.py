@@ -12,7 +12,7 @@ images that have clean ones too, so that the report can say which it found wrong
 
 FOLDER/clothing1m holds what was downloaded; without it, the error says what to get.
 `smoke` goes the whole way with a small made-up data set of the same form, which it puts
-into FOLDER or else `runs`, and a thin net: about a minute on two CPU cores.
+into FOLDER or else `runs`, and a thin net: one to three minutes on two CPU cores.
 
 The paper of MW-Net has 68.9 % for cross entropy and 73.7 for MW-Net, with 7,000 clean
 images; CMW-Net's has none.

@@ -14,7 +14,7 @@ verified.
 
 FOLDER/food101n holds what was downloaded; without it, the error says what to get.
 `smoke` goes the whole way with a small made-up data set of the same form, which it puts
-into FOLDER or else `runs`, and a thin net: about a minute on two CPU cores.
+into FOLDER or else `runs`, and a thin net: one to three minutes on two CPU cores.
 """
 
 from cmwjax.config import base_config

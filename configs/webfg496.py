@@ -15,7 +15,7 @@ the test images are from, or without these by the ten easiest.
 
 FOLDER/webfg496 holds what was downloaded; without it, the error says what to get.
 `smoke` goes the whole way of step 1 with a small made-up data set of the same form,
-which it puts into FOLDER or else `runs`, and a thin net: about a minute on two CPU
+which it puts into FOLDER or else `runs`, and a thin net: minutes on two CPU
 cores.
 
 The paper has 77.4 % on birds, 76.5 on aircraft and 79.7 on cars. Its Adam remembers 0.9
